@@ -1,0 +1,1 @@
+//! The admin API: declarative objects in, snapshot out.

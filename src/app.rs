@@ -1,0 +1,1 @@
+//! Wiring: builds store, keys, policy, issuers and use cases, and owns the tasks.

@@ -1,0 +1,1 @@
+//! The pure core: values and laws; no I/O, no clock.

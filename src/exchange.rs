@@ -1,0 +1,1 @@
+//! The use case: one token exchange, top to bottom (DESIGN §4).

@@ -1,0 +1,1 @@
+//! The public HTTP surface; axum lives here.

@@ -1,0 +1,1 @@
+//! The use case: token introspection (RFC 7662).

@@ -1,0 +1,1 @@
+//! Trusted issuers: discovery, key sets, session tokens.

@@ -1,0 +1,1 @@
+//! Signing keys and JWS (RFC 7515).

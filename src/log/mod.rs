@@ -1,0 +1,1 @@
+//! The decision log's pure part: leaf and Merkle tree (RFC 6962).

@@ -1,0 +1,1 @@
+//! The use case: token revocation (RFC 7009).

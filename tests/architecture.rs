@@ -1,0 +1,1 @@
+//! Guards the direction of the layers.
