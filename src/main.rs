@@ -1,1 +1,3 @@
+//! The `taskgrant` binary.
+
 fn main() {}

@@ -1,1 +1,1 @@
-//! placeholder
+//! The laws of DESIGN §2 as properties.
