@@ -1,1 +1,11 @@
 //! The pure core: values and laws; no I/O, no clock.
+
+pub mod chain;
+pub mod decimal;
+pub mod decision;
+pub mod details;
+pub mod ids;
+pub mod principal;
+pub mod record;
+pub mod resource;
+pub mod scope;

@@ -1,0 +1,144 @@
+//! One decision as the log keeps it: the clear, erasable record and what the leaf says of it (DESIGN §8).
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ids::{DecisionId, Jti, Name, TaskId};
+use super::principal::Principal;
+
+/// What was decided upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A token exchange.
+    #[serde(rename = "exchange")]
+    Exchange,
+    /// A revocation or a change of configuration.
+    #[serde(rename = "admin")]
+    Admin,
+}
+
+impl Kind {
+    /// The word that stands in the leaf.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// How it was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Granted.
+    Allow,
+    /// Refused, by whatever rule or fault.
+    Deny,
+    /// Held for a person's approval.
+    RequireApproval,
+}
+
+impl Outcome {
+    /// The word that stands in the leaf.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::RequireApproval => "require_approval",
+        }
+    }
+}
+
+/// One reason: a stable code for programs, a sentence for people, and whether the client may see it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable code, `[a-z0-9_]+`.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Whether the client is told; a reason that is not public stands in the record only (TX-09).
+    pub public: bool,
+}
+
+/// The record of a decision: clear text, personal data included, erasable. Never a token or a secret (L12).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Client id of the caller, once authenticated; the operator's account for a local admin change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// The principal, once verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<Principal>,
+    /// The chain of actors as it stands in the token, once established.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Value>,
+    /// The task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<TaskId>,
+    /// The token presented, when it was one of ours and valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_jti: Option<Jti>,
+    /// The token issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<Jti>,
+    /// What was asked for, without the tokens.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub asked: Value,
+    /// What was granted; absent unless a token was issued (or would have been, in a dry run).
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub granted: Value,
+    /// All reasons with their messages, the policy's private ones included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Tags that the policy put on the decision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What the task type is labelled with under `data_class`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_class: Option<String>,
+    /// Whether this was a dry run: decided and recorded, nothing issued.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Time from the request's arrival to the decision, in microseconds.
+    #[serde(default)]
+    pub duration_us: i64,
+    /// The caller's `traceparent`, if it was well-formed; never used to decide (TR-03).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+/// A decision on its way into the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Opaque id, also told to the client.
+    pub id: DecisionId,
+    /// What was decided upon.
+    pub kind: Kind,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The tenant, once known.
+    pub tenant: Option<Name>,
+    /// How.
+    pub outcome: Outcome,
+    /// Version of the policy bundle, where one was consulted.
+    pub policy: Option<String>,
+    /// Task type as `name@version`, once resolved.
+    pub task_type: Option<String>,
+    /// The clear part. Its reasons are the decision's.
+    pub record: Record,
+    /// The whole policy input as JSON, where policy was consulted.
+    pub input: Option<Vec<u8>>,
+}
+
+impl Decision {
+    /// The same decision after the commit refused what it allowed: the log then tells the refusal.
+    pub fn refused(mut self, reason: Reason) -> Self {
+        self.outcome = Outcome::Deny;
+        self.record.jti = None;
+        self.record.granted = Value::Null;
+        self.record.reasons.push(reason);
+        self
+    }
+}

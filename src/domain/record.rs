@@ -1,0 +1,195 @@
+//! The records of tasks and tokens: what revocation, introspection and the commit know of them (DESIGN §7).
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::ids::{ApprovalId, ClientId, DecisionId, Jti, Name, TaskId};
+use super::principal::Principal;
+
+/// Most tokens on one path from the root of a tree: whoever holds it, the tree is at most this high (DESIGN §3).
+pub const MAX_HEIGHT: usize = 16;
+
+/// What identifies the session that a task grew from, for its revocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionKey {
+    /// The trusted issuer's `iss`.
+    pub iss: String,
+    /// The session id, where the token told one.
+    pub sid: Option<String>,
+    /// SHA-256 of the session token, in lower-case hex.
+    pub token_sha256: String,
+    /// When the person logged in (`auth_time`, else `iat`): what a revocation compares.
+    pub since: DateTime<Utc>,
+}
+
+/// A task: one root exchange and everything that grows from it. Immutable once written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRecord {
+    /// The task's id.
+    pub id: TaskId,
+    /// Its tenant.
+    pub tenant: Name,
+    /// On whose behalf.
+    pub principal: Principal,
+    /// The session it grew from.
+    pub session: SessionKey,
+    /// The agent that started it.
+    pub started_by: ClientId,
+    /// The task type's own tenant (`system` for a platform object).
+    pub task_type_tenant: Name,
+    /// The task type's name.
+    pub task_type: Name,
+    /// The version whose ceiling holds for this task.
+    pub task_type_version: i64,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+    /// When all its tokens are dead at the latest.
+    pub deadline: DateTime<Utc>,
+    /// Claims of the session that later rules need (entitlements, approvers); services never see them.
+    pub facts: Map<String, Value>,
+}
+
+/// A token: what must be known of it after it has left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenRecord {
+    /// The token's id.
+    pub jti: Jti,
+    /// Its task; the tenant, principal, session and task type are the task's.
+    pub task_id: TaskId,
+    /// Its tenant.
+    pub tenant: Name,
+    /// The token it was narrowed from; none for a root token.
+    pub parent: Option<Jti>,
+    /// All tokens above it, the root first. The caller leaves it empty: the commit takes it from the parent's record.
+    pub ancestors: Vec<Jti>,
+    /// On whose behalf.
+    pub principal: Principal,
+    /// The session its task grew from. For a child the commit takes it from the parent's record.
+    pub session: SessionKey,
+    /// The agent it was issued to.
+    pub agent: ClientId,
+    /// Client ids of our agents in the chain, the current one first.
+    pub chain_agents: Vec<ClientId>,
+    /// The chain as the `act` claim has it.
+    pub chain: Value,
+    /// The task type's own tenant, name and version.
+    pub task_type_tenant: Name,
+    /// The task type's name.
+    pub task_type: Name,
+    /// The task type's version.
+    pub task_type_version: i64,
+    /// SHA-256 of the capability's canonical JSON.
+    pub capability_digest: [u8; 32],
+    /// Registered URI of the service it is for; none for an exchange-only token.
+    pub audience: Option<String>,
+    /// When it was issued.
+    pub iat: DateTime<Utc>,
+    /// When it dies by itself.
+    pub exp: DateTime<Utc>,
+    /// Thumbprint of the sender's key (`cnf.jkt`), for a bound token.
+    pub key_thumbprint: Option<String>,
+    /// Status list and index, once status lists exist.
+    pub status: Option<(String, i64)>,
+    /// The approval it was granted under.
+    pub approval_id: Option<ApprovalId>,
+    /// The decision that granted it.
+    pub decision_id: DecisionId,
+}
+
+/// What can be revoked: one row revokes all that hangs on it (DESIGN §7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationKind {
+    /// A token and everything below it; key: its jti.
+    Token,
+    /// A task; key: its id.
+    Task,
+    /// A session; key: issuer and sid, or issuer and the token's hash.
+    Session,
+    /// A principal; key: issuer and subject.
+    Principal,
+    /// An agent, wherever it stands in a chain; key: its client id.
+    Agent,
+    /// A task type; key: its tenant and name.
+    TaskType,
+    /// A trusted issuer; key: its `iss`.
+    Issuer,
+    /// A tenant; key: its name.
+    Tenant,
+}
+
+impl RevocationKind {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Task => "task",
+            Self::Session => "session",
+            Self::Principal => "principal",
+            Self::Agent => "agent",
+            Self::TaskType => "task_type",
+            Self::Issuer => "issuer",
+            Self::Tenant => "tenant",
+        }
+    }
+}
+
+/// Key of one revocation row. Parts are joined with a line feed, which none of them may hold.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RevocationKey {
+    /// What is revoked.
+    pub kind: RevocationKind,
+    /// Which one.
+    pub key: String,
+}
+
+impl RevocationKey {
+    fn new(kind: RevocationKind, parts: &[&str]) -> Self {
+        Self { kind, key: parts.join("\n") }
+    }
+
+    /// The token `jti` and everything below it.
+    pub fn token(jti: Jti) -> Self {
+        Self { kind: RevocationKind::Token, key: jti.to_string() }
+    }
+}
+
+/// How a revocation row bears on a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bears {
+    /// The row's presence kills.
+    Always,
+    /// The row kills what began at or before its `not_before`; this is when it began.
+    IfSince(DateTime<Utc>),
+}
+
+impl TokenRecord {
+    /// Every revocation key that would kill this token, and how: its own jti, its ancestors, its task, and by
+    /// time its session, principal, the agents of its chain, task type, issuer and tenant (L4).
+    ///
+    /// A session is compared by when the person logged in, all else by the token's `iat`.
+    pub fn killed_by(&self) -> Vec<(RevocationKey, Bears)> {
+        use RevocationKind::{Agent, Issuer, Principal, Session, Task, TaskType, Tenant, Token};
+        let issued = Bears::IfSince(self.iat);
+        let login = Bears::IfSince(self.session.since);
+        let jti = |jti: &Jti| (RevocationKey::new(Token, &[&jti.to_string()]), Bears::Always);
+        let mut keys: Vec<_> = self.ancestors.iter().chain(std::iter::once(&self.jti)).map(jti).collect();
+        keys.push((RevocationKey::new(Task, &[&self.task_id.to_string()]), Bears::Always));
+        if let Some(sid) = &self.session.sid {
+            keys.push((RevocationKey::new(Session, &[&self.session.iss, "sid", sid]), login));
+        }
+        keys.push((
+            RevocationKey::new(Session, &[&self.session.iss, "token", &self.session.token_sha256]),
+            login,
+        ));
+        keys.push((RevocationKey::new(Principal, &[&self.principal.iss, &self.principal.sub]), login));
+        keys.extend(self.chain_agents.iter().map(|a| (RevocationKey::new(Agent, &[a.as_str()]), issued)));
+        let task_type = [self.task_type_tenant.as_str(), self.task_type.as_str()];
+        keys.push((RevocationKey::new(TaskType, &task_type), issued));
+        keys.push((RevocationKey::new(Issuer, &[&self.principal.iss]), issued));
+        keys.push((RevocationKey::new(Tenant, &[self.tenant.as_str()]), issued));
+        keys
+    }
+}
