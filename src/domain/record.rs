@@ -167,9 +167,9 @@ pub enum Bears {
 
 impl TokenRecord {
     /// Every revocation key that would kill this token, and how: its own jti, its ancestors, its task, and by
-    /// time its session, principal, the agents of its chain, task type, issuer and tenant (L4).
+    /// time its session, principal, issuer and tenant, the agents of its chain and its task type (L4).
     ///
-    /// A session is compared by when the person logged in, all else by the token's `iat`.
+    /// What a fresh login revives is compared by when the person logged in, the rest by the token's `iat`.
     pub fn killed_by(&self) -> Vec<(RevocationKey, Bears)> {
         use RevocationKind::{Agent, Issuer, Principal, Session, Task, TaskType, Tenant, Token};
         let issued = Bears::IfSince(self.iat);
@@ -188,8 +188,8 @@ impl TokenRecord {
         keys.extend(self.chain_agents.iter().map(|a| (RevocationKey::new(Agent, &[a.as_str()]), issued)));
         let task_type = [self.task_type_tenant.as_str(), self.task_type.as_str()];
         keys.push((RevocationKey::new(TaskType, &task_type), issued));
-        keys.push((RevocationKey::new(Issuer, &[&self.principal.iss]), issued));
-        keys.push((RevocationKey::new(Tenant, &[self.tenant.as_str()]), issued));
+        keys.push((RevocationKey::new(Issuer, &[&self.principal.iss]), login));
+        keys.push((RevocationKey::new(Tenant, &[self.tenant.as_str()]), login));
         keys
     }
 }
