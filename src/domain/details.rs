@@ -281,8 +281,8 @@ impl Details {
     }
 
     /// Those that may be used at one of `resources` (RA-06).
-    pub fn for_any<'a>(&self, resources: impl Iterator<Item = &'a ResourceUri> + Clone) -> Self {
-        self.0.iter().filter(|d| resources.clone().any(|r| d.is_for(r))).cloned().collect()
+    pub fn for_any(&self, resources: &BTreeSet<ResourceUri>) -> Self {
+        self.0.iter().filter(|d| resources.iter().any(|r| d.is_for(r))).cloned().collect()
     }
 }
 
@@ -391,7 +391,7 @@ mod tests {
         let here: ResourceUri = "https://api.example/orders".parse().unwrap();
         let there: ResourceUri = "https://api.example/mail".parse().unwrap();
         let bound = read(&detail(json!({"locations": ["HTTPS://api.example/orders"]})));
-        assert_eq!(bound.for_any([&here].into_iter()), bound);
-        assert!(bound.for_any([&there].into_iter()).is_empty());
+        assert_eq!(bound.for_any(&[here].into()), bound);
+        assert!(bound.for_any(&[there].into()).is_empty());
     }
 }

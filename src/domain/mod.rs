@@ -1,11 +1,17 @@
 //! The pure core: values and laws; no I/O, no clock.
 
+pub mod build;
+mod build_issuer;
+pub mod capability;
+pub mod ceiling;
 pub mod chain;
 pub mod decimal;
 pub mod decision;
 pub mod details;
 pub mod ids;
+pub mod objects;
 pub mod principal;
 pub mod record;
 pub mod resource;
 pub mod scope;
+pub mod snapshot;

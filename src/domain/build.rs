@@ -1,0 +1,547 @@
+//! From declared objects to a [`Snapshot`]: every reference is resolved, every rule of DESIGN §5 checked, nothing half.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::build_issuer;
+use super::ceiling::Bound;
+use super::details::{DetailRules, Details};
+use super::ids::{ClientId, Name};
+use super::objects::{
+    AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, EntitlementSpec, ExceptionSpec, Object,
+    ObjectKind, ObjectRef, ResourceSpec, Selector, Spec, TaskTypeSpec, TrustedIssuerSpec,
+};
+use super::scope::{Scope, ScopeSet};
+use super::snapshot::{
+    Agent, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot, TaskType,
+};
+
+/// Something wrong with a declared object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which object.
+    pub object: ObjectRef,
+    /// Where in it: `spec.resources[0]`.
+    pub path: String,
+    /// What is wrong and what would mend it.
+    pub message: String,
+    /// What could have been meant, where the fault is a name that does not exist.
+    pub choices: Vec<String>,
+}
+
+/// Builds the snapshot from all objects in force and the earlier versions of task types.
+///
+/// `own_issuer` is this server's `iss`, which may be neither a trusted issuer nor a resource. All faults are
+/// collected. An earlier version is resolved as far as its references still exist: what is gone is not allowed.
+pub fn build(current: &[Object], earlier: &[Object], own_issuer: &str) -> Result<Snapshot, Vec<Fault>> {
+    let mut builder = Builder { snapshot: Snapshot::default(), faults: Vec::new(), own_issuer };
+    for kind in ObjectKind::ALL {
+        for object in current.iter().filter(|o| o.id.kind == kind) {
+            builder.add(object);
+        }
+        if kind == ObjectKind::AuthorizationDetailType {
+            builder.collect_rules();
+        }
+    }
+    builder.check_platform_names(current);
+    builder.check_prefixes();
+    builder.resolve_late();
+    if !builder.faults.is_empty() {
+        return Err(builder.faults);
+    }
+    for object in earlier {
+        builder.add_earlier(object);
+    }
+    Ok(builder.snapshot)
+}
+
+struct Builder<'a> {
+    snapshot: Snapshot,
+    faults: Vec<Fault>,
+    own_issuer: &'a str,
+}
+
+/// One object on the way in.
+struct At<'a> {
+    id: &'a ObjectRef,
+    version: i64,
+    reach: Reach,
+}
+
+impl Builder<'_> {
+    fn fault(&mut self, id: &ObjectRef, path: impl Into<String>, message: impl Into<String>) {
+        self.dangling(id, path, message, Vec::new());
+    }
+
+    fn dangling(
+        &mut self,
+        id: &ObjectRef,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        choices: Vec<String>,
+    ) {
+        self.faults.push(Fault { object: id.clone(), path: path.into(), message: message.into(), choices });
+    }
+
+    fn add(&mut self, object: &Object) {
+        let id = &object.id;
+        let at = At { id, version: object.version, reach: self.reach(object) };
+        match &object.spec {
+            Spec::Tenant(spec) => {
+                if id.tenant != id.name {
+                    self.fault(
+                        id,
+                        "tenant",
+                        "a tenant object belongs to itself: `tenant` and `name` must agree",
+                    );
+                }
+                self.snapshot.tenants.insert(id.name.clone(), spec.clone());
+            }
+            Spec::TrustedIssuer(spec) => self.add_issuer(&at, spec),
+            Spec::AuthorizationDetailType(spec) => self.add_detail_type(&at, spec),
+            Spec::Resource(spec) => self.add_resource(&at, spec),
+            Spec::Agent(spec) => self.add_agent(&at, spec),
+            Spec::TaskType(spec) => self.add_task_type(&at, spec),
+            Spec::Exception(spec) => self.add_exception(&at, spec),
+        }
+    }
+
+    fn add_issuer(&mut self, at: &At<'_>, spec: &TrustedIssuerSpec) {
+        let own = build_issuer::check(spec, self.own_issuer);
+        for (path, message) in own.into_iter().chain(build_issuer::check_tenancy(spec, &at.id.tenant)) {
+            self.fault(at.id, path, message);
+        }
+        if let Some(tenant) = spec.fixed_tenant.as_ref().filter(|t| !self.snapshot.tenants.contains_key(t)) {
+            let choices = self.snapshot.tenants.keys().map(Name::to_string).collect();
+            self.dangling(at.id, "spec.fixed_tenant", format!("no tenant `{tenant}` is declared"), choices);
+        }
+        let issuer = Issuer {
+            reach: at.reach.clone(),
+            name: at.id.name.clone(),
+            version: at.version,
+            entitlements: Vec::new(),
+            spec: spec.clone(),
+        };
+        if self.snapshot.issuers.insert(spec.issuer.clone(), Arc::new(issuer)).is_some() {
+            self.fault(at.id, "spec.issuer", "another trusted issuer has the same `issuer`");
+        }
+    }
+
+    /// Whom the object serves; its tenants must exist.
+    fn reach(&mut self, object: &Object) -> Reach {
+        let only = match &object.spec {
+            Spec::TrustedIssuer(spec) => spec.tenants.clone(),
+            Spec::AuthorizationDetailType(spec) => spec.tenants.clone(),
+            Spec::Resource(spec) => spec.tenants.clone(),
+            Spec::Agent(spec) => spec.tenants.clone(),
+            Spec::TaskType(spec) => spec.tenants.clone(),
+            Spec::Tenant(_) | Spec::Exception(_) => None,
+        };
+        let id = &object.id;
+        if only.is_some() && !id.tenant.is_system() {
+            self.fault(id, "spec.tenants", "only objects of the tenant `system` may list tenants");
+        }
+        let named = only.iter().flatten().enumerate().map(|(i, t)| (format!("spec.tenants[{i}]"), t));
+        for (path, tenant) in std::iter::once(("tenant".to_owned(), &id.tenant)).chain(named) {
+            if !tenant.is_system()
+                && id.kind != ObjectKind::Tenant
+                && !self.snapshot.tenants.contains_key(tenant)
+            {
+                let choices = self.snapshot.tenants.keys().map(Name::to_string).collect();
+                self.dangling(id, path, format!("no tenant `{tenant}` is declared"), choices);
+            }
+        }
+        Reach { tenant: id.tenant.clone(), only }
+    }
+
+    fn add_detail_type(&mut self, at: &At<'_>, spec: &AuthorizationDetailTypeSpec) {
+        if spec.fields.contains_key("type") {
+            self.fault(at.id, "spec.fields.type", "`type` names the type itself and takes no rule");
+        }
+        if spec.fields.is_empty() {
+            self.fault(at.id, "spec.fields", "a type needs at least one field with a rule");
+        }
+        let name = at.id.name.clone();
+        let kind = DetailType { reach: at.reach.clone(), name, spec: spec.clone() };
+        self.snapshot.detail_types.push(Arc::new(kind));
+    }
+
+    fn collect_rules(&mut self) {
+        let tenants: Vec<Name> = self.snapshot.tenants.keys().cloned().chain([Name::system()]).collect();
+        for tenant in tenants {
+            let serving = self.snapshot.detail_types.iter().filter(|t| t.reach.serves(&tenant));
+            let rules: DetailRules = serving.map(|t| (t.name.clone(), t.spec.fields.clone())).collect();
+            self.snapshot.rules.insert(tenant, Arc::new(rules));
+        }
+    }
+
+    fn add_resource(&mut self, at: &At<'_>, spec: &ResourceSpec) {
+        if spec.scopes.is_empty() {
+            self.fault(at.id, "spec.scopes", "a resource lists at least one scope");
+        }
+        if spec.uri.as_str() == self.own_issuer {
+            self.fault(
+                at.id,
+                "spec.uri",
+                "this is the server's own issuer, which stands for exchange-only tokens",
+            );
+        }
+        self.check_secrets(at.id, &spec.auth);
+        let scopes = spec.scopes.iter().cloned().collect();
+        let name = at.id.name.clone();
+        let resource = Arc::new(Resource { reach: at.reach.clone(), name, scopes, spec: spec.clone() });
+        if self.snapshot.resources.insert(spec.uri.key(), resource.clone()).is_some() {
+            self.fault(at.id, "spec.uri", "another resource has the same `uri`");
+        }
+        for name in spec.names.iter().chain([&at.id.name]).collect::<BTreeSet<_>>() {
+            if self.snapshot.resource_names.insert(name.clone(), resource.clone()).is_some() {
+                self.fault(at.id, "spec.names", format!("another resource has the name `{name}`"));
+            }
+        }
+        if let Some(client) = &spec.client_id
+            && self.snapshot.resource_clients.insert(client.clone(), resource).is_some()
+        {
+            self.fault(at.id, "spec.client_id", "another resource has the same `client_id`");
+        }
+    }
+
+    fn check_secrets(&mut self, id: &ObjectRef, auth: &AuthSpec) {
+        if auth.secret_sha256.len() > 2 {
+            self.fault(id, "spec.auth.secret_sha256", "at most two secrets may be valid at once");
+        }
+    }
+
+    fn add_agent(&mut self, at: &At<'_>, spec: &AgentSpec) {
+        self.check_secrets(at.id, &spec.auth);
+        for (index, upstream) in spec.upstream_clients.iter().enumerate() {
+            if !self.snapshot.issuers.contains_key(&upstream.issuer) {
+                let choices = self.snapshot.issuers.keys().cloned().collect();
+                let message = format!("no trusted issuer `{}` is declared", upstream.issuer);
+                self.dangling(at.id, format!("spec.upstream_clients[{index}].issuer"), message, choices);
+            }
+        }
+        let agent = Agent { reach: at.reach.clone(), name: at.id.name.clone(), spec: spec.clone() };
+        let taken = self.snapshot.resource_clients.contains_key(&spec.client_id);
+        if self.snapshot.agents.insert(spec.client_id.clone(), Arc::new(agent)).is_some() || taken {
+            self.fault(at.id, "spec.client_id", "another agent or resource has the same `client_id`");
+        }
+    }
+
+    fn add_exception(&mut self, at: &At<'_>, spec: &ExceptionSpec) {
+        let distinct: BTreeSet<_> = spec.approvers.iter().collect();
+        if distinct.len() != 2 || spec.approvers.len() != 2 || distinct.contains(&spec.owner) {
+            self.fault(
+                at.id,
+                "spec.approvers",
+                "an exception has exactly two approvers, distinct and not the owner",
+            );
+        }
+        if spec.expires_at <= spec.not_before {
+            self.fault(at.id, "spec.expires_at", "it must be later than `not_before`");
+        }
+        let exception = Exception { reach: at.reach.clone(), name: at.id.name.clone(), spec: spec.clone() };
+        self.snapshot.exceptions.push(exception);
+    }
+
+    fn add_task_type(&mut self, at: &At<'_>, spec: &TaskTypeSpec) {
+        self.check_task_type(at.id, spec);
+        let task_type = self.task_type(at, spec);
+        self.check_scopes_are_listed(at.id, &task_type);
+        let key = (at.id.tenant.clone(), at.id.name.clone());
+        self.snapshot.task_types.entry(key).or_default().current = Some(Arc::new(task_type));
+    }
+
+    fn add_earlier(&mut self, object: &Object) {
+        let Spec::TaskType(spec) = &object.spec else { return };
+        let reach = Reach { tenant: object.id.tenant.clone(), only: spec.tenants.clone() };
+        let task_type = self.task_type(&At { id: &object.id, version: object.version, reach }, spec);
+        self.faults.clear();
+        let key = (object.id.tenant.clone(), object.id.name.clone());
+        self.snapshot.task_types.entry(key).or_default().earlier.insert(object.version, Arc::new(task_type));
+    }
+
+    fn task_type(&mut self, at: &At<'_>, spec: &TaskTypeSpec) -> TaskType {
+        let scopes = Some(spec.scopes.as_slice());
+        let declared = Declared {
+            scopes,
+            resources: Some(&spec.resources),
+            details: Some(&spec.authorization_details),
+            path: "spec".to_owned(),
+        };
+        let bound = self.bound(at.id, &at.reach, &declared);
+        let mut edges = Vec::new();
+        for (index, edge) in spec.delegation.edges.iter().enumerate() {
+            let declared = Declared {
+                scopes: edge.scopes.as_deref(),
+                resources: edge.resources.as_deref(),
+                details: edge.authorization_details.as_deref(),
+                path: format!("spec.delegation.edges[{index}]"),
+            };
+            let bound = self.bound(at.id, &at.reach, &declared);
+            edges.push(Edge { from: edge.from.clone(), to: edge.to.clone(), bound });
+        }
+        TaskType {
+            reach: at.reach.clone(),
+            name: at.id.name.clone(),
+            version: at.version,
+            bound,
+            default_scopes: spec.default_scopes.iter().cloned().collect(),
+            edges,
+            spec: spec.clone(),
+        }
+    }
+
+    fn check_task_type(&mut self, id: &ObjectRef, spec: &TaskTypeSpec) {
+        if spec.scopes.is_empty() {
+            self.fault(id, "spec.scopes", "a task type allows at least one scope");
+        }
+        for (index, scope) in spec.default_scopes.iter().enumerate() {
+            if !spec.scopes.contains(scope) {
+                let choices = spec.scopes.iter().map(Scope::to_string).collect();
+                let message = format!("`{scope}` is not among the task type's `scopes`");
+                self.dangling(id, format!("spec.default_scopes[{index}]"), message, choices);
+            }
+        }
+        let lifetime = spec.lifetime;
+        let ordered = 1 <= lifetime.token.default
+            && lifetime.token.default <= lifetime.token.max
+            && lifetime.token.max <= lifetime.task;
+        if !ordered || lifetime.task > 30 * 86_400 {
+            let message = "needs 1 <= token.default <= token.max <= task <= 2592000 (seconds)";
+            self.fault(id, "spec.lifetime", message);
+        }
+        if spec.delegation.max_depth > 15 {
+            self.fault(id, "spec.delegation.max_depth", "at most 15: a chain holds 16 actors");
+        }
+        let approvers = u32::try_from(spec.approval.approvers.len()).unwrap_or(u32::MAX);
+        if spec.approval.quorum == 0 {
+            self.fault(id, "spec.approval.quorum", "at least 1");
+        }
+        if spec.approval.when == ApprovalWhen::Always && approvers == 0 {
+            self.fault(id, "spec.approval.approvers", "`when: always` needs somebody who may approve");
+        }
+    }
+
+    fn check_scopes_are_listed(&mut self, id: &ObjectRef, task_type: &TaskType) {
+        let resources = task_type.bound.resources.iter().flatten();
+        let listed: BTreeSet<Scope> = resources
+            .filter_map(|uri| self.snapshot.resources.get(&uri.key()))
+            .flat_map(|r| r.scopes.iter().cloned())
+            .collect();
+        for (index, scope) in task_type.spec.scopes.iter().enumerate() {
+            if !listed.contains(scope) && !task_type.spec.resources.is_empty() {
+                let choices = listed.iter().map(Scope::to_string).collect();
+                let message = format!("none of the task type's resources lists the scope `{scope}`");
+                self.dangling(id, format!("spec.scopes[{index}]"), message, choices);
+            }
+        }
+    }
+
+    /// Resolves a declared box for objects that `reach`.
+    fn bound(&mut self, id: &ObjectRef, reach: &Reach, declared: &Declared<'_>) -> Bound {
+        let mut resources = declared.resources.map(|_| BTreeSet::new());
+        for (index, name) in declared.resources.unwrap_or_default().iter().enumerate() {
+            let found = self.snapshot.resource_names.get(name).filter(|r| covers(&r.reach, reach)).cloned();
+            if let (Some(resource), Some(set)) = (&found, &mut resources) {
+                set.insert(resource.spec.uri.clone());
+            } else {
+                let known = self.snapshot.resource_names.iter().filter(|(_, r)| covers(&r.reach, reach));
+                let choices = known.map(|(name, _)| name.to_string()).collect();
+                let message = format!("no resource `{name}` serves every tenant that this serves");
+                self.dangling(id, format!("{}.resources[{index}]", declared.path), message, choices);
+            }
+        }
+        let details = declared.details.map(|items| self.details(id, reach, items, &declared.path));
+        Bound { scopes: declared.scopes.map(|s| s.iter().cloned().collect::<ScopeSet>()), resources, details }
+    }
+
+    fn details(
+        &mut self,
+        id: &ObjectRef,
+        reach: &Reach,
+        items: &[Map<String, Value>],
+        path: &str,
+    ) -> Details {
+        let mut rules = DetailRules::new();
+        for kind in self.snapshot.detail_types.iter().filter(|t| covers(&t.reach, reach)) {
+            rules.insert(kind.name.clone(), kind.spec.fields.clone());
+        }
+        let array: Value = items.iter().cloned().map(Value::Object).collect();
+        Details::read(&array, &rules).unwrap_or_else(|bad| {
+            let choices = rules.keys().map(Name::to_string).collect();
+            self.dangling(id, format!("{path}.authorization_details"), bad.to_string(), choices);
+            Details::default()
+        })
+    }
+
+    /// What refers to kinds that come later: entitlements to resources, agents to task types, edges to agents.
+    fn resolve_late(&mut self) {
+        for issuer in self.snapshot.issuers.values().cloned().collect::<Vec<_>>() {
+            let id = ObjectRef {
+                kind: ObjectKind::TrustedIssuer,
+                tenant: issuer.reach.tenant.clone(),
+                name: issuer.name.clone(),
+            };
+            let rules = issuer.spec.entitlements.iter().enumerate();
+            let entitlements = rules.map(|(i, rule)| self.entitlement(&id, &issuer.reach, i, rule)).collect();
+            let resolved = Issuer { entitlements, ..(*issuer).clone() };
+            self.snapshot.issuers.insert(issuer.spec.issuer.clone(), Arc::new(resolved));
+        }
+        self.check_default_task_types();
+        self.check_selectors();
+    }
+
+    fn entitlement(
+        &mut self,
+        id: &ObjectRef,
+        reach: &Reach,
+        index: usize,
+        rule: &EntitlementSpec,
+    ) -> Entitlement {
+        let path = format!("spec.entitlements[{index}]");
+        if rule.when.as_ref().is_some_and(|c| c.contains.is_some() == c.equals.is_some()) {
+            self.fault(id, format!("{path}.when"), "needs exactly one of `contains` and `equals`");
+        }
+        let declared = Declared {
+            scopes: rule.scopes.as_deref(),
+            resources: rule.resources.as_deref(),
+            details: rule.authorization_details.as_deref(),
+            path,
+        };
+        // A platform issuer may entitle to resources of single tenants: the tenant is checked where they are used.
+        let anywhere = Reach { tenant: reach.tenant.clone(), only: reach.only.clone().or(Some(Vec::new())) };
+        Entitlement { when: rule.when.clone(), bound: self.bound(id, &anywhere, &declared) }
+    }
+
+    fn check_default_task_types(&mut self) {
+        for agent in self.snapshot.agents.values().cloned().collect::<Vec<_>>() {
+            let Some(name) = &agent.spec.default_task_type else { continue };
+            let id = ObjectRef {
+                kind: ObjectKind::Agent,
+                tenant: agent.reach.tenant.clone(),
+                name: agent.name.clone(),
+            };
+            let found =
+                self.snapshot.task_types().find(|t| t.name == *name && may_meet(&t.reach, &agent.reach));
+            match found.map(|t| t.may_start(&agent)) {
+                Some(true) => {}
+                Some(false) => {
+                    self.fault(&id, "spec.default_task_type", "this agent may not start that task type")
+                }
+                None => {
+                    let choices = self.snapshot.task_types().map(|t| t.name.to_string()).collect();
+                    self.dangling(
+                        &id,
+                        "spec.default_task_type",
+                        format!("no task type `{name}` is declared"),
+                        choices,
+                    );
+                }
+            }
+        }
+    }
+
+    fn check_selectors(&mut self) {
+        for task_type in self.snapshot.task_types().cloned().collect::<Vec<_>>() {
+            let id = ObjectRef {
+                kind: ObjectKind::TaskType,
+                tenant: task_type.reach.tenant.clone(),
+                name: task_type.name.clone(),
+            };
+            let starters =
+                task_type.spec.agents.iter().enumerate().map(|(i, s)| (format!("spec.agents[{i}]"), s));
+            let edges = task_type.spec.delegation.edges.iter().enumerate();
+            let ends = edges.flat_map(|(i, e)| {
+                let path = move |end: &str| format!("spec.delegation.edges[{i}].{end}");
+                e.from.iter().map(move |s| (path("from"), s)).chain([(path("to"), &e.to)])
+            });
+            for (path, selector) in starters.chain(ends) {
+                if let Selector::Agent(agent) = selector
+                    && !self.snapshot.agents.contains_key(agent)
+                {
+                    let choices = self.snapshot.agents.keys().map(|id| format!("agent:{id}")).collect();
+                    self.dangling(&id, path, format!("no agent `{agent}` is declared"), choices);
+                }
+            }
+        }
+    }
+
+    /// A tenant object may not take the name of a platform object that serves it.
+    fn check_platform_names(&mut self, current: &[Object]) {
+        let mut platform: BTreeMap<(ObjectKind, &Name), Reach> = BTreeMap::new();
+        for object in current.iter().filter(|o| o.id.tenant.is_system() && o.id.kind != ObjectKind::Tenant) {
+            let reach = self.reach(object);
+            platform.insert((object.id.kind, &object.id.name), reach);
+        }
+        self.faults.dedup();
+        for object in current.iter().filter(|o| !o.id.tenant.is_system()) {
+            let taken = platform.get(&(object.id.kind, &object.id.name));
+            if taken.is_some_and(|reach| reach.serves(&object.id.tenant)) {
+                self.fault(&object.id, "name", "a platform object that serves this tenant has the same name");
+            }
+        }
+    }
+
+    /// Among the issuers that serve a tenant, no non-empty prefix begins another, and one at most is empty.
+    fn check_prefixes(&mut self) {
+        let issuers: Vec<Arc<Issuer>> = self.snapshot.issuers.values().cloned().collect();
+        for (index, one) in issuers.iter().enumerate() {
+            for other in issuers.iter().skip(index + 1).filter(|other| may_meet(&one.reach, &other.reach)) {
+                let (a, b) = (&one.spec.subject_prefix, &other.spec.subject_prefix);
+                let begins = !a.is_empty()
+                    && !b.is_empty()
+                    && (a.starts_with(b.as_str()) || b.starts_with(a.as_str()));
+                if begins || (a.is_empty() && b.is_empty()) {
+                    let id = ObjectRef {
+                        kind: ObjectKind::TrustedIssuer,
+                        tenant: other.reach.tenant.clone(),
+                        name: other.name.clone(),
+                    };
+                    let message = format!(
+                        "collides with the prefix of issuer `{}`: subjects could be confused",
+                        one.name
+                    );
+                    self.fault(&id, "spec.subject_prefix", message);
+                }
+            }
+        }
+    }
+}
+
+/// A box as declared; `path` says where.
+struct Declared<'a> {
+    scopes: Option<&'a [Scope]>,
+    resources: Option<&'a [Name]>,
+    details: Option<&'a [Map<String, Value>]>,
+    path: String,
+}
+
+/// Whether an object of reach `inner` serves every tenant that one of reach `outer` serves.
+fn covers(inner: &Reach, outer: &Reach) -> bool {
+    match (&outer.only, outer.tenant.is_system()) {
+        (Some(list), true) => list.iter().all(|tenant| inner.serves(tenant)),
+        (None, true) => inner.tenant.is_system() && inner.only.is_none(),
+        (_, false) => inner.serves(&outer.tenant),
+    }
+}
+
+/// Whether there may be a tenant that both serve.
+fn may_meet(one: &Reach, other: &Reach) -> bool {
+    match (one.tenant.is_system(), other.tenant.is_system()) {
+        (false, _) => other.serves(&one.tenant),
+        (_, false) => one.serves(&other.tenant),
+        (true, true) => match (&one.only, &other.only) {
+            (Some(a), Some(b)) => a.iter().any(|tenant| b.contains(tenant)),
+            (None, _) | (_, None) => true,
+        },
+    }
+}
+
+/// The client ids that stand for agents or resources: no principal may equal one (DESIGN §4).
+pub fn is_client(snapshot: &Snapshot, subject: &str) -> bool {
+    subject
+        .parse::<ClientId>()
+        .is_ok_and(|id| snapshot.agent(&id).is_some() || snapshot.resource_client(&id).is_some())
+}

@@ -1,0 +1,55 @@
+//! What must hold of a trusted issuer by itself.
+
+use super::ids::Name;
+use super::objects::TrustedIssuerSpec;
+
+/// Algorithms a trusted issuer may use; `none` and HMAC are not among them (JW-01).
+pub(super) const ALGORITHMS: [&str; 9] =
+    ["ES256", "ES384", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
+
+/// Faults of the issuer's own members, as (path, message).
+pub(super) fn check(spec: &TrustedIssuerSpec, own_issuer: &str) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    let mut fault = |path: &str, message: &str| faults.push((path.to_owned(), message.to_owned()));
+    if spec.issuer == own_issuer {
+        fault("spec.issuer", "this server's own issuer is never a trusted issuer");
+    }
+    if !spec.issuer.starts_with("https://") && !spec.issuer.starts_with("http://") {
+        fault("spec.issuer", "an issuer is an https URL");
+    }
+    if spec.accept.is_empty() {
+        fault("spec.accept", "needs at least one kind of session token");
+    }
+    if spec.accept.iter().any(|a| a.audience.is_empty() || a.typ.is_empty()) {
+        fault("spec.accept", "each kind needs an `audience` and at least one `typ`");
+    }
+    for (index, algorithm) in spec.algorithms.iter().enumerate() {
+        if !ALGORITHMS.contains(&algorithm.as_str()) {
+            let message = format!("`{algorithm}` is not one of {}", ALGORITHMS.join(", "));
+            fault(&format!("spec.algorithms[{index}]"), &message);
+        }
+    }
+    if spec.algorithms.is_empty() {
+        fault("spec.algorithms", "needs at least one algorithm");
+    }
+    if spec.max_session_age == 0 {
+        fault("spec.max_session_age", "at least 1 second");
+    }
+    faults
+}
+
+/// An issuer of a tenant yields that tenant only; a platform issuer says how the tenant is found (L10).
+pub(super) fn check_tenancy(spec: &TrustedIssuerSpec, tenant: &Name) -> Option<(String, String)> {
+    let ways = usize::from(spec.tenant_claim.is_some()) + usize::from(spec.fixed_tenant.is_some());
+    let path = "spec.tenant_claim".to_owned();
+    match (tenant.is_system(), ways) {
+        (true, 1) | (false, 0) => None,
+        (true, _) => Some((
+            path,
+            "a platform issuer needs exactly one of `tenant_claim` and `fixed_tenant`".to_owned(),
+        )),
+        (false, _) => {
+            Some((path, "an issuer of a tenant yields that tenant only: leave both ways out".to_owned()))
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Ceilings (L2) and the attenuation of a request against them (L8): refuse what is too much, and say what is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::details::Details;
+use super::resource::ResourceUri;
+use super::scope::{Scope, ScopeSet};
+
+/// Which ceiling cut a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CeilingName {
+    /// The session: tenant, principal and time.
+    Session,
+    /// What the principal may delegate at all.
+    Entitlement,
+    /// The task type, in the task's version or the current one.
+    TaskType,
+    /// The delegation edge of a hand-over.
+    Delegation,
+    /// The token presented.
+    Parent,
+    /// The policy's limits.
+    Policy,
+    /// What the named resource lists.
+    Resource,
+}
+
+impl fmt::Display for CeilingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Session => "session",
+            Self::Entitlement => "entitlement",
+            Self::TaskType => "task_type",
+            Self::Delegation => "delegation",
+            Self::Parent => "parent",
+            Self::Policy => "policy",
+            Self::Resource => "resource",
+        })
+    }
+}
+
+/// A box of authority. A dimension that it does not name is not limited by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// Scopes it allows.
+    pub scopes: Option<ScopeSet>,
+    /// Registered resources it allows.
+    pub resources: Option<BTreeSet<ResourceUri>>,
+    /// Authorization details of which one must cover each detail of the capability.
+    pub details: Option<Details>,
+}
+
+impl Bound {
+    fn holds_at(&self, resource: &ResourceUri) -> bool {
+        self.resources.as_ref().is_none_or(|r| r.contains(resource))
+    }
+
+    fn allows(&self, resource: &ResourceUri, scope: &Scope) -> bool {
+        self.holds_at(resource) && self.scopes.as_ref().is_none_or(|s| s.contains(scope))
+    }
+}
+
+/// One ceiling: the capability must lie within it. Several boxes add up; no box at all allows nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// What a refusal calls it.
+    pub ceiling: CeilingName,
+    /// The boxes whose union is the ceiling.
+    pub any_of: Vec<Bound>,
+}
+
+impl Layer {
+    /// A ceiling of a single box.
+    pub fn one(ceiling: CeilingName, bound: Bound) -> Self {
+        Self { ceiling, any_of: vec![bound] }
+    }
+
+    fn holds_at(&self, resource: &ResourceUri) -> bool {
+        self.any_of.iter().any(|b| b.holds_at(resource))
+    }
+
+    fn allows(&self, resource: &ResourceUri, scope: &Scope) -> bool {
+        self.any_of.iter().any(|b| b.allows(resource, scope))
+    }
+
+    /// The details this ceiling limits a capability at `resources` to; `None` when it does not limit them.
+    fn details_at(&self, resources: &BTreeSet<ResourceUri>) -> Option<Details> {
+        let mut limit = Vec::new();
+        for bound in self.any_of.iter().filter(|b| resources.iter().any(|r| b.holds_at(r))) {
+            limit.extend(bound.details.as_ref()?.iter().cloned());
+        }
+        Some(limit.into_iter().collect())
+    }
+}
+
+/// All ceilings of one exchange, in the order in which a refusal names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ceilings {
+    /// The ceilings; the capability lies within every one.
+    pub layers: Vec<Layer>,
+    /// The registered resources of the tenant that any of this could be about, with the scopes each lists.
+    pub listed: BTreeMap<ResourceUri, ScopeSet>,
+}
+
+/// What is asked for; `None` means left out: then [`Defaults`] within every ceiling hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The `scope` parameter.
+    pub scopes: Option<ScopeSet>,
+    /// Registered resources named by `resource` and `audience`.
+    pub resources: Option<BTreeSet<ResourceUri>>,
+    /// The `authorization_details` parameter.
+    pub details: Option<Details>,
+    /// Whether the token is to be exchange-only: it may then carry several resources.
+    pub exchange_only: bool,
+}
+
+/// What a left-out parameter means before the ceilings: the parent's value, or the task type's default at the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Scopes when `scope` is left out.
+    pub scopes: ScopeSet,
+    /// Details when `authorization_details` is left out.
+    pub details: Details,
+}
+
+/// The part of a capability that requests name: scopes, resources, authorization details.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Scopes; never empty.
+    pub scopes: ScopeSet,
+    /// Registered resources; exactly one for a token for a service.
+    pub resources: BTreeSet<ResourceUri>,
+    /// Authorization details; may be empty.
+    pub details: Details,
+}
+
+/// A request for too much: what, and which ceiling cut it (L8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excess {
+    /// The ceiling that cut.
+    pub ceiling: CeilingName,
+    /// What was too much.
+    pub over: Over,
+}
+
+/// What was too much, with the largest grantable subset before policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// These scopes; `grantable` is the largest set that could have been asked for.
+    Scopes {
+        /// What was too much; empty when the defaults came to nothing.
+        excess: ScopeSet,
+        /// What could be asked for.
+        grantable: ScopeSet,
+    },
+    /// These resources; `choices` could have been asked for.
+    Resources {
+        /// What was too much.
+        excess: BTreeSet<ResourceUri>,
+        /// What could be asked for.
+        choices: BTreeSet<ResourceUri>,
+    },
+    /// A token for a service names exactly one resource, and the request did not settle which.
+    NotOneResource {
+        /// What could be asked for.
+        choices: BTreeSet<ResourceUri>,
+    },
+    /// These authorization details.
+    Details {
+        /// What was too much.
+        excess: Details,
+        /// What could be asked for.
+        grantable: Details,
+    },
+}
+
+impl Ceilings {
+    /// Attenuates `wanted` against every ceiling, or names what is too much (L2, L8).
+    pub fn attenuate(&self, wanted: &Wanted, defaults: &Defaults) -> Result<Authority, Excess> {
+        let resources = self.resources(wanted)?;
+        let scopes = match &wanted.scopes {
+            Some(asked) => asked.clone(),
+            None => defaults.scopes.intersection(&self.grantable_scopes(&resources)),
+        };
+        let details = match &wanted.details {
+            Some(asked) => asked.clone(),
+            None => self.meet_details(&defaults.details, &resources),
+        };
+        let authority = Authority { scopes, resources, details };
+        self.admits(&authority)?;
+        Ok(authority)
+    }
+
+    /// Whether `authority` lies within every ceiling: the check that also stands at the very end, after policy.
+    pub fn admits(&self, authority: &Authority) -> Result<(), Excess> {
+        self.admits_resources(&authority.resources)?;
+        self.admits_scopes(authority)?;
+        self.admits_details(authority)
+    }
+
+    /// The resources that every ceiling allows.
+    pub fn choices(&self) -> BTreeSet<ResourceUri> {
+        self.listed.keys().filter(|r| self.layers.iter().all(|l| l.holds_at(r))).cloned().collect()
+    }
+
+    /// The largest scope set that could be asked for at `resources`.
+    pub fn grantable_scopes(&self, resources: &BTreeSet<ResourceUri>) -> ScopeSet {
+        let at = |r: &ResourceUri| {
+            let listed = self.listed.get(r).into_iter().flat_map(ScopeSet::iter);
+            let within = |s: &&Scope| self.layers.iter().all(|l| l.allows(r, s));
+            listed.filter(within).cloned().collect::<Vec<_>>()
+        };
+        resources.iter().flat_map(at).collect()
+    }
+
+    /// The largest authorization details that could be asked for at `resources`, starting from `base`.
+    pub fn meet_details(&self, base: &Details, resources: &BTreeSet<ResourceUri>) -> Details {
+        let within = |held: Details, layer: &Layer| match layer.details_at(resources) {
+            Some(limit) => held.meet(&limit),
+            None => held,
+        };
+        self.layers.iter().fold(base.for_any(resources), within)
+    }
+
+    fn resources(&self, wanted: &Wanted) -> Result<BTreeSet<ResourceUri>, Excess> {
+        let choices = self.choices();
+        let unsettled = |ceiling| Excess { ceiling, over: Over::NotOneResource { choices: choices.clone() } };
+        match &wanted.resources {
+            Some(asked) if wanted.exchange_only || asked.len() == 1 => Ok(asked.clone()),
+            None if choices.is_empty() => Err(unsettled(self.emptying_layer())),
+            None if wanted.exchange_only || choices.len() == 1 => Ok(choices),
+            Some(_) | None => Err(unsettled(CeilingName::Resource)),
+        }
+    }
+
+    /// The ceiling that leaves no resource at all.
+    fn emptying_layer(&self) -> CeilingName {
+        let mut left: Vec<&ResourceUri> = self.listed.keys().collect();
+        for layer in &self.layers {
+            left.retain(|r| layer.holds_at(r));
+            if left.is_empty() {
+                return layer.ceiling;
+            }
+        }
+        CeilingName::Resource
+    }
+
+    fn admits_resources(&self, asked: &BTreeSet<ResourceUri>) -> Result<(), Excess> {
+        let choices = self.choices();
+        let excess: BTreeSet<_> = asked.difference(&choices).cloned().collect();
+        if let Some(first) = excess.iter().next() {
+            let cut =
+                self.layers.iter().find(|l| !l.holds_at(first)).map_or(CeilingName::Resource, |l| l.ceiling);
+            return Err(Excess { ceiling: cut, over: Over::Resources { excess, choices } });
+        }
+        if asked.is_empty() {
+            return Err(Excess { ceiling: self.emptying_layer(), over: Over::NotOneResource { choices } });
+        }
+        Ok(())
+    }
+
+    fn admits_scopes(&self, authority: &Authority) -> Result<(), Excess> {
+        let grantable = self.grantable_scopes(&authority.resources);
+        let excess = authority.scopes.difference(&grantable);
+        let first = excess.iter().next();
+        if first.is_none() && !authority.scopes.is_empty() {
+            return Ok(());
+        }
+        let ceiling =
+            first.map_or(CeilingName::TaskType, |scope| self.scope_cut(scope, &authority.resources));
+        Err(Excess { ceiling, over: Over::Scopes { excess, grantable } })
+    }
+
+    /// The ceiling at which `scope` was lost at the last of `resources`.
+    fn scope_cut(&self, scope: &Scope, resources: &BTreeSet<ResourceUri>) -> CeilingName {
+        let mut left: Vec<&ResourceUri> = resources.iter().collect();
+        for layer in &self.layers {
+            left.retain(|r| layer.allows(r, scope));
+            if left.is_empty() {
+                return layer.ceiling;
+            }
+        }
+        CeilingName::Resource
+    }
+
+    fn admits_details(&self, authority: &Authority) -> Result<(), Excess> {
+        let refuse = |ceiling, excess: Details| {
+            let widest =
+                self.layers.iter().find_map(|l| l.details_at(&authority.resources)).unwrap_or_default();
+            let grantable = self.meet_details(&widest, &authority.resources);
+            Err(Excess { ceiling, over: Over::Details { excess, grantable } })
+        };
+        for layer in &self.layers {
+            let Some(limit) = layer.details_at(&authority.resources) else { continue };
+            let excess = authority.details.uncovered_by(&limit);
+            if !excess.is_empty() {
+                return refuse(layer.ceiling, excess);
+            }
+        }
+        let here = authority.details.for_any(&authority.resources);
+        if here == authority.details {
+            return Ok(());
+        }
+        let elsewhere = authority.details.iter().filter(|d| !here.iter().any(|h| h == *d)).cloned().collect();
+        refuse(CeilingName::Resource, elsewhere)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(name: &str) -> ResourceUri {
+        format!("https://{name}.example").parse().unwrap()
+    }
+
+    fn scopes(text: &str) -> ScopeSet {
+        text.parse().unwrap()
+    }
+
+    fn bound(at: &[&str], scope: &str) -> Bound {
+        Bound {
+            scopes: Some(scopes(scope)),
+            resources: Some(at.iter().map(|n| uri(n)).collect()),
+            details: None,
+        }
+    }
+
+    fn ceilings(entitlements: Vec<Bound>) -> Ceilings {
+        Ceilings {
+            layers: vec![
+                Layer::one(CeilingName::TaskType, bound(&["orders", "mail"], "read write send")),
+                Layer { ceiling: CeilingName::Entitlement, any_of: entitlements },
+            ],
+            listed: [(uri("orders"), scopes("read write")), (uri("mail"), scopes("read send"))].into(),
+        }
+    }
+
+    fn at(names: &[&str], scope: Option<&str>, exchange_only: bool) -> Wanted {
+        let resources = (!names.is_empty()).then(|| names.iter().map(|n| uri(n)).collect());
+        Wanted { scopes: scope.map(scopes), resources, details: None, exchange_only }
+    }
+
+    #[test]
+    fn entitlements_add_up_but_never_across_resources() {
+        let held = ceilings(vec![bound(&["orders"], "write"), bound(&["mail"], "read")]);
+        let ask = |at: &Wanted| held.attenuate(at, &Defaults::default());
+        assert!(ask(&at(&["orders"], Some("write"), false)).is_ok());
+        assert!(ask(&at(&["mail"], Some("read"), false)).is_ok());
+        let error = ask(&at(&["orders"], Some("read"), false)).unwrap_err();
+        assert_eq!(error.ceiling, CeilingName::Entitlement);
+        assert_eq!(error.over, Over::Scopes { excess: scopes("read"), grantable: scopes("write") });
+        assert!(ask(&at(&[], Some("read write"), true)).is_ok());
+    }
+
+    #[test]
+    fn no_entitlement_is_nothing() {
+        let error = ceilings(vec![]).attenuate(&at(&["orders"], Some("read"), false), &Defaults::default());
+        assert_eq!(error.unwrap_err().ceiling, CeilingName::Entitlement);
+    }
+
+    #[test]
+    fn a_scope_that_the_resource_does_not_list_is_refused() {
+        let error = ceilings(vec![Bound::default()])
+            .attenuate(&at(&["orders"], Some("send"), false), &Defaults::default())
+            .unwrap_err();
+        assert_eq!(error.ceiling, CeilingName::Resource);
+        assert_eq!(error.over, Over::Scopes { excess: scopes("send"), grantable: scopes("read write") });
+    }
+
+    #[test]
+    fn t14_a_token_for_a_service_names_exactly_one_resource() {
+        let held = ceilings(vec![Bound::default()]);
+        for wanted in [at(&[], Some("read"), false), at(&["orders", "mail"], Some("read"), false)] {
+            let error = held.attenuate(&wanted, &Defaults::default()).unwrap_err();
+            assert_eq!(error.over, Over::NotOneResource { choices: [uri("orders"), uri("mail")].into() });
+        }
+    }
+
+    #[test]
+    fn t08_a_left_out_scope_is_the_default_within_every_ceiling() {
+        let held = ceilings(vec![bound(&["orders", "mail"], "read")]);
+        let defaults = Defaults { scopes: scopes("read write"), details: Details::default() };
+        let granted = held.attenuate(&at(&["orders"], None, false), &defaults).unwrap();
+        assert_eq!(granted.scopes, scopes("read"));
+        let defaults = Defaults { scopes: scopes("write"), details: Details::default() };
+        assert!(
+            held.attenuate(&at(&["orders"], None, false), &defaults).is_err(),
+            "an empty grant is a refusal"
+        );
+    }
+}

@@ -1,0 +1,733 @@
+//! The declarative objects (DESIGN §5) as they are written: one spec type each, unknown members refused (L7).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::details::FieldRule;
+use super::ids::{ClientId, Name, shown};
+use super::principal::Principal;
+use super::resource::ResourceUri;
+use super::scope::Scope;
+
+/// Labels: free names with free values, readable by policy.
+pub type Labels = BTreeMap<String, String>;
+
+/// Kinds of declarative objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ObjectKind {
+    /// [`TenantSpec`].
+    Tenant,
+    /// [`TrustedIssuerSpec`].
+    TrustedIssuer,
+    /// [`AuthorizationDetailTypeSpec`].
+    AuthorizationDetailType,
+    /// [`ResourceSpec`].
+    Resource,
+    /// [`AgentSpec`].
+    Agent,
+    /// [`TaskTypeSpec`].
+    TaskType,
+    /// [`ExceptionSpec`].
+    Exception,
+}
+
+impl ObjectKind {
+    /// All kinds, in the order in which they may refer to one another.
+    pub const ALL: [Self; 7] = [
+        Self::Tenant,
+        Self::TrustedIssuer,
+        Self::AuthorizationDetailType,
+        Self::Resource,
+        Self::Agent,
+        Self::TaskType,
+        Self::Exception,
+    ];
+
+    /// The word after `kind:`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "Tenant",
+            Self::TrustedIssuer => "TrustedIssuer",
+            Self::AuthorizationDetailType => "AuthorizationDetailType",
+            Self::Resource => "Resource",
+            Self::Agent => "Agent",
+            Self::TaskType => "TaskType",
+            Self::Exception => "Exception",
+        }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which object: kind, owning tenant, name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// The owning tenant, `system` for the platform. A tenant object belongs to the tenant that it names.
+    pub tenant: Name,
+    /// Its name.
+    pub name: Name,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.tenant, self.name)
+    }
+}
+
+/// One object, whatever its kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Spec {
+    /// A tenant.
+    Tenant(TenantSpec),
+    /// A trusted issuer.
+    TrustedIssuer(Box<TrustedIssuerSpec>),
+    /// An authorization-detail type.
+    AuthorizationDetailType(AuthorizationDetailTypeSpec),
+    /// A resource.
+    Resource(ResourceSpec),
+    /// An agent.
+    Agent(Box<AgentSpec>),
+    /// A task type.
+    TaskType(Box<TaskTypeSpec>),
+    /// An exception.
+    Exception(ExceptionSpec),
+}
+
+impl Spec {
+    /// The kind of this spec.
+    pub fn kind(&self) -> ObjectKind {
+        match self {
+            Self::Tenant(_) => ObjectKind::Tenant,
+            Self::TrustedIssuer(_) => ObjectKind::TrustedIssuer,
+            Self::AuthorizationDetailType(_) => ObjectKind::AuthorizationDetailType,
+            Self::Resource(_) => ObjectKind::Resource,
+            Self::Agent(_) => ObjectKind::Agent,
+            Self::TaskType(_) => ObjectKind::TaskType,
+            Self::Exception(_) => ObjectKind::Exception,
+        }
+    }
+
+    /// Reads the stored JSON of a spec of `kind`.
+    pub fn from_json(kind: ObjectKind, json: &[u8]) -> Result<Self, serde_json::Error> {
+        Ok(match kind {
+            ObjectKind::Tenant => Self::Tenant(serde_json::from_slice(json)?),
+            ObjectKind::TrustedIssuer => Self::TrustedIssuer(serde_json::from_slice(json)?),
+            ObjectKind::AuthorizationDetailType => {
+                Self::AuthorizationDetailType(serde_json::from_slice(json)?)
+            }
+            ObjectKind::Resource => Self::Resource(serde_json::from_slice(json)?),
+            ObjectKind::Agent => Self::Agent(serde_json::from_slice(json)?),
+            ObjectKind::TaskType => Self::TaskType(serde_json::from_slice(json)?),
+            ObjectKind::Exception => Self::Exception(serde_json::from_slice(json)?),
+        })
+    }
+}
+
+/// An object with its version: 1 when first published, one more at each change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Which object.
+    pub id: ObjectRef,
+    /// Its version.
+    pub version: i64,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// A tenant: the isolation boundary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantSpec {
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Readable by policy.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+/// An upstream OIDC provider or JWT issuer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedIssuerSpec {
+    /// Its `iss`, compared code point by code point.
+    pub issuer: String,
+    /// Where its keys are; found by discovery when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_uri: Option<String>,
+    /// Platform issuers: the claim that holds the tenant's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_claim: Option<String>,
+    /// Platform issuers: the one tenant of all its principals, instead of `tenant_claim`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_tenant: Option<Name>,
+    /// Tenants that a platform issuer serves; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<Name>>,
+    /// Put before the upstream `sub` to make ours; fixed once used.
+    #[serde(default)]
+    pub subject_prefix: String,
+    /// Which of its tokens are session tokens.
+    pub accept: Vec<AcceptSpec>,
+    /// Signature algorithms it may use.
+    #[serde(default = "default_algorithms")]
+    pub algorithms: Vec<String>,
+    /// What its subjects are.
+    #[serde(default)]
+    pub principals: PrincipalClass,
+    /// When its sessions end.
+    #[serde(default)]
+    pub session_end: SessionEnd,
+    /// Oldest login (`auth_time`, else `iat`) that is still a session, in seconds.
+    #[serde(default = "default_max_session_age")]
+    pub max_session_age: u32,
+    /// What its principals may delegate at all; no match = nothing.
+    #[serde(default)]
+    pub entitlements: Vec<EntitlementSpec>,
+    /// Whether any agent of the tenant may spend its tokens without `may_act` or `upstream_clients`.
+    #[serde(default)]
+    pub any_agent: bool,
+    /// Claims kept with the task besides those that entitlements name.
+    #[serde(default)]
+    pub facts: Vec<String>,
+    /// Claim that lists the principal's groups for policy.
+    #[serde(default = "default_groups_claim")]
+    pub groups_claim: String,
+    /// Claim that lists the principal's roles for policy.
+    #[serde(default = "default_roles_claim")]
+    pub roles_claim: String,
+}
+
+fn default_algorithms() -> Vec<String> {
+    ["ES256", "RS256", "PS256", "EdDSA"].map(str::to_owned).into()
+}
+
+fn default_max_session_age() -> u32 {
+    12 * 3600
+}
+
+fn default_groups_claim() -> String {
+    "groups".to_owned()
+}
+
+fn default_roles_claim() -> String {
+    "roles".to_owned()
+}
+
+/// A kind of token that an issuer's sessions come as.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptSpec {
+    /// What it is, and so which `subject_token_type` may declare it.
+    #[serde(rename = "type")]
+    pub kind: SessionTokenKind,
+    /// The value that its `aud` must hold.
+    pub audience: String,
+    /// Accepted `typ` headers; an empty text stands for a token without `typ`.
+    #[serde(default = "default_typ")]
+    pub typ: Vec<String>,
+}
+
+fn default_typ() -> Vec<String> {
+    vec!["at+jwt".to_owned()]
+}
+
+/// What a session token is (RFC 8693 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionTokenKind {
+    /// `urn:ietf:params:oauth:token-type:access_token`.
+    AccessToken,
+    /// `urn:ietf:params:oauth:token-type:id_token`.
+    IdToken,
+    /// `urn:ietf:params:oauth:token-type:jwt`.
+    Jwt,
+}
+
+/// What the subjects of an issuer are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipalClass {
+    /// People.
+    #[default]
+    Human,
+    /// Upstream workloads.
+    Workload,
+}
+
+/// When a session ends. Ends later than the session token itself need logout events, which this version does not take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionEnd {
+    /// With the session token's `exp`.
+    #[default]
+    Token,
+}
+
+/// What principals that match may delegate. A dimension left out is not limited; matching rules add up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntitlementSpec {
+    /// Whom it is for; every principal of the issuer when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<ConditionSpec>,
+    /// Scopes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<Scope>>,
+    /// Registered resources, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Vec<Name>>,
+    /// Authorization details.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_details: Option<Vec<Map<String, Value>>>,
+}
+
+/// A condition on one claim of the session token: exactly one of `contains` and `equals`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConditionSpec {
+    /// The claim's name, or names joined by dots into nested objects.
+    pub claim: String,
+    /// Holds when the claim is an array with this text, or this text itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// Holds when the claim is this value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equals: Option<Value>,
+}
+
+impl ConditionSpec {
+    /// Whether the condition holds for `facts`; a missing claim never does (L7).
+    pub fn holds(&self, facts: &Map<String, Value>) -> bool {
+        let Some(value) = claim(facts, &self.claim) else { return false };
+        match (&self.contains, &self.equals) {
+            (Some(wanted), None) => {
+                value.as_str() == Some(wanted)
+                    || value.as_array().is_some_and(|items| items.iter().any(|i| i.as_str() == Some(wanted)))
+            }
+            (None, Some(wanted)) => value == wanted,
+            (None, None) | (Some(_), Some(_)) => false,
+        }
+    }
+}
+
+/// The claim called `name`, or, where there is none, the one that dots in `name` lead to.
+pub fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    if let Some(value) = claims.get(name) {
+        return Some(value);
+    }
+    let (first, rest) = name.split_once('.')?;
+    claims.get(first)?.as_object().and_then(|inner| claim(inner, rest))
+}
+
+/// A registered OAuth client that runs tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSpec {
+    /// OAuth client id, unique in the deployment.
+    pub client_id: ClientId,
+    /// Its class, for `class:` selectors and policy.
+    pub class: Name,
+    /// Who answers for it.
+    pub owner: Owner,
+    /// How to reach them.
+    pub contact: String,
+    /// Readable by policy.
+    #[serde(default)]
+    pub labels: Labels,
+    /// How it authenticates.
+    #[serde(default)]
+    pub auth: AuthSpec,
+    /// Public keys (a JWK set) that sign `actor_token`s for its instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor_jwks: Option<Value>,
+    /// Upstream clients whose session tokens it may spend.
+    #[serde(default)]
+    pub upstream_clients: Vec<UpstreamClientSpec>,
+    /// Task type when a root request names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_task_type: Option<Name>,
+    /// Whether it is refused everywhere.
+    #[serde(default)]
+    pub disabled: bool,
+    /// Tenants that a platform agent serves; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<Name>>,
+}
+
+/// How a client authenticates: by server-made secrets, of which two may be valid at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthSpec {
+    /// SHA-256 of each valid secret, in lower-case hex; at most two. `taskgrant secret` makes a secret and its hash.
+    #[serde(default)]
+    pub secret_sha256: Vec<SecretHash>,
+}
+
+/// SHA-256 of a client secret: 64 lower-case hex digits.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// From the hash's bytes.
+    pub fn new(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    /// The hash's bytes, for a constant-time comparison.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
+impl From<SecretHash> for String {
+    fn from(hash: SecretHash) -> String {
+        use fmt::Write as _;
+        hash.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+impl TryFrom<String> for SecretHash {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        let bad = || BadField::SecretHash;
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(bad());
+        }
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            let pair = text.get(2 * index..2 * index + 2).ok_or_else(bad)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// An OAuth client of an upstream issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamClientSpec {
+    /// The issuer's `iss`.
+    pub issuer: String,
+    /// The client's id there: the token's `azp`, or `client_id`.
+    pub client: String,
+}
+
+/// A service that accepts our tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceSpec {
+    /// Its canonical URI, the `aud` of tokens for it; unique in the deployment.
+    pub uri: ResourceUri,
+    /// Logical names for the `audience` parameter besides the object's own; unique in the deployment.
+    #[serde(default)]
+    pub names: Vec<Name>,
+    /// The scopes it knows.
+    pub scopes: Vec<Scope>,
+    /// Client id for introspection; unique in the deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<ClientId>,
+    /// How it authenticates.
+    #[serde(default)]
+    pub auth: AuthSpec,
+    /// Tenants that a platform resource serves; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<Name>>,
+}
+
+/// A type of authorization details (RFC 9396): its JSON Schema, and the rule by which each field narrows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorizationDetailTypeSpec {
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// JSON Schema of the object, `type` included.
+    pub schema: Value,
+    /// The rule of each field; a field without one is unknown.
+    pub fields: BTreeMap<String, FieldRule>,
+    /// Tenants that a platform type serves; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<Name>>,
+}
+
+/// The ceiling for one kind of task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskTypeSpec {
+    /// For people: agents, approvers, auditors.
+    pub description: String,
+    /// Who answers for it.
+    pub owner: Owner,
+    /// How to reach them.
+    pub contact: String,
+    /// When it is to be looked at again; overdue is a warning.
+    pub review_by: NaiveDate,
+    /// Readable by policy.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Who may start it.
+    pub agents: Vec<Selector>,
+    /// Scopes.
+    pub scopes: Vec<Scope>,
+    /// Scopes when a root request names none.
+    #[serde(default)]
+    pub default_scopes: Vec<Scope>,
+    /// Registered resources, by name.
+    pub resources: Vec<Name>,
+    /// Authorization details.
+    #[serde(default)]
+    pub authorization_details: Vec<Map<String, Value>>,
+    /// How long tokens and the task live.
+    pub lifetime: LifetimeSpec,
+    /// Who may be handed a token; nobody when left out.
+    #[serde(default)]
+    pub delegation: DelegationSpec,
+    /// When a person must approve.
+    #[serde(default)]
+    pub approval: ApprovalSpec,
+    /// Whether it is refused everywhere.
+    #[serde(default)]
+    pub disabled: bool,
+    /// Tenants that a platform task type serves; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<Name>>,
+}
+
+/// Lifetimes of a task type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LifetimeSpec {
+    /// Of tokens for a service, and of hand-over tokens.
+    pub token: TokenLifetimeSpec,
+    /// Of the whole task, in seconds.
+    pub task: u32,
+}
+
+/// Lifetime of a token, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenLifetimeSpec {
+    /// When nothing is asked for.
+    pub default: u32,
+    /// The most.
+    pub max: u32,
+}
+
+/// Who may be handed a token of the task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DelegationSpec {
+    /// How many hand-overs a root token allows.
+    #[serde(default)]
+    pub max_depth: u32,
+    /// The allowed hand-overs.
+    #[serde(default)]
+    pub edges: Vec<EdgeSpec>,
+}
+
+/// One allowed hand-over. A dimension left out is not limited; a token lies within one single edge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeSpec {
+    /// From whom; anybody in the task when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Selector>,
+    /// To whom.
+    pub to: Selector,
+    /// Scopes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<Scope>>,
+    /// Registered resources, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Vec<Name>>,
+    /// Authorization details.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_details: Option<Vec<Map<String, Value>>>,
+}
+
+/// When a person must approve, and who may.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalSpec {
+    /// When.
+    #[serde(default)]
+    pub when: ApprovalWhen,
+    /// Who may approve.
+    #[serde(default)]
+    pub approvers: Vec<Owner>,
+    /// How many of them must.
+    #[serde(default = "one")]
+    pub quorum: u32,
+    /// Channel that is told of a pending request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Default for ApprovalSpec {
+    fn default() -> Self {
+        Self { when: ApprovalWhen::default(), approvers: Vec::new(), quorum: 1, notify: None }
+    }
+}
+
+/// When a person must approve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalWhen {
+    /// When policy asks for it.
+    #[default]
+    Policy,
+    /// At each root exchange and each hand-over.
+    Always,
+}
+
+/// A time-boxed exception that policy may read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExceptionSpec {
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub owner: Owner,
+    /// The two who approved it: distinct, and neither the owner.
+    pub approvers: Vec<Owner>,
+    /// From when it holds, RFC 3339.
+    pub not_before: chrono::DateTime<chrono::Utc>,
+    /// Until when it holds, RFC 3339.
+    pub expires_at: chrono::DateTime<chrono::Utc>,
+    /// What it is about, for the rule that reads it.
+    #[serde(default)]
+    pub about: Map<String, Value>,
+}
+
+/// Who answers for an object or may approve: `group:NAME` or `principal:ISS SUB`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Owner {
+    /// Members of a group.
+    Group(String),
+    /// One principal.
+    Principal(Principal),
+}
+
+impl FromStr for Owner {
+    type Err = BadField;
+    fn from_str(text: &str) -> Result<Self, BadField> {
+        let bad = || BadField::Owner(shown(text));
+        match text.split_once(':') {
+            Some(("group", name)) if !name.is_empty() => Ok(Self::Group(name.to_owned())),
+            Some(("principal", rest)) => match rest.split_once(' ') {
+                Some((iss, sub)) if !iss.is_empty() && !sub.is_empty() => {
+                    Ok(Self::Principal(Principal { iss: iss.to_owned(), sub: sub.to_owned() }))
+                }
+                _ => Err(bad()),
+            },
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl TryFrom<String> for Owner {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        text.parse()
+    }
+}
+
+impl From<Owner> for String {
+    fn from(owner: Owner) -> String {
+        match owner {
+            Owner::Group(name) => format!("group:{name}"),
+            Owner::Principal(p) => format!("principal:{} {}", p.iss, p.sub),
+        }
+    }
+}
+
+/// Which agents: `class:NAME` or `agent:CLIENT_ID`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Selector {
+    /// All agents of a class.
+    Class(Name),
+    /// One agent.
+    Agent(ClientId),
+}
+
+impl Selector {
+    /// Whether an agent of this id and class is selected.
+    pub fn selects(&self, client_id: &ClientId, class: &Name) -> bool {
+        match self {
+            Self::Class(wanted) => wanted == class,
+            Self::Agent(wanted) => wanted == client_id,
+        }
+    }
+}
+
+impl FromStr for Selector {
+    type Err = BadField;
+    fn from_str(text: &str) -> Result<Self, BadField> {
+        let bad = || BadField::Selector(shown(text));
+        match text.split_once(':') {
+            Some(("class", name)) => name.parse().map(Self::Class).map_err(|_| bad()),
+            Some(("agent", id)) => id.parse().map(Self::Agent).map_err(|_| bad()),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl TryFrom<String> for Selector {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        text.parse()
+    }
+}
+
+impl From<Selector> for String {
+    fn from(selector: Selector) -> String {
+        match selector {
+            Selector::Class(name) => format!("class:{name}"),
+            Selector::Agent(id) => format!("agent:{id}"),
+        }
+    }
+}
+
+/// A text that is not of the form its field wants.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BadField {
+    /// Not an owner.
+    #[error("`{0}` is neither `group:NAME` nor `principal:ISSUER SUBJECT`")]
+    Owner(String),
+    /// Not a selector.
+    #[error("`{0}` is neither `class:NAME` nor `agent:CLIENT_ID`")]
+    Selector(String),
+    /// Not a hash; the text is not shown, since it might be a secret pasted by mistake.
+    #[error("a secret hash is 64 lower-case hex digits; `taskgrant secret` makes a secret and its hash")]
+    SecretHash,
+}

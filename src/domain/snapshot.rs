@@ -1,0 +1,279 @@
+//! The snapshot: all declarative objects of one moment, checked against one another and resolved.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::ceiling::Bound;
+use super::details::{DetailRules, Details};
+use super::ids::{ClientId, Name};
+use super::objects::{
+    AgentSpec, AuthorizationDetailTypeSpec, ConditionSpec, ExceptionSpec, ResourceSpec, Selector,
+    TaskTypeSpec, TenantSpec, TrustedIssuerSpec,
+};
+use super::resource::ResourceUri;
+use super::scope::ScopeSet;
+
+/// Whom an object serves: one tenant, or for a platform object all tenants or those it lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The owning tenant.
+    pub tenant: Name,
+    /// For a platform object: the tenants it serves, all when `None`.
+    pub only: Option<Vec<Name>>,
+}
+
+impl Reach {
+    /// Whether the object serves `tenant` (L10).
+    pub fn serves(&self, tenant: &Name) -> bool {
+        if self.tenant.is_system() {
+            self.only.as_ref().is_none_or(|list| list.contains(tenant))
+        } else {
+            self.tenant == *tenant
+        }
+    }
+}
+
+/// An agent in force.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Whom it serves.
+    pub reach: Reach,
+    /// The object's name.
+    pub name: Name,
+    /// What was declared.
+    pub spec: AgentSpec,
+}
+
+/// A resource in force.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// Whom it serves.
+    pub reach: Reach,
+    /// The object's name, also a logical name for `audience`.
+    pub name: Name,
+    /// The scopes it lists.
+    pub scopes: ScopeSet,
+    /// What was declared.
+    pub spec: ResourceSpec,
+}
+
+/// One version of a task type, resolved.
+#[derive(Clone, Debug)]
+pub struct TaskType {
+    /// Whom it serves.
+    pub reach: Reach,
+    /// Its name.
+    pub name: Name,
+    /// Its version.
+    pub version: i64,
+    /// The ceiling: all three dimensions named.
+    pub bound: Bound,
+    /// Scopes when a root request names none.
+    pub default_scopes: ScopeSet,
+    /// The allowed hand-overs.
+    pub edges: Vec<Edge>,
+    /// What was declared.
+    pub spec: TaskTypeSpec,
+}
+
+impl TaskType {
+    /// `name@version`, as the token carries it.
+    pub fn label(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+
+    /// Whether an agent of this id and class may start the task.
+    pub fn may_start(&self, agent: &Agent) -> bool {
+        self.spec.agents.iter().any(|s| s.selects(&agent.spec.client_id, &agent.spec.class))
+    }
+
+    /// The authorization details of the ceiling.
+    pub fn details(&self) -> Details {
+        self.bound.details.clone().unwrap_or_default()
+    }
+
+    /// The hand-overs allowed from one agent to another.
+    pub fn edges_between<'a>(&'a self, from: &'a Agent, to: &'a Agent) -> impl Iterator<Item = &'a Edge> {
+        let selects = |s: &Selector, a: &Agent| s.selects(&a.spec.client_id, &a.spec.class);
+        self.edges
+            .iter()
+            .filter(move |e| e.from.as_ref().is_none_or(|s| selects(s, from)) && selects(&e.to, to))
+    }
+}
+
+/// One allowed hand-over, resolved.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// From whom; anybody in the task when `None`.
+    pub from: Option<Selector>,
+    /// To whom.
+    pub to: Selector,
+    /// What may be handed over.
+    pub bound: Bound,
+}
+
+/// A trusted issuer in force.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Whom it serves.
+    pub reach: Reach,
+    /// The object's name.
+    pub name: Name,
+    /// The object's version: a cached signature check is good for this version only.
+    pub version: i64,
+    /// The entitlement rules, resolved.
+    pub entitlements: Vec<Entitlement>,
+    /// What was declared.
+    pub spec: TrustedIssuerSpec,
+}
+
+impl Issuer {
+    /// The boxes that `facts` entitle to: they add up, and none means nothing (L2).
+    pub fn entitled(&self, facts: &serde_json::Map<String, serde_json::Value>) -> Vec<Bound> {
+        let matches = |e: &&Entitlement| e.when.as_ref().is_none_or(|c| c.holds(facts));
+        self.entitlements.iter().filter(matches).map(|e| e.bound.clone()).collect()
+    }
+
+    /// The claims that must be kept with a task, so that entitlements and policy can be recomputed later.
+    pub fn kept_claims(&self) -> impl Iterator<Item = &str> {
+        let conditions = self.entitlements.iter().filter_map(|e| e.when.as_ref()).map(|c| c.claim.as_str());
+        let policy = [self.spec.groups_claim.as_str(), self.spec.roles_claim.as_str()];
+        conditions.chain(self.spec.facts.iter().map(String::as_str)).chain(policy)
+    }
+}
+
+/// One entitlement rule, resolved.
+#[derive(Clone, Debug)]
+pub struct Entitlement {
+    /// Whom it is for; everybody when `None`.
+    pub when: Option<ConditionSpec>,
+    /// What they may delegate.
+    pub bound: Bound,
+}
+
+/// An authorization-detail type in force.
+#[derive(Clone, Debug)]
+pub struct DetailType {
+    /// Whom it serves.
+    pub reach: Reach,
+    /// Its name, the `type` of a detail.
+    pub name: Name,
+    /// What was declared.
+    pub spec: AuthorizationDetailTypeSpec,
+}
+
+/// An exception as declared.
+#[derive(Clone, Debug)]
+pub struct Exception {
+    /// Whom it serves.
+    pub reach: Reach,
+    /// Its name.
+    pub name: Name,
+    /// What was declared.
+    pub spec: ExceptionSpec,
+}
+
+/// All versions of one task type that a live task may stand on.
+#[derive(Clone, Debug, Default)]
+pub struct TaskTypeVersions {
+    /// The version in force; `None` when the object was deleted.
+    pub current: Option<Arc<TaskType>>,
+    /// Earlier versions, by number.
+    pub earlier: BTreeMap<i64, Arc<TaskType>>,
+}
+
+/// All declarative objects of one moment: immutable, replaced whole.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub(super) tenants: HashMap<Name, TenantSpec>,
+    pub(super) agents: HashMap<ClientId, Arc<Agent>>,
+    pub(super) resources: HashMap<String, Arc<Resource>>,
+    pub(super) resource_names: HashMap<Name, Arc<Resource>>,
+    pub(super) resource_clients: HashMap<ClientId, Arc<Resource>>,
+    pub(super) issuers: HashMap<String, Arc<Issuer>>,
+    pub(super) detail_types: Vec<Arc<DetailType>>,
+    pub(super) rules: HashMap<Name, Arc<DetailRules>>,
+    pub(super) task_types: BTreeMap<(Name, Name), TaskTypeVersions>,
+    pub(super) exceptions: Vec<Exception>,
+}
+
+impl Snapshot {
+    /// A tenant by name.
+    pub fn tenant(&self, name: &Name) -> Option<&TenantSpec> {
+        self.tenants.get(name)
+    }
+
+    /// An agent by client id, whatever its tenant.
+    pub fn agent(&self, id: &ClientId) -> Option<&Arc<Agent>> {
+        self.agents.get(id)
+    }
+
+    /// A resource by its own client id.
+    pub fn resource_client(&self, id: &ClientId) -> Option<&Arc<Resource>> {
+        self.resource_clients.get(id)
+    }
+
+    /// A resource that serves `tenant`, by URI; scheme and host are folded.
+    pub fn resource(&self, tenant: &Name, uri: &ResourceUri) -> Option<&Arc<Resource>> {
+        self.resources.get(&uri.key()).filter(|r| r.reach.serves(tenant))
+    }
+
+    /// A resource that serves `tenant`, by logical name.
+    pub fn resource_named(&self, tenant: &Name, name: &Name) -> Option<&Arc<Resource>> {
+        self.resource_names.get(name).filter(|r| r.reach.serves(tenant))
+    }
+
+    /// All resources.
+    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.values()
+    }
+
+    /// All agents.
+    pub fn agents(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.agents.values()
+    }
+
+    /// All trusted issuers.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.issuers.values()
+    }
+
+    /// A trusted issuer by its `iss`.
+    pub fn issuer(&self, iss: &str) -> Option<&Arc<Issuer>> {
+        self.issuers.get(iss)
+    }
+
+    /// The field rules of all authorization-detail types that serve `tenant`.
+    pub fn detail_rules(&self, tenant: &Name) -> Arc<DetailRules> {
+        self.rules.get(tenant).cloned().unwrap_or_default()
+    }
+
+    /// All authorization-detail types.
+    pub fn detail_types(&self) -> &[Arc<DetailType>] {
+        &self.detail_types
+    }
+
+    /// The task type in force under `name` for `tenant`: its own, else the platform's.
+    pub fn task_type(&self, tenant: &Name, name: &Name) -> Option<&Arc<TaskType>> {
+        [tenant.clone(), Name::system()]
+            .into_iter()
+            .find_map(|owner| self.task_types.get(&(owner, name.clone()))?.current.as_ref())
+            .filter(|t| t.reach.serves(tenant))
+    }
+
+    /// One version of the task type that `owner` owns, in force or earlier.
+    pub fn task_type_version(&self, owner: &Name, name: &Name, version: i64) -> Option<&Arc<TaskType>> {
+        let versions = self.task_types.get(&(owner.clone(), name.clone()))?;
+        versions.current.as_ref().filter(|t| t.version == version).or_else(|| versions.earlier.get(&version))
+    }
+
+    /// All task types in force.
+    pub fn task_types(&self) -> impl Iterator<Item = &Arc<TaskType>> {
+        self.task_types.values().filter_map(|v| v.current.as_ref())
+    }
+
+    /// The exceptions that serve `tenant`, expired ones included.
+    pub fn exceptions<'a>(&'a self, tenant: &'a Name) -> impl Iterator<Item = &'a Exception> {
+        self.exceptions.iter().filter(move |e| e.reach.serves(tenant))
+    }
+}
