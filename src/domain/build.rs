@@ -428,7 +428,7 @@ impl Builder<'_> {
             match found.map(|t| t.may_start(&agent)) {
                 Some(true) => {}
                 Some(false) => {
-                    self.fault(&id, "spec.default_task_type", "this agent may not start that task type")
+                    self.fault(&id, "spec.default_task_type", "this agent may not start that task type");
                 }
                 None => {
                     let choices = self.snapshot.task_types().map(|t| t.name.to_string()).collect();
