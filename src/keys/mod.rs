@@ -5,5 +5,13 @@
 //! active private key, all public ones. `docs/adr/0004-crypto-library.md` says why ring does the arithmetic.
 
 pub mod algorithm;
+pub mod dates;
 pub mod fault;
+pub mod file;
 pub mod json;
+pub mod jwk;
+pub mod jwks;
+pub mod jws;
+pub mod keyring;
+pub mod public;
+pub mod signing;
