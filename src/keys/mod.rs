@@ -13,5 +13,6 @@ pub mod jwk;
 pub mod jwks;
 pub mod jws;
 pub mod keyring;
+pub mod provider;
 pub mod public;
 pub mod signing;

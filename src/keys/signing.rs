@@ -118,6 +118,12 @@ impl SigningKey {
         Self::from_pair(pair.map_err(|_| SigningFault::Rejected)?)
     }
 
+    /// A bare PKCS#1 RSA key, the form that `jsonwebtoken` hands to its provider.
+    pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, SigningFault> {
+        let pair = RsaKeyPair::from_der(der).map_err(|_| SigningFault::Rejected)?;
+        Self::from_pair(Pair::Rsa(Box::new(pair)))
+    }
+
     fn from_pair(pair: Pair) -> Result<Self, SigningFault> {
         let (algorithm, material) = match &pair {
             Pair::Ec(key) => (Algorithm::Es256, Material::p256(key.public_key().as_ref())),
