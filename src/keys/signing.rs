@@ -26,7 +26,7 @@ pub enum KeySpec {
     Es256,
     /// Ed25519.
     EdDsa,
-    /// RSA of 2048 bits, for verifiers that know only RS256 [AT-01]; some thirty times slower to sign than ES256.
+    /// RSA of 2048 bits, for verifiers that know only RS256 [AT-01]; signs 20 to 35 times slower than ES256.
     Rsa2048,
     /// RSA of 3072 bits.
     Rsa3072,
@@ -89,7 +89,7 @@ impl SigningKey {
     /// Makes a new key, and the document to [save](PrivateDocument::save).
     ///
     /// `rng` serves the curves. RSA primes come from the `rsa` crate, which takes the operating system's randomness
-    /// itself, and need some 0.1 to 2 s.
+    /// itself, and take seconds at worst.
     pub fn generate(spec: KeySpec, rng: &dyn SecureRandom) -> Result<(Self, PrivateDocument), SigningFault> {
         let document = match spec {
             KeySpec::Es256 => document(EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, rng))?,
