@@ -13,6 +13,7 @@ use super::objects::{
     AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, EntitlementSpec, ExceptionSpec, Object,
     ObjectKind, ObjectRef, ResourceSpec, Selector, Spec, TaskTypeSpec, TrustedIssuerSpec,
 };
+use super::resource::ResourceUri;
 use super::scope::{Scope, ScopeSet};
 use super::snapshot::{
     Agent, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot, TaskType,
@@ -287,11 +288,17 @@ impl Builder<'_> {
             reach: at.reach.clone(),
             name: at.id.name.clone(),
             version: at.version,
+            listed: self.listed(&bound),
             bound,
             default_scopes: spec.default_scopes.iter().cloned().collect(),
             edges,
             spec: spec.clone(),
         }
+    }
+
+    fn listed(&self, bound: &Bound) -> BTreeMap<ResourceUri, ScopeSet> {
+        let scopes = |uri: &ResourceUri| self.snapshot.resources.get(&uri.key()).map(|r| r.scopes.clone());
+        bound.resources.iter().flatten().filter_map(|uri| Some((uri.clone(), scopes(uri)?))).collect()
     }
 
     fn check_task_type(&mut self, id: &ObjectRef, spec: &TaskTypeSpec) {
@@ -326,14 +333,10 @@ impl Builder<'_> {
     }
 
     fn check_scopes_are_listed(&mut self, id: &ObjectRef, task_type: &TaskType) {
-        let resources = task_type.bound.resources.iter().flatten();
-        let listed: BTreeSet<Scope> = resources
-            .filter_map(|uri| self.snapshot.resources.get(&uri.key()))
-            .flat_map(|r| r.scopes.iter().cloned())
-            .collect();
+        let listed: BTreeSet<&Scope> = task_type.listed.values().flat_map(ScopeSet::iter).collect();
         for (index, scope) in task_type.spec.scopes.iter().enumerate() {
             if !listed.contains(scope) && !task_type.spec.resources.is_empty() {
-                let choices = listed.iter().map(Scope::to_string).collect();
+                let choices = listed.iter().map(ToString::to_string).collect();
                 let message = format!("none of the task type's resources lists the scope `{scope}`");
                 self.dangling(id, format!("spec.scopes[{index}]"), message, choices);
             }
