@@ -15,3 +15,4 @@ pub mod record;
 pub mod resource;
 pub mod scope;
 pub mod snapshot;
+pub mod widening;
