@@ -5,10 +5,15 @@
 //! (how it runs), `check` and `suite` (what an admin sees before it goes live).
 
 pub mod bundle;
+pub mod engine;
 pub mod fault;
 mod folder;
 pub mod input;
 pub mod judgement;
+mod machine;
+mod rules;
+pub mod suite;
+mod syntax;
 #[cfg(test)]
 mod testing;
 mod value;
