@@ -5,6 +5,7 @@
 //! (how it runs), `check` and `suite` (what an admin sees before it goes live).
 
 pub mod bundle;
+pub mod check;
 pub mod engine;
 pub mod fault;
 mod folder;
