@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::{Fault, Place, suggest};
 use super::fit::{Misfit, fit};
 use super::node::{self, Entry, Kind, Node};
+use crate::domain::build;
 use crate::domain::objects::{ObjectKind, ObjectRef, Spec};
 
 /// Most files of one run.
@@ -42,6 +43,41 @@ impl Document {
     pub fn locate(&self, path: &str) -> Place {
         self.tree.locate(path)
     }
+
+    /// A fault of this document at `path`.
+    pub fn fault(&self, path: &str, message: String, suggestion: Option<String>) -> Fault {
+        Fault {
+            object: Some(self.id.to_string()),
+            path: Some(path.to_owned()),
+            suggestion,
+            ..Fault::of_file(&self.file, Some(self.locate(path)), message)
+        }
+    }
+}
+
+/// Puts what `domain::build` found into the file, or, for an object that no document holds, names the object in force.
+pub fn place(faults: &[build::Fault], documents: &[Document]) -> Vec<Fault> {
+    let place = |fault: &build::Fault| {
+        let Some(document) = documents.iter().find(|d| d.id == fault.object) else {
+            return Fault {
+                file: None,
+                object: Some(fault.object.to_string()),
+                path: Some(fault.path.clone()),
+                ..Fault::of_file("", None, fault.message.clone())
+            };
+        };
+        let written = document.tree.text_at(&fault.path).or_else(|| unregistered(&fault.message));
+        let known = |w: &&str| !fault.choices.iter().any(|c| c == w);
+        let choices = fault.choices.iter().map(String::as_str);
+        let suggestion = written.filter(known).and_then(|w| suggest(w, choices));
+        document.fault(&fault.path, fault.message.clone(), suggestion)
+    };
+    faults.iter().map(place).collect()
+}
+
+/// The authorization-detail type that a fault of a whole list is about.
+fn unregistered(message: &str) -> Option<&str> {
+    message.strip_suffix("` is not registered")?.rsplit_once('`').map(|(_, name)| name)
 }
 
 /// Reads all documents, or tells everything that is wrong with them.

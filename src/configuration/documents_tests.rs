@@ -26,14 +26,14 @@ fn faults(text: &str) -> Vec<Fault> {
 }
 
 /// The faults of the good task type with `from` replaced by `to`, as they are printed.
-fn bent(from: &str, to: &str) -> (String, Option<String>) {
+fn bent(from: &str, to: &str) -> (String, String) {
     assert!(TASK_TYPE.contains(from), "{from}");
     let fault = faults(&TASK_TYPE.replacen(from, to, 1)).remove(0);
-    (fault.to_string(), fault.suggestion)
+    (fault.to_string(), fault.suggestion.unwrap_or_default())
 }
 
-fn mean(word: &str) -> Option<String> {
-    Some(format!("did you mean `{word}`?"))
+fn mean(word: &str) -> String {
+    format!("did you mean `{word}`?")
 }
 
 #[test]

@@ -82,12 +82,6 @@ pub fn suggest<'a>(written: &str, choices: impl IntoIterator<Item = &'a str>) ->
     Some(format!("known: {}", quoted.join(", ")))
 }
 
-/// The last text in backticks of `message`: the name that a fault of `domain::build` is about.
-pub(super) fn quoted(message: &str) -> Option<&str> {
-    let (rest, _) = message.rsplit_once('`')?;
-    rest.rsplit_once('`').map(|(_, name)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

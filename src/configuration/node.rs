@@ -51,25 +51,39 @@ impl Node {
         }
     }
 
+    /// The node one step down, and the place of its key or of itself in a list.
+    fn step(&self, step: &str) -> Option<(&Self, Place)> {
+        match &self.kind {
+            Kind::Map(entries) => entries.iter().find(|e| e.key == step).map(|e| (&e.value, e.place)),
+            Kind::List(items) => step.parse::<usize>().ok().and_then(|i| items.get(i)).map(|n| (n, n.place)),
+            Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::Text(_) => None,
+        }
+    }
+
+    /// The text at `path`, if there is one.
+    pub(super) fn text_at(&self, path: &str) -> Option<&str> {
+        match &steps(path).try_fold(self, |at, step| at.step(step).map(|(node, _)| node))?.kind {
+            Kind::Text(text) => Some(text),
+            Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::List(_) | Kind::Map(_) => None,
+        }
+    }
+
     /// Where `path` (`scopes[2]`, `lifetime.token.max`) leads, or the deepest place on the way that exists.
     pub(super) fn locate(&self, path: &str) -> Place {
         let mut at = self;
         let mut place = self.place;
-        for step in path.split(['.', '[']).map(|s| s.trim_end_matches(']')).filter(|s| !s.is_empty()) {
-            let next = match &at.kind {
-                Kind::Map(entries) => entries.iter().find(|e| e.key == step).map(|e| (&e.value, e.place)),
-                Kind::List(items) => {
-                    step.parse::<usize>().ok().and_then(|i| items.get(i)).map(|n| (n, n.place))
-                }
-                Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::Text(_) => None,
-            };
-            let Some((node, key)) = next else { break };
+        for step in steps(path) {
+            let Some((node, key)) = at.step(step) else { break };
             let collection = matches!(node.kind, Kind::List(_) | Kind::Map(_) | Kind::Null);
             place = if collection { key } else { node.place };
             at = node;
         }
         place
     }
+}
+
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['.', '[']).map(|s| s.trim_end_matches(']')).filter(|s| !s.is_empty())
 }
 
 /// Why a text is no YAML that is taken.
@@ -257,7 +271,8 @@ mod tests {
     fn a_bomb_of_aliases_or_of_depth_does_not_go_off() {
         let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for (from, to) in [('a', 'b'), ('b', 'c'), ('c', 'd'), ('d', 'e'), ('e', 'f')] {
-            bomb.push_str(&format!("{to}: &{to} [{}]\n", vec![format!("*{from}"); 9].join(", ")));
+            let nine = vec![format!("*{from}"); 9].join(", ");
+            bomb = format!("{bomb}{to}: &{to} [{nine}]\n");
         }
         assert!(read(&bomb).is_err());
         assert!(read(&"[".repeat(10_000)).is_err());

@@ -65,10 +65,10 @@ fn wider(name: &str, pointer: &str, value: Value) -> Vec<String> {
     let changed = after.iter_mut().find(|(_, _, n, _)| *n == name).unwrap();
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     let parent = changed.3.pointer_mut(parent).unwrap();
-    match parent {
-        Value::Array(items) if key == "-" => items.push(value),
-        Value::Array(items) => items[key.parse::<usize>().unwrap()] = value,
-        other => other[key] = value,
+    match (parent.as_array_mut(), key) {
+        (Some(items), "-") => items.push(value),
+        (Some(items), index) => items[index.parse::<usize>().unwrap()] = value,
+        (None, member) => parent[member] = value,
     }
     let id = object(changed.0, changed.1, changed.2, &changed.3).id;
     let snapshot = |objects: &[(ObjectKind, &str, &str, Value)]| {
