@@ -1,9 +1,4 @@
-# METADATA
-# title: Base
-# description: Allows what the ceilings allow. Other folders add denials, approvals and limits to it.
-# custom:
-#   owner: group:platform-security
-#   review_by: 2027-06-30
+# Base: allows what the ceilings allow. Other folders add denials, approvals and limits to it.
 package taskgrant.exchange
 
 import rego.v1

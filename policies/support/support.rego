@@ -1,9 +1,4 @@
-# METADATA
-# title: Support
-# description: The demo rules on top of base, one of each kind.
-# custom:
-#   owner: group:support-engineering
-#   review_by: 2027-03-31
+# Support: the demo rules on top of base, one of each kind.
 package taskgrant.exchange
 
 import rego.v1

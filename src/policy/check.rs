@@ -125,7 +125,7 @@ fn annotations(bundle: &Bundle, module: &ModuleFacts, report: &mut Report) {
     let text = bundle.files().find(|(path, _)| *path == module.at.path).map_or("", |(_, text)| text);
     let places =
         module.rules.iter().filter(decides).filter(|rule| is_decisive(&rule.name)).map(|rule| &rule.at);
-    for at in places.chain([&module.at]) {
+    for at in places {
         let missing = missing_annotations(text, at);
         if !missing.is_empty() {
             report.warning(at, format!("the annotation lacks {}", missing.join(", ")));

@@ -10,6 +10,7 @@ use super::input::PolicyInput;
 use super::judgement::Judgement;
 use super::machine::Worker;
 pub use super::machine::{Machine, RunLimits};
+use super::suite::patient;
 
 /// Numbers the engines of this process, so that a worker of another bundle is never taken for this one's.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -110,11 +111,11 @@ impl PolicyEngine {
     }
 }
 
-/// Evaluates one input as JSON, by the engine that would serve it; for `taskgrant policy eval`.
+/// Evaluates one input as JSON, as a server would but with more time; for `taskgrant policy eval`.
 pub fn eval(bundle: &Bundle, input: &serde_json::Value) -> Result<serde_json::Value, PolicyFault> {
     let input: PolicyInput = serde_json::from_value(input.clone())
         .map_err(|error| PolicyFault::Evaluation(format!("the input does not fit its schema: {error}")))?;
-    let judgement = PolicyEngine::compile(bundle.clone())?.judge(&input)?;
+    let judgement = PolicyEngine::compile_with(bundle.clone(), patient())?.judge(&input)?;
     Ok(judgement.to_json())
 }
 
@@ -131,8 +132,13 @@ mod tests {
 
     const DENY_A: &str = "deny contains {\"code\": \"a\", \"message\": \"m\"}";
 
+    /// Under limits that a busy machine does not run into.
+    fn compile(bundle: Bundle) -> Result<PolicyEngine, PolicyFault> {
+        PolicyEngine::compile_with(bundle, patient())
+    }
+
     fn judge(body: &str) -> Result<Judgement, PolicyFault> {
-        PolicyEngine::compile(rules(body)).unwrap().judge(&good_input())
+        compile(rules(body)).unwrap().judge(&good_input())
     }
 
     fn codes(judgement: &Judgement) -> Vec<&str> {
@@ -164,7 +170,7 @@ mod tests {
             ),
             ("b/x.rego", &module("limits contains {\"scopes\": [\"b\", \"c\"]}\ntags contains \"seen\"")),
         ]);
-        let judgement = PolicyEngine::compile(bundle).unwrap().judge(&good_input()).unwrap();
+        let judgement = compile(bundle).unwrap().judge(&good_input()).unwrap();
         assert_eq!(judgement.limits.lifetime(), Some(60));
         assert_eq!(judgement.limits.scopes().unwrap().iter().collect::<Vec<_>>(), ["b"]);
         assert!(judgement.tags.contains("seen"));
@@ -184,12 +190,12 @@ mod tests {
             ("a/data/teams/eu.json", r#"{"open": false}"#),
             ("a/data/bots.json", r#"["support-bot"]"#),
         ]);
-        assert!(PolicyEngine::compile(bundle).unwrap().judge(&good_input()).unwrap().allow);
+        assert!(compile(bundle).unwrap().judge(&good_input()).unwrap().allow);
     }
 
     #[test]
     fn data_may_not_pose_as_rules_nor_contradict_itself() {
-        let fault = |files: &[(&str, &str)]| PolicyEngine::compile(bundle_of(files)).unwrap_err().to_string();
+        let fault = |files: &[(&str, &str)]| compile(bundle_of(files)).unwrap_err().to_string();
         assert!(fault(&[("a/data/taskgrant/exchange.json", "{}")]).contains("the place of the rules"));
         assert!(fault(&[("a/data/x.json", "{")]).starts_with("`a/data/x.json`: "));
         assert!(fault(&[("a/data/x.json", "1"), ("b/data/x.json", "2")]).starts_with("`b/data/x.json`: "));
@@ -202,7 +208,7 @@ mod tests {
             ("\nallow if nowhere.x", "own/rules.rego:4:10: ", "undefined variable `nowhere`"),
             ("allow if missing(1)", "own/rules.rego:3:10: ", "Unknown function: 'missing'"),
         ] {
-            let fault = PolicyEngine::compile(rules(body)).unwrap_err().to_string();
+            let fault = compile(rules(body)).unwrap_err().to_string();
             assert!(fault.starts_with(place) && fault.contains(problem), "{fault}");
         }
     }
@@ -242,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_the_virtual_machine_lacks_runs_in_the_interpreter() {
-        let engine = PolicyEngine::compile(rules("allow if { input.now == 1 with input.now as 1 }")).unwrap();
+        let engine = compile(rules("allow if { input.now == 1 with input.now as 1 }")).unwrap();
         let Machine::Interpreter { at: Some(at), reason } = engine.machine() else { panic!() };
         assert_eq!((at.line, reason.contains("with")), (3, true));
         assert!(engine.judge(&good_input()).unwrap().allow);
@@ -250,14 +256,14 @@ mod tests {
 
     #[test]
     fn base_and_support_run_in_the_virtual_machine() {
-        let engine = PolicyEngine::compile(Bundle::embedded_demo().unwrap()).unwrap();
+        let engine = compile(Bundle::embedded_demo().unwrap()).unwrap();
         assert_eq!(engine.machine(), &Machine::Vm);
     }
 
     #[test]
     fn threads_have_workers_of_their_own() {
-        let demo = PolicyEngine::compile(Bundle::embedded_demo().unwrap()).unwrap();
-        let nothing = PolicyEngine::compile(rules("")).unwrap();
+        let demo = compile(Bundle::embedded_demo().unwrap()).unwrap();
+        let nothing = compile(rules("")).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
@@ -275,7 +281,7 @@ mod tests {
     #[test]
     fn the_worker_of_an_engine_that_is_gone_is_let_go() {
         for _ in 0..5 {
-            PolicyEngine::compile(rules("")).unwrap().judge(&good_input()).unwrap();
+            compile(rules("")).unwrap().judge(&good_input()).unwrap();
         }
         WORKERS.with_borrow(|seats| assert_eq!(seats.len(), 1));
     }

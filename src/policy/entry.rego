@@ -2,7 +2,10 @@
 # title: Entry
 # description: >-
 #   Defaults and the decision. Bundles are of this package too; they add `allow` rules and members of the sets
-#   `deny`, `require_approval`, `limits` and `tags`, and define nothing else by these names.
+#   `deny`, `require_approval`, `limits` and `tags`, and define nothing else by these names. This is the package's only
+#   annotation: OPA admits one for a package, whatever the number of its modules.
+# custom:
+#   owner: taskgrant
 package taskgrant.exchange
 
 import rego.v1
