@@ -111,6 +111,9 @@ impl FieldValue {
             Self::Text(text) => Value::String(text.clone()),
             Self::Flag(flag) => Value::Bool(*flag),
             Self::Exact(n) | Self::AtMost(n) | Self::AtLeast(n) => Value::Number(n.to_number()),
+            Self::Path(segments) if segments.len() == 1 && segments.iter().all(String::is_empty) => {
+                Value::String("/".to_owned())
+            }
             Self::Path(segments) => Value::String(segments.join("/")),
         }
     }
@@ -384,6 +387,15 @@ mod tests {
         assert_eq!(a.meet(&b), expected);
         assert!(a.covers(&expected) && b.covers(&expected));
         assert!(a.meet(&read(&detail(json!({"tools": ["z"]})))).is_empty());
+    }
+
+    #[test]
+    fn the_root_path_prints_as_it_parses() {
+        let root = read(&detail(json!({"path": "/"})));
+        assert_eq!(root.to_json(), detail(json!({"path": "/"})));
+        assert_eq!(read(&root.to_json()), root);
+        assert!(root.covers(&read(&detail(json!({"path": "/a"})))));
+        assert!(!root.covers(&read(&detail(json!({"path": "a"})))));
     }
 
     #[test]
