@@ -224,7 +224,8 @@ impl Ceilings {
             Some(limit) => held.meet(&limit),
             None => held,
         };
-        self.layers.iter().fold(base.for_any(resources), within)
+        // A ceiling's own locations may have moved a detail away from `resources`.
+        self.layers.iter().fold(base.for_any(resources), within).for_any(resources)
     }
 
     fn resources(&self, wanted: &Wanted) -> Result<BTreeSet<ResourceUri>, Excess> {
@@ -313,7 +314,10 @@ impl Ceilings {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::domain::details::{FieldRule, LOCATIONS};
 
     fn uri(name: &str) -> ResourceUri {
         format!("https://{name}.example").parse().unwrap()
@@ -321,6 +325,13 @@ mod tests {
 
     fn scopes(text: &str) -> ScopeSet {
         text.parse().unwrap()
+    }
+
+    fn details(value: &Value) -> Details {
+        let fields =
+            [("tools", FieldRule::Subset), ("amount", FieldRule::AtMost), (LOCATIONS, FieldRule::Subset)];
+        let fields = fields.map(|(field, rule)| (field.to_owned(), rule)).into();
+        Details::read(value, &[("tool_call".parse().unwrap(), fields)].into()).unwrap()
     }
 
     fn bound(at: &[&str], scope: &str) -> Bound {
@@ -380,6 +391,22 @@ mod tests {
             let error = held.attenuate(&wanted, &Defaults::default()).unwrap_err();
             assert_eq!(error.over, Over::NotOneResource { choices: [uri("orders"), uri("mail")].into() });
         }
+    }
+
+    #[test]
+    fn ra_06_a_left_out_detail_that_a_ceiling_holds_elsewhere_is_dropped() {
+        let mut elsewhere = bound(&["orders", "mail"], "read");
+        elsewhere.details = Some(details(
+            &json!([{"type": "tool_call", "tools": ["a"]}, {"type": "tool_call", "tools": ["b"], "locations": ["https://mail.example"]}]),
+        ));
+        let defaults = Defaults {
+            scopes: scopes("read"),
+            details: details(
+                &json!([{"type": "tool_call", "tools": ["a"]}, {"type": "tool_call", "tools": ["b"]}]),
+            ),
+        };
+        let granted = ceilings(vec![elsewhere]).attenuate(&at(&["orders"], None, false), &defaults).unwrap();
+        assert_eq!(granted.details, details(&json!([{"type": "tool_call", "tools": ["a"]}])));
     }
 
     #[test]
