@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::build_issuer;
 use super::ceiling::Bound;
-use super::details::{DetailRules, Details};
+use super::details::{DetailRules, Details, FieldRule, LOCATIONS};
 use super::ids::{ClientId, Name};
 use super::objects::{
     AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, EntitlementSpec, ExceptionSpec, Object,
@@ -161,6 +161,10 @@ impl Builder<'_> {
     fn add_detail_type(&mut self, at: &At<'_>, spec: &AuthorizationDetailTypeSpec) {
         if spec.fields.contains_key("type") {
             self.fault(at.id, "spec.fields.type", "`type` names the type itself and takes no rule");
+        }
+        if spec.fields.get(LOCATIONS).is_some_and(|rule| *rule != FieldRule::Subset) {
+            let message = "`locations` is an array of resource URIs (RFC 9396): its rule is `subset`";
+            self.fault(at.id, format!("spec.fields.{LOCATIONS}"), message);
         }
         if spec.fields.is_empty() {
             self.fault(at.id, "spec.fields", "a type needs at least one field with a rule");
