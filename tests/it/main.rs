@@ -1,1 +1,6 @@
 //! Integration tests: one binary, one file per capability.
+
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod support;

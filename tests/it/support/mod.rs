@@ -1,0 +1,3 @@
+//! What several capabilities need to be tested.
+
+pub(crate) mod postgres;
