@@ -48,6 +48,7 @@ pub fn build(current: &[Object], earlier: &[Object], own_issuer: &str) -> Result
     builder.check_platform_names(current);
     builder.check_prefixes();
     builder.resolve_late();
+    builder.index_starters();
     if !builder.faults.is_empty() {
         return Err(builder.faults);
     }
@@ -464,6 +465,14 @@ impl Builder<'_> {
                     let choices = self.snapshot.agents.keys().map(|id| format!("agent:{id}")).collect();
                     self.dangling(&id, path, format!("no agent `{agent}` is declared"), choices);
                 }
+            }
+        }
+    }
+
+    fn index_starters(&mut self) {
+        for task_type in self.snapshot.task_types().cloned().collect::<Vec<_>>() {
+            for selector in &task_type.spec.agents {
+                self.snapshot.starters.entry(selector.clone()).or_default().push(task_type.clone());
             }
         }
     }

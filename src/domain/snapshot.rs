@@ -195,6 +195,7 @@ pub struct Snapshot {
     pub(super) rules: HashMap<Name, Arc<DetailRules>>,
     pub(super) task_types: BTreeMap<(Name, Name), TaskTypeVersions>,
     pub(super) exceptions: Vec<Exception>,
+    pub(super) starters: BTreeMap<Selector, Vec<Arc<TaskType>>>,
 }
 
 impl Snapshot {
@@ -259,6 +260,15 @@ impl Snapshot {
             .into_iter()
             .find_map(|owner| self.task_types.get(&(owner, name.clone()))?.current.as_ref())
             .filter(|t| t.reach.serves(tenant))
+    }
+
+    /// The task types in force that `agent` may start for `tenant`, by name; disabled ones are left out.
+    pub fn startable(&self, tenant: &Name, agent: &Agent) -> BTreeMap<&Name, &Arc<TaskType>> {
+        let selectors =
+            [Selector::Class(agent.spec.class.clone()), Selector::Agent(agent.spec.client_id.clone())];
+        let listed = selectors.iter().filter_map(|s| self.starters.get(s)).flatten();
+        let usable = listed.filter(|t| !t.spec.disabled && t.reach.serves(tenant));
+        usable.map(|t| (&t.name, t)).collect()
     }
 
     /// One version of the task type that `owner` owns, in force or earlier.

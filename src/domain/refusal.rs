@@ -1,0 +1,389 @@
+//! Every refusal of an exchange, as a value of one closed enum (DESIGN §4). `http/error.rs` maps it to OAuth.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::capability::Widening;
+use super::ceiling::{CeilingName, Excess, Over};
+use super::chain::BadChain;
+use super::decision::Reason;
+use super::details::BadDetails;
+use super::ids::{ClientId, Name};
+use super::resource::ResourceUri;
+use super::scope::BadScope;
+
+/// What a client may do about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// The same request will be refused again.
+    Never,
+    /// Ask for less: see `grantable`.
+    Narrower,
+    /// Start again from a fresh session token or a fresh parent.
+    NewSession,
+    /// Once a person has approved.
+    AfterApproval,
+    /// The same request, later.
+    Later,
+}
+
+/// Why a presented token is not accepted: a stable code and a sentence that names the claim and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFault {
+    /// Stable code, the tail of the reason code: `expired` in `subject_token_expired`.
+    pub code: &'static str,
+    /// What is wrong, without the token.
+    pub why: String,
+    /// Whether a fresh token would help.
+    pub retry: Retry,
+}
+
+/// A refused exchange, as facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A parameter is missing, repeated, malformed or not allowed beside another (RFC 6749 §5.2).
+    Malformed {
+        /// The parameter.
+        field: &'static str,
+        /// What is wrong and what would mend it.
+        why: String,
+    },
+    /// The grant type is not token exchange.
+    GrantType,
+    /// The client is known but may not use this grant.
+    NotAnAgent,
+    /// The agent is disabled or does not serve the tenant of the session.
+    AgentNotServed,
+    /// `scope` is not of the RFC 6749 §3.3 grammar.
+    Scope(BadScope),
+    /// `resource` or `audience` names nothing that is registered for the tenant (RFC 8693 §2.2.2).
+    UnknownTarget {
+        /// As asked, masked.
+        asked: String,
+    },
+    /// `authorization_details` is not readable (RFC 9396 §5).
+    Details(BadDetails),
+    /// The subject token is not acceptable (RFC 8693 §2.2.2).
+    Subject(TokenFault),
+    /// The actor token is not acceptable.
+    Actor(TokenFault),
+    /// The subject token is not this agent's to spend (T02, T12).
+    NotYours {
+        /// Who may.
+        why: String,
+    },
+    /// The token is bound to an instance that the request did not prove.
+    Instance,
+    /// No task type was named and the agent has no default or several to choose from.
+    TaskTypeMissing {
+        /// What it may start.
+        choices: BTreeSet<Name>,
+    },
+    /// The task type does not exist for the tenant, is disabled, or is not this agent's.
+    TaskType {
+        /// The name asked for, or the task's.
+        name: Name,
+        /// What is wrong.
+        why: &'static str,
+        /// What the agent may start.
+        choices: BTreeSet<Name>,
+    },
+    /// More was asked for than a ceiling allows (L8).
+    Excess(Excess),
+    /// No delegation edge leads from the holder to this agent.
+    NoEdge {
+        /// From whom.
+        from: ClientId,
+        /// To whom.
+        to: ClientId,
+    },
+    /// No further hand-over is allowed.
+    Depth,
+    /// The chain cannot take this agent.
+    Chain(BadChain),
+    /// Nothing is left of the session, the parent or the task.
+    Expired,
+    /// Policy refuses.
+    Policy {
+        /// All its reasons.
+        reasons: Vec<Reason>,
+    },
+    /// What policy left of the request is nothing.
+    NarrowedToNothing,
+    /// A person must approve, and the client did not opt in to wait (STANDARDS §11).
+    Approval {
+        /// All reasons.
+        reasons: Vec<Reason>,
+    },
+    /// The policy engine failed: recorded as a denial, answered 503.
+    PolicyFault {
+        /// The engine's words, for the record only.
+        why: String,
+    },
+    /// The final check found the child wider than its parent: nothing is signed.
+    Widens(Widening),
+    /// The token, one above it, its task, session, principal, issuer, tenant, task type or an agent is revoked.
+    Revoked {
+        /// What.
+        what: &'static str,
+    },
+    /// A hand-over token was spent already.
+    Spent,
+    /// The tree of tokens is as high as it may be.
+    TooHigh,
+    /// The parent or the task is not in the store.
+    UnknownParent,
+}
+
+/// The largest thing that could have been asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grantable {
+    /// Scopes.
+    Scope(String),
+    /// Resource URIs.
+    Resource(Vec<String>),
+    /// Authorization details.
+    Details(Value),
+    /// Task types.
+    TaskType(Vec<String>),
+}
+
+impl Grantable {
+    /// Whether nothing at all could have been asked for.
+    fn is_nothing(&self) -> bool {
+        match self {
+            Self::Scope(scope) => scope.is_empty(),
+            Self::Resource(list) | Self::TaskType(list) => list.is_empty(),
+            Self::Details(_) => false,
+        }
+    }
+
+    /// As the `grantable` member of an error answer: the request's own parameter names.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Scope(scope) => json!({"scope": scope}),
+            Self::Resource(uris) => json!({"resource": uris}),
+            Self::Details(details) => json!({"authorization_details": details}),
+            Self::TaskType(names) => json!({"task_type": names}),
+        }
+    }
+}
+
+fn uris(set: &BTreeSet<ResourceUri>) -> Vec<String> {
+    set.iter().map(ResourceUri::to_string).collect()
+}
+
+fn names(set: &BTreeSet<Name>) -> Vec<String> {
+    set.iter().map(Name::to_string).collect()
+}
+
+impl Refusal {
+    /// A malformed parameter.
+    pub fn malformed(field: &'static str, why: impl Into<String>) -> Self {
+        Self::Malformed { field, why: why.into() }
+    }
+
+    /// Stable code for programs; part of the API.
+    pub fn code(&self) -> String {
+        let code = match self {
+            Self::Malformed { .. } => "malformed_request",
+            Self::GrantType => "grant_type_unsupported",
+            Self::NotAnAgent => "client_is_no_agent",
+            Self::AgentNotServed => "agent_not_of_tenant",
+            Self::Scope(_) => "scope_malformed",
+            Self::UnknownTarget { .. } => "target_unknown",
+            Self::Details(_) => "authorization_details_invalid",
+            Self::Subject(fault) => return format!("subject_token_{}", fault.code),
+            Self::Actor(fault) => return format!("actor_token_{}", fault.code),
+            Self::NotYours { .. } => "subject_token_not_yours",
+            Self::Instance => "instance_not_proved",
+            Self::TaskTypeMissing { .. } => "task_type_missing",
+            Self::TaskType { .. } => "task_type_unavailable",
+            Self::Excess(excess) => match excess.over {
+                Over::Scopes { .. } => "scope_exceeds_ceiling",
+                Over::Resources { .. } => "target_exceeds_ceiling",
+                Over::NotOneResource { .. } => "target_ambiguous",
+                Over::Details { .. } => "authorization_details_exceed_ceiling",
+            },
+            Self::NoEdge { .. } => "delegation_not_allowed",
+            Self::Depth => "delegation_depth_exhausted",
+            Self::Chain(BadChain::Repeated) => "actor_repeated",
+            Self::Chain(BadChain::TooLong) => "actor_chain_too_long",
+            Self::Chain(BadChain::Malformed) => "actor_chain_malformed",
+            Self::Expired => "nothing_left",
+            Self::Policy { .. } => "policy_denied",
+            Self::NarrowedToNothing => "policy_left_nothing",
+            Self::Approval { .. } => "approval_required",
+            Self::PolicyFault { .. } => "policy_unavailable",
+            Self::Widens(_) => "wider_than_parent",
+            Self::Revoked { .. } => "revoked",
+            Self::Spent => "hand_over_spent",
+            Self::TooHigh => "token_tree_too_high",
+            Self::UnknownParent => "parent_unknown",
+        };
+        code.to_owned()
+    }
+
+    /// The ceiling that cut, where one did.
+    pub fn ceiling(&self) -> Option<CeilingName> {
+        match self {
+            Self::Excess(excess) => Some(excess.ceiling),
+            Self::NoEdge { .. } => Some(CeilingName::Delegation),
+            Self::TaskType { .. } | Self::TaskTypeMissing { .. } => Some(CeilingName::TaskType),
+            Self::Depth | Self::Widens(_) => Some(CeilingName::Parent),
+            Self::Expired => Some(CeilingName::Session),
+            Self::Policy { .. }
+            | Self::NarrowedToNothing
+            | Self::Approval { .. }
+            | Self::PolicyFault { .. } => Some(CeilingName::Policy),
+            Self::Malformed { .. }
+            | Self::GrantType
+            | Self::NotAnAgent
+            | Self::AgentNotServed
+            | Self::Scope(_)
+            | Self::UnknownTarget { .. }
+            | Self::Details(_)
+            | Self::Subject(_)
+            | Self::Actor(_)
+            | Self::NotYours { .. }
+            | Self::Instance
+            | Self::Chain(_)
+            | Self::Revoked { .. }
+            | Self::Spent
+            | Self::TooHigh
+            | Self::UnknownParent => None,
+        }
+    }
+
+    /// The largest grantable subset before policy, where it can be told.
+    pub fn grantable(&self) -> Option<Grantable> {
+        if let Self::TaskTypeMissing { choices } | Self::TaskType { choices, .. } = self {
+            return Some(Grantable::TaskType(names(choices)));
+        }
+        let Self::Excess(excess) = self else { return None };
+        Some(match &excess.over {
+            Over::Scopes { grantable, .. } => Grantable::Scope(grantable.to_string()),
+            Over::Resources { choices, .. } | Over::NotOneResource { choices } => {
+                Grantable::Resource(uris(choices))
+            }
+            Over::Details { grantable, .. } => Grantable::Details(grantable.to_json()),
+        })
+    }
+
+    /// What the client may do about it.
+    pub fn retry(&self) -> Retry {
+        if let Self::Subject(fault) | Self::Actor(fault) = self {
+            return fault.retry;
+        }
+        if matches!(self, Self::Expired | Self::Revoked { .. } | Self::Spent | Self::UnknownParent) {
+            return Retry::NewSession;
+        }
+        if matches!(self, Self::Approval { .. }) {
+            return Retry::AfterApproval;
+        }
+        if matches!(self, Self::PolicyFault { .. }) {
+            return Retry::Later;
+        }
+        if self.grantable().is_some_and(|g| !g.is_nothing()) { Retry::Narrower } else { Retry::Never }
+    }
+
+    /// Policy's own reasons, private ones included.
+    fn policy_reasons(&self) -> &[Reason] {
+        if let Self::Policy { reasons } | Self::Approval { reasons } = self { reasons } else { &[] }
+    }
+
+    /// Policy's reasons that the client may see (TX-09).
+    pub fn public_reasons(&self) -> impl Iterator<Item = &Reason> {
+        self.policy_reasons().iter().filter(|r| r.public)
+    }
+
+    /// The reasons as the decision log keeps them: policy's own, private ones included, else the refusal's.
+    pub fn reasons(&self) -> Vec<Reason> {
+        if !self.policy_reasons().is_empty() {
+            return self.policy_reasons().to_vec();
+        }
+        if let Self::PolicyFault { why } = self {
+            return vec![Reason {
+                code: self.code(),
+                message: format!("policy engine fault: {why}"),
+                public: false,
+            }];
+        }
+        vec![Reason { code: self.code(), message: self.to_string(), public: true }]
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { field, why } => write!(f, "{field}: {why}"),
+            Self::GrantType => f.write_str("only the token-exchange grant is offered (RFC 8693)"),
+            Self::NotAnAgent => {
+                f.write_str("this client is a resource, not an agent: it may not exchange tokens")
+            }
+            Self::AgentNotServed => f.write_str("this agent does not belong to the tenant of the session"),
+            Self::Scope(bad) => bad.fmt(f),
+            Self::UnknownTarget { asked } => write!(f, "no resource `{asked}` is registered for this tenant"),
+            Self::Details(bad) => bad.fmt(f),
+            Self::Subject(fault) => write!(f, "subject_token: {}", fault.why),
+            Self::Actor(fault) => write!(f, "actor_token: {}", fault.why),
+            Self::NotYours { why } => write!(f, "this agent may not spend the subject token: {why}"),
+            Self::Instance => {
+                f.write_str("the token belongs to one instance of the agent: prove it with actor_token")
+            }
+            Self::TaskTypeMissing { choices } if choices.is_empty() => {
+                f.write_str("this agent may not start any task type")
+            }
+            Self::TaskTypeMissing { choices } => {
+                write!(f, "name a task_type, one of: {}", names(choices).join(", "))
+            }
+            Self::TaskType { name, why, .. } => write!(f, "task type `{name}` {why}"),
+            Self::Excess(excess) => write_excess(f, excess),
+            Self::NoEdge { from, to } => write!(f, "the task type does not let `{from}` hand over to `{to}`"),
+            Self::Depth => f.write_str("no further hand-over is allowed: depth_left is 0"),
+            Self::Chain(bad) => bad.fmt(f),
+            Self::Expired => f.write_str("nothing is left of the session, the parent token or the task"),
+            Self::Policy { reasons } => write_reasons(f, "policy denies the request", reasons),
+            Self::NarrowedToNothing => f.write_str("what policy allows of the request is nothing"),
+            Self::Approval { reasons } => write_reasons(f, "a person must approve the request", reasons),
+            Self::PolicyFault { .. } => f.write_str("the policy engine is not available"),
+            Self::Widens(widening) => write!(f, "the token would be wider than its parent: {widening}"),
+            Self::Revoked { what } => write!(f, "the {what} is revoked"),
+            Self::Spent => f.write_str("the hand-over token was spent already: it may be exchanged once"),
+            Self::TooHigh => f.write_str("the task's tree of tokens is as high as it may be"),
+            Self::UnknownParent => f.write_str("the subject token or its task is not known here"),
+        }
+    }
+}
+
+fn write_reasons(f: &mut fmt::Formatter<'_>, lead: &str, reasons: &[Reason]) -> fmt::Result {
+    let public: Vec<&str> = reasons.iter().filter(|r| r.public).map(|r| r.message.as_str()).collect();
+    if public.is_empty() { f.write_str(lead) } else { write!(f, "{lead}: {}", public.join("; ")) }
+}
+
+fn write_excess(f: &mut fmt::Formatter<'_>, excess: &Excess) -> fmt::Result {
+    let by = excess.ceiling;
+    match &excess.over {
+        Over::Scopes { excess, grantable } if excess.is_empty() => {
+            write!(f, "no scope is left within every ceiling; name one of: {grantable}")
+        }
+        Over::Scopes { excess, grantable } => {
+            write!(f, "scope beyond the {by} ceiling: {excess}; grantable: {grantable}")
+        }
+        Over::Resources { excess, choices } => {
+            let (excess, choices) = (uris(excess).join(" "), uris(choices).join(" "));
+            write!(f, "resource beyond the {by} ceiling: {excess}; grantable: {choices}")
+        }
+        Over::NotOneResource { choices } if choices.is_empty() => {
+            write!(f, "the {by} ceiling leaves no resource")
+        }
+        Over::NotOneResource { choices } => {
+            write!(f, "a token for a service names exactly one resource: {}", uris(choices).join(" "))
+        }
+        Over::Details { .. } => write!(f, "authorization_details beyond the {by} ceiling"),
+    }
+}
