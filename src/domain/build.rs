@@ -50,6 +50,7 @@ pub fn build(current: &[Object], earlier: &[Object], own_issuer: &str) -> Result
     builder.check_prefixes();
     builder.resolve_late();
     builder.index_starters();
+    builder.index_prefixes();
     if !builder.faults.is_empty() {
         return Err(builder.faults);
     }
@@ -480,6 +481,16 @@ impl Builder<'_> {
         for task_type in self.snapshot.task_types().cloned().collect::<Vec<_>>() {
             for selector in &task_type.spec.agents {
                 self.snapshot.starters.entry(selector.clone()).or_default().push(task_type.clone());
+            }
+        }
+    }
+
+    fn index_prefixes(&mut self) {
+        let prefixed = self.snapshot.issuers.values().filter(|i| !i.spec.subject_prefix.is_empty());
+        for issuer in prefixed.cloned().collect::<Vec<_>>() {
+            let serves = issuer.reach.only.clone().unwrap_or_else(|| vec![issuer.reach.tenant.clone()]);
+            for tenant in serves {
+                self.snapshot.prefixed.entry(tenant).or_default().push(issuer.clone());
             }
         }
     }

@@ -198,6 +198,8 @@ pub struct Snapshot {
     pub(super) task_types: BTreeMap<(Name, Name), TaskTypeVersions>,
     pub(super) exceptions: Vec<Exception>,
     pub(super) starters: BTreeMap<Selector, Vec<Arc<TaskType>>>,
+    /// Issuers with a subject prefix, by the tenant they serve; under `system` those that serve all.
+    pub(super) prefixed: HashMap<Name, Vec<Arc<Issuer>>>,
 }
 
 impl Snapshot {
@@ -249,6 +251,12 @@ impl Snapshot {
     /// A trusted issuer by its `iss`.
     pub fn issuer(&self, iss: &str) -> Option<&Arc<Issuer>> {
         self.issuers.get(iss)
+    }
+
+    /// The subject prefixes, none of them empty, of the issuers that serve `tenant`.
+    pub fn subject_prefixes(&self, tenant: &Name) -> impl Iterator<Item = &str> {
+        let serving = [self.prefixed.get(tenant), self.prefixed.get(&Name::system())];
+        serving.into_iter().flatten().flatten().map(|issuer| issuer.spec.subject_prefix.as_str())
     }
 
     /// The field rules of all authorization-detail types that serve `tenant`.
