@@ -220,6 +220,12 @@ impl Ceilings {
         resources.iter().flat_map(at).collect()
     }
 
+    /// What of `base` could be asked for at `resources`.
+    pub fn grantable_details(&self, base: &Details, resources: &BTreeSet<ResourceUri>) -> Details {
+        let limits = self.layers.iter().filter_map(|l| l.details_at(resources));
+        limits.fold(base.clone(), |held, limit| held.meet(&limit)).for_any(resources)
+    }
+
     /// What `defaults` come to within every ceiling; a refusal by the ceiling that leaves nothing of them (L8).
     fn left_out_scopes(
         &self,
