@@ -36,6 +36,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A fault of no file in particular.
+    pub fn of_nothing(message: String) -> Self {
+        Self { file: None, ..Self::of_file("", None, message) }
+    }
+
     /// A fault of a whole file.
     pub fn of_file(file: &str, place: Option<Place>, message: impl Into<String>) -> Self {
         Self {
