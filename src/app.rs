@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::clock::{Clock, Random};
 use crate::config::{Config, ConfigFault};
 use crate::configuration::active::{Active, InForce};
-use crate::configuration::apply::{self, LoadFault};
+use crate::configuration::apply::{self, Configuration, LoadFault};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::exchange::{Exchange, Parts};
 use crate::http::{Failures, Public};
@@ -111,9 +111,8 @@ impl App {
         })?;
         let in_force: InForce = apply::load(&store, &config.public_url, policy).await?;
         let key_sets = Arc::new(KeySets::start(outbound, Freshness::default(), clock.clone()));
-        key_sets.follow(&in_force.snapshot);
         let (writer, writer_task) = Writer::spawn(&store, clock.clone(), KEEP_INPUTS);
-        let active = Active::new(in_force);
+        let active = Active::serving(in_force, key_sets.clone());
         Ok(Self {
             config,
             store,
@@ -183,6 +182,12 @@ impl App {
         store.close().await;
         info!("stopped");
         served.map_err(|source| StartFault::Listen { at: "the public listener".to_owned(), source })
+    }
+
+    /// The use case behind `apply`.
+    pub fn configuration(&self) -> Configuration {
+        let (store, writer, active) = (self.store.clone(), self.writer.clone(), self.active.clone());
+        Configuration::new(store, writer, active, self.clock.clone(), self.config.public_url.clone())
     }
 
     fn recorder(&self) -> Recorder {
