@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 
 use super::build_issuer;
 use super::ceiling::Bound;
-use super::details::{DetailRules, Details};
+use super::details::{DetailRules, Details, FieldRule, LOCATIONS};
 use super::ids::{ClientId, Name};
 use super::objects::{
     AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, EntitlementSpec, ExceptionSpec, Object,
     ObjectKind, ObjectRef, ResourceSpec, Selector, Spec, TaskTypeSpec, TrustedIssuerSpec,
 };
+use super::resource::ResourceUri;
 use super::scope::{Scope, ScopeSet};
 use super::snapshot::{
     Agent, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot, TaskType,
@@ -162,6 +163,10 @@ impl Builder<'_> {
         if spec.fields.contains_key("type") {
             self.fault(at.id, "spec.fields.type", "`type` names the type itself and takes no rule");
         }
+        if spec.fields.get(LOCATIONS).is_some_and(|rule| *rule != FieldRule::Subset) {
+            let message = "`locations` is an array of resource URIs (RFC 9396): its rule is `subset`";
+            self.fault(at.id, format!("spec.fields.{LOCATIONS}"), message);
+        }
         if spec.fields.is_empty() {
             self.fault(at.id, "spec.fields", "a type needs at least one field with a rule");
         }
@@ -288,11 +293,17 @@ impl Builder<'_> {
             reach: at.reach.clone(),
             name: at.id.name.clone(),
             version: at.version,
+            listed: self.listed(&bound),
             bound,
             default_scopes: spec.default_scopes.iter().cloned().collect(),
             edges,
             spec: spec.clone(),
         }
+    }
+
+    fn listed(&self, bound: &Bound) -> BTreeMap<ResourceUri, ScopeSet> {
+        let scopes = |uri: &ResourceUri| self.snapshot.resources.get(&uri.key()).map(|r| r.scopes.clone());
+        bound.resources.iter().flatten().filter_map(|uri| Some((uri.clone(), scopes(uri)?))).collect()
     }
 
     fn check_task_type(&mut self, id: &ObjectRef, spec: &TaskTypeSpec) {
@@ -327,14 +338,10 @@ impl Builder<'_> {
     }
 
     fn check_scopes_are_listed(&mut self, id: &ObjectRef, task_type: &TaskType) {
-        let resources = task_type.bound.resources.iter().flatten();
-        let listed: BTreeSet<Scope> = resources
-            .filter_map(|uri| self.snapshot.resources.get(&uri.key()))
-            .flat_map(|r| r.scopes.iter().cloned())
-            .collect();
+        let listed: BTreeSet<&Scope> = task_type.listed.values().flat_map(ScopeSet::iter).collect();
         for (index, scope) in task_type.spec.scopes.iter().enumerate() {
             if !listed.contains(scope) && !task_type.spec.resources.is_empty() {
-                let choices = listed.iter().map(Scope::to_string).collect();
+                let choices = listed.iter().map(ToString::to_string).collect();
                 let message = format!("none of the task type's resources lists the scope `{scope}`");
                 self.dangling(id, format!("spec.scopes[{index}]"), message, choices);
             }

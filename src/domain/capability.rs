@@ -65,13 +65,14 @@ pub enum Widening {
     /// An authorization detail that no single detail of the parent covers.
     #[error("an authorization detail is not covered by the parent")]
     Details,
-    /// A later expiry than the parent's or the task's.
+    /// A later expiry than the parent's, or than the deadline that the child itself names.
     #[error("it expires later than the parent")]
     Expiry,
     /// More hand-overs left than the hop allows.
     #[error("it allows more hand-overs than the parent")]
     Depth,
-    /// A bound parent and an unbound or differently bound child of the same actor.
+    /// A bound parent, and a child that is unbound, or bound to another key for the same agent, or to the parent's
+    /// key for another agent (DP-03).
     #[error("it is not bound to the key that the parent demands")]
     SenderKey,
     /// A chain that drops, reorders or skips an actor.
@@ -95,12 +96,12 @@ pub fn never_wider(parent: &Grant, child: &Grant) -> Result<(), Widening> {
     hold(asked.authority.resources.is_subset(&held.authority.resources), W::Resources)?;
     hold(child.exchange_only || asked.authority.resources.len() == 1, W::Resources)?;
     hold(held.authority.details.covers(&asked.authority.details), W::Details)?;
-    hold(asked.expires_at <= held.expires_at && asked.expires_at <= parent.task_deadline, W::Expiry)?;
+    hold(asked.expires_at <= held.expires_at && asked.expires_at <= child.task_deadline, W::Expiry)?;
     let depth = if same_agent { Some(held.depth_left) } else { held.depth_left.checked_sub(1) };
     hold(depth.is_some_and(|most| asked.depth_left <= most), W::Depth)?;
     let key_kept = match (&held.sender_key, &asked.sender_key) {
         (None, _) => true,
-        (Some(held), Some(asked)) => !same_agent || held == asked,
+        (Some(held), Some(asked)) => same_agent == (held == asked),
         (Some(_), None) => false,
     };
     hold(key_kept, W::SenderKey)?;
@@ -131,4 +132,67 @@ pub struct Lifetime {
     pub default: u32,
     /// The most.
     pub max: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::chain::Actor;
+    use chrono::TimeDelta;
+
+    fn actor(sub: &str) -> Actor {
+        Actor { sub: sub.into(), iss: "https://tg.example".into(), instance: None }
+    }
+
+    fn held() -> Grant {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        Grant {
+            tenant: "acme".parse().unwrap(),
+            principal: Principal { iss: "https://idp.example".into(), sub: "ann".into() },
+            task_id: TaskId::new(now, [1; 10]),
+            task_deadline: now + TimeDelta::seconds(3600),
+            agent: "a".parse().unwrap(),
+            chain: Chain::root(actor("a"), vec![]).unwrap(),
+            capability: Capability {
+                authority: Authority {
+                    scopes: "read".parse().unwrap(),
+                    resources: ["https://orders.example".parse().unwrap()].into(),
+                    details: crate::domain::details::Details::default(),
+                },
+                expires_at: now + TimeDelta::seconds(300),
+                depth_left: 1,
+                sender_key: Some("key of a".into()),
+            },
+            exchange_only: false,
+            may_act: None,
+        }
+    }
+
+    fn handed_over(parent: &Grant, key: Option<&str>) -> Grant {
+        let mut child = parent.clone();
+        child.agent = "b".parse().unwrap();
+        child.chain = parent.chain.hand_over(actor("b")).unwrap();
+        child.capability.depth_left -= 1;
+        child.capability.sender_key = key.map(str::to_owned);
+        child
+    }
+
+    #[test]
+    fn dp_03_a_hand_over_binds_to_the_receivers_own_key() {
+        let parent = held();
+        assert_eq!(never_wider(&parent, &handed_over(&parent, Some("key of b"))), Ok(()));
+        for key in [None, Some("key of a")] {
+            assert_eq!(never_wider(&parent, &handed_over(&parent, key)), Err(Widening::SenderKey), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn l5_a_child_ends_with_the_deadline_that_it_names() {
+        let parent = held();
+        let mut child = parent.clone();
+        child.task_deadline = parent.capability.expires_at - TimeDelta::seconds(1);
+        assert_eq!(never_wider(&parent, &child), Err(Widening::Expiry));
+        child.capability.expires_at = child.task_deadline;
+        assert_eq!(never_wider(&parent, &child), Ok(()));
+    }
 }

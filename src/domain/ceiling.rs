@@ -183,16 +183,18 @@ impl Ceilings {
     /// Attenuates `wanted` against every ceiling, or names what is too much (L2, L8).
     pub fn attenuate(&self, wanted: &Wanted, defaults: &Defaults) -> Result<Authority, Excess> {
         let resources = self.resources(wanted)?;
+        self.admits_resources(&resources)?;
         let scopes = match &wanted.scopes {
             Some(asked) => asked.clone(),
-            None => defaults.scopes.intersection(&self.grantable_scopes(&resources)),
+            None => self.left_out_scopes(&defaults.scopes, &resources)?,
         };
-        let details = match &wanted.details {
+        let mut authority = Authority { scopes, resources, details: Details::default() };
+        self.admits_scopes(&authority)?;
+        authority.details = match &wanted.details {
             Some(asked) => asked.clone(),
-            None => self.meet_details(&defaults.details, &resources),
+            None => self.left_out_details(&defaults.details, &authority)?,
         };
-        let authority = Authority { scopes, resources, details };
-        self.admits(&authority)?;
+        self.admits_details(&authority)?;
         Ok(authority)
     }
 
@@ -218,13 +220,43 @@ impl Ceilings {
         resources.iter().flat_map(at).collect()
     }
 
-    /// The largest authorization details that could be asked for at `resources`, starting from `base`.
-    pub fn meet_details(&self, base: &Details, resources: &BTreeSet<ResourceUri>) -> Details {
-        let within = |held: Details, layer: &Layer| match layer.details_at(resources) {
-            Some(limit) => held.meet(&limit),
-            None => held,
-        };
-        self.layers.iter().fold(base.for_any(resources), within)
+    /// What of `base` could be asked for at `resources`.
+    pub fn grantable_details(&self, base: &Details, resources: &BTreeSet<ResourceUri>) -> Details {
+        let limits = self.layers.iter().filter_map(|l| l.details_at(resources));
+        limits.fold(base.clone(), |held, limit| held.meet(&limit)).for_any(resources)
+    }
+
+    /// What `defaults` come to within every ceiling; a refusal by the ceiling that leaves nothing of them (L8).
+    fn left_out_scopes(
+        &self,
+        defaults: &ScopeSet,
+        resources: &BTreeSet<ResourceUri>,
+    ) -> Result<ScopeSet, Excess> {
+        let grantable = self.grantable_scopes(resources);
+        let left = defaults.intersection(&grantable);
+        match defaults.iter().next() {
+            Some(first) if left.is_empty() => Err(Excess {
+                ceiling: self.scope_cut(first, resources),
+                over: Over::Scopes { excess: ScopeSet::default(), grantable },
+            }),
+            Some(_) | None => Ok(left),
+        }
+    }
+
+    /// What `defaults` come to within every ceiling; a refusal by the ceiling that leaves nothing of them (L8):
+    /// a service may take a token without details for one that no detail limits. Details for other resources
+    /// are no part of what is cut.
+    fn left_out_details(&self, defaults: &Details, authority: &Authority) -> Result<Details, Excess> {
+        let mut left = defaults.for_any(&authority.resources);
+        let here = left.clone();
+        for layer in &self.layers {
+            let Some(limit) = layer.details_at(&authority.resources) else { continue };
+            left = left.meet(&limit).for_any(&authority.resources);
+            if left.is_empty() && !here.is_empty() {
+                return Err(self.over_details(layer.ceiling, here, authority));
+            }
+        }
+        Ok(left)
     }
 
     fn resources(&self, wanted: &Wanted) -> Result<BTreeSet<ResourceUri>, Excess> {
@@ -289,17 +321,11 @@ impl Ceilings {
     }
 
     fn admits_details(&self, authority: &Authority) -> Result<(), Excess> {
-        let refuse = |ceiling, excess: Details| {
-            let widest =
-                self.layers.iter().find_map(|l| l.details_at(&authority.resources)).unwrap_or_default();
-            let grantable = self.meet_details(&widest, &authority.resources);
-            Err(Excess { ceiling, over: Over::Details { excess, grantable } })
-        };
         for layer in &self.layers {
             let Some(limit) = layer.details_at(&authority.resources) else { continue };
             let excess = authority.details.uncovered_by(&limit);
             if !excess.is_empty() {
-                return refuse(layer.ceiling, excess);
+                return Err(self.over_details(layer.ceiling, excess, authority));
             }
         }
         let here = authority.details.for_any(&authority.resources);
@@ -307,13 +333,23 @@ impl Ceilings {
             return Ok(());
         }
         let elsewhere = authority.details.iter().filter(|d| !here.iter().any(|h| h == *d)).cloned().collect();
-        refuse(CeilingName::Resource, elsewhere)
+        Err(self.over_details(CeilingName::Resource, elsewhere, authority))
+    }
+
+    /// A refusal of `excess`. Where no ceiling limits details, what is grantable of those asked for is told.
+    fn over_details(&self, ceiling: CeilingName, excess: Details, authority: &Authority) -> Excess {
+        let limits = self.layers.iter().filter_map(|l| l.details_at(&authority.resources));
+        let widest = limits.reduce(|held, limit| held.meet(&limit)).unwrap_or(authority.details.clone());
+        Excess { ceiling, over: Over::Details { excess, grantable: widest.for_any(&authority.resources) } }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::domain::details::{FieldRule, LOCATIONS};
 
     fn uri(name: &str) -> ResourceUri {
         format!("https://{name}.example").parse().unwrap()
@@ -321,6 +357,13 @@ mod tests {
 
     fn scopes(text: &str) -> ScopeSet {
         text.parse().unwrap()
+    }
+
+    fn details(value: &Value) -> Details {
+        let fields =
+            [("tools", FieldRule::Subset), ("amount", FieldRule::AtMost), (LOCATIONS, FieldRule::Subset)];
+        let fields = fields.map(|(field, rule)| (field.to_owned(), rule)).into();
+        Details::read(value, &[("tool_call".parse().unwrap(), fields)].into()).unwrap()
     }
 
     fn bound(at: &[&str], scope: &str) -> Bound {
@@ -383,15 +426,46 @@ mod tests {
     }
 
     #[test]
+    fn ra_06_a_left_out_detail_that_a_ceiling_holds_elsewhere_is_dropped() {
+        let mut elsewhere = bound(&["orders", "mail"], "read");
+        elsewhere.details = Some(details(
+            &json!([{"type": "tool_call", "tools": ["a"]}, {"type": "tool_call", "tools": ["b"], "locations": ["https://mail.example"]}]),
+        ));
+        let defaults = Defaults {
+            scopes: scopes("read"),
+            details: details(
+                &json!([{"type": "tool_call", "tools": ["a"]}, {"type": "tool_call", "tools": ["b"]}]),
+            ),
+        };
+        let granted = ceilings(vec![elsewhere]).attenuate(&at(&["orders"], None, false), &defaults).unwrap();
+        assert_eq!(granted.details, details(&json!([{"type": "tool_call", "tools": ["a"]}])));
+    }
+
+    #[test]
     fn t08_a_left_out_scope_is_the_default_within_every_ceiling() {
         let held = ceilings(vec![bound(&["orders", "mail"], "read")]);
         let defaults = Defaults { scopes: scopes("read write"), details: Details::default() };
         let granted = held.attenuate(&at(&["orders"], None, false), &defaults).unwrap();
         assert_eq!(granted.scopes, scopes("read"));
         let defaults = Defaults { scopes: scopes("write"), details: Details::default() };
-        assert!(
-            held.attenuate(&at(&["orders"], None, false), &defaults).is_err(),
-            "an empty grant is a refusal"
-        );
+        let empty = held.attenuate(&at(&["orders"], None, false), &defaults).unwrap_err();
+        assert_eq!(empty.ceiling, CeilingName::Entitlement, "an empty grant is a refusal by what emptied it");
+        assert_eq!(empty.over, Over::Scopes { excess: ScopeSet::default(), grantable: scopes("read") });
+    }
+
+    #[test]
+    fn t08_left_out_details_that_come_to_nothing_are_refused() {
+        let tool = |name: &str| details(&json!([{"type": "tool_call", "tools": [name]}]));
+        let mut other = bound(&["orders"], "read");
+        other.details = Some(tool("a"));
+        let ask = |defaults: Details| {
+            let defaults = Defaults { scopes: scopes("read"), details: defaults };
+            ceilings(vec![other.clone()]).attenuate(&at(&["orders"], None, false), &defaults)
+        };
+        assert!(ask(Details::default()).is_ok(), "there were none");
+        let over = Over::Details { excess: tool("b"), grantable: tool("a") };
+        assert_eq!(ask(tool("b")), Err(Excess { ceiling: CeilingName::Entitlement, over }));
+        let elsewhere = json!([{"type": "tool_call", "tools": ["b"], "locations": ["https://mail.example"]}]);
+        assert!(ask(details(&elsewhere)).is_ok(), "they are for another resource");
     }
 }

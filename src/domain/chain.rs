@@ -42,8 +42,12 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain of a root token: `agent` acts, on top of what the session token itself told of actors.
+    /// The chain of a root token: `agent` acts, on top of what the session token itself told of actors. An agent
+    /// that is among these already is refused (T21).
     pub fn root(agent: Actor, foreign: Vec<Actor>) -> Result<Self, BadChain> {
+        if foreign.iter().any(|a| a.sub == agent.sub && a.iss == agent.iss) {
+            return Err(BadChain::Repeated);
+        }
         if foreign.len() >= MAX_CHAIN {
             return Err(BadChain::TooLong);
         }
@@ -177,6 +181,7 @@ mod tests {
     fn t21_a_repeated_actor_and_a_long_chain_are_refused() {
         let chain = Chain::root(agent("a"), vec![]).unwrap();
         assert_eq!(chain.hand_over(agent("a")), Err(BadChain::Repeated));
+        assert_eq!(Chain::root(agent("a"), vec![agent("b"), agent("a")]), Err(BadChain::Repeated));
         let mut long = chain;
         for index in 1..MAX_CHAIN {
             long = long.hand_over(agent(&format!("n{index}"))).unwrap();

@@ -111,6 +111,9 @@ impl FieldValue {
             Self::Text(text) => Value::String(text.clone()),
             Self::Flag(flag) => Value::Bool(*flag),
             Self::Exact(n) | Self::AtMost(n) | Self::AtLeast(n) => Value::Number(n.to_number()),
+            Self::Path(segments) if segments.len() == 1 && segments.iter().all(String::is_empty) => {
+                Value::String("/".to_owned())
+            }
             Self::Path(segments) => Value::String(segments.join("/")),
         }
     }
@@ -221,12 +224,17 @@ impl Detail {
 
     /// Whether this detail may be used at `resource`: it names no locations, or this one (RA-06).
     pub fn is_for(&self, resource: &ResourceUri) -> bool {
+        self.is_for_any(&[resource.key()].into())
+    }
+
+    /// Whether it names no locations, or one whose key is among `keys`.
+    fn is_for_any(&self, keys: &BTreeSet<String>) -> bool {
         match self.fields.get(LOCATIONS) {
+            None => true,
             Some(FieldValue::Set(places)) => {
-                let key = resource.key();
-                places.iter().any(|p| p.parse::<ResourceUri>().is_ok_and(|p| p.key() == key))
+                places.iter().any(|p| p.parse::<ResourceUri>().is_ok_and(|p| keys.contains(&p.key())))
             }
-            _ => true,
+            Some(_) => false,
         }
     }
 }
@@ -282,7 +290,8 @@ impl Details {
 
     /// Those that may be used at one of `resources` (RA-06).
     pub fn for_any(&self, resources: &BTreeSet<ResourceUri>) -> Self {
-        self.0.iter().filter(|d| resources.iter().any(|r| d.is_for(r))).cloned().collect()
+        let keys = resources.iter().map(ResourceUri::key).collect();
+        self.0.iter().filter(|d| d.is_for_any(&keys)).cloned().collect()
     }
 }
 
@@ -387,11 +396,24 @@ mod tests {
     }
 
     #[test]
+    fn the_root_path_prints_as_it_parses() {
+        let root = read(&detail(json!({"path": "/"})));
+        assert_eq!(root.to_json(), detail(json!({"path": "/"})));
+        assert_eq!(read(&root.to_json()), root);
+        assert!(root.covers(&read(&detail(json!({"path": "/a"})))));
+        assert!(!root.covers(&read(&detail(json!({"path": "a"})))));
+    }
+
+    #[test]
     fn ra_06_locations_bind_a_detail_to_its_resource() {
         let here: ResourceUri = "https://api.example/orders".parse().unwrap();
         let there: ResourceUri = "https://api.example/mail".parse().unwrap();
         let bound = read(&detail(json!({"locations": ["HTTPS://api.example/orders"]})));
         assert_eq!(bound.for_any(&[here].into()), bound);
-        assert!(bound.for_any(&[there].into()).is_empty());
+        assert!(bound.for_any(&[there.clone()].into()).is_empty());
+        let rules = [("odd".parse().unwrap(), [(LOCATIONS.to_owned(), FieldRule::Equals)].into())].into();
+        let text = json!([{"type": "odd", "locations": "https://api.example/orders"}]);
+        let odd = Details::read(&text, &rules).unwrap();
+        assert!(odd.for_any(&[there].into()).is_empty(), "locations of another kind bind nowhere");
     }
 }

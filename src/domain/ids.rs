@@ -126,7 +126,7 @@ macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(Uuid);
 
         impl $name {
@@ -134,6 +134,19 @@ macro_rules! uuid_id {
             pub fn new(now: DateTime<Utc>, random: [u8; 10]) -> Self {
                 let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
                 Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadId;
+            fn try_from(text: String) -> Result<Self, BadId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.to_string()
             }
         }
 
@@ -196,6 +209,10 @@ mod tests {
         assert_eq!(id.to_string().parse::<Jti>().unwrap(), id);
         assert!(id.to_string().to_uppercase().parse::<Jti>().is_err());
         assert!(id.to_string().replace('-', "").parse::<Jti>().is_err());
+        let json = |text: String| serde_json::from_value::<Jti>(text.into());
+        assert_eq!(json(id.to_string()).unwrap(), id);
+        assert!(json(id.to_string().to_uppercase()).is_err());
+        assert!(json(format!("urn:uuid:{id}")).is_err());
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -14,6 +13,17 @@ use super::ids::{ClientId, Name, shown};
 use super::principal::Principal;
 use super::resource::ResourceUri;
 use super::scope::Scope;
+
+mod task_type;
+mod trusted_issuer;
+
+pub use task_type::{
+    ApprovalSpec, ApprovalWhen, DelegationSpec, EdgeSpec, LifetimeSpec, TaskTypeSpec, TokenLifetimeSpec,
+};
+pub use trusted_issuer::{
+    AcceptSpec, ConditionSpec, EntitlementSpec, PrincipalClass, SessionEnd, SessionTokenKind,
+    TrustedIssuerSpec, claim,
+};
 
 /// Labels: free names with free values, readable by policy.
 pub type Labels = BTreeMap<String, String>;
@@ -159,180 +169,6 @@ pub struct TenantSpec {
     pub labels: Labels,
 }
 
-/// An upstream OIDC provider or JWT issuer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedIssuerSpec {
-    /// Its `iss`, compared code point by code point.
-    pub issuer: String,
-    /// Where its keys are; found by discovery when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jwks_uri: Option<String>,
-    /// Platform issuers: the claim that holds the tenant's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant_claim: Option<String>,
-    /// Platform issuers: the one tenant of all its principals, instead of `tenant_claim`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fixed_tenant: Option<Name>,
-    /// Tenants that a platform issuer serves; all when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenants: Option<Vec<Name>>,
-    /// Put before the upstream `sub` to make ours; fixed once used.
-    #[serde(default)]
-    pub subject_prefix: String,
-    /// Which of its tokens are session tokens.
-    pub accept: Vec<AcceptSpec>,
-    /// Signature algorithms it may use.
-    #[serde(default = "default_algorithms")]
-    pub algorithms: Vec<String>,
-    /// What its subjects are.
-    #[serde(default)]
-    pub principals: PrincipalClass,
-    /// When its sessions end.
-    #[serde(default)]
-    pub session_end: SessionEnd,
-    /// Oldest login (`auth_time`, else `iat`) that is still a session, in seconds.
-    #[serde(default = "default_max_session_age")]
-    pub max_session_age: u32,
-    /// What its principals may delegate at all; no match = nothing.
-    #[serde(default)]
-    pub entitlements: Vec<EntitlementSpec>,
-    /// Whether any agent of the tenant may spend its tokens without `may_act` or `upstream_clients`.
-    #[serde(default)]
-    pub any_agent: bool,
-    /// Claims kept with the task besides those that entitlements name.
-    #[serde(default)]
-    pub facts: Vec<String>,
-    /// Claim that lists the principal's groups for policy.
-    #[serde(default = "default_groups_claim")]
-    pub groups_claim: String,
-    /// Claim that lists the principal's roles for policy.
-    #[serde(default = "default_roles_claim")]
-    pub roles_claim: String,
-}
-
-fn default_algorithms() -> Vec<String> {
-    ["ES256", "RS256", "PS256", "EdDSA"].map(str::to_owned).into()
-}
-
-fn default_max_session_age() -> u32 {
-    12 * 3600
-}
-
-fn default_groups_claim() -> String {
-    "groups".to_owned()
-}
-
-fn default_roles_claim() -> String {
-    "roles".to_owned()
-}
-
-/// A kind of token that an issuer's sessions come as.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AcceptSpec {
-    /// What it is, and so which `subject_token_type` may declare it.
-    #[serde(rename = "type")]
-    pub kind: SessionTokenKind,
-    /// The value that its `aud` must hold.
-    pub audience: String,
-    /// Accepted `typ` headers; an empty text stands for a token without `typ`.
-    #[serde(default = "default_typ")]
-    pub typ: Vec<String>,
-}
-
-fn default_typ() -> Vec<String> {
-    vec!["at+jwt".to_owned()]
-}
-
-/// What a session token is (RFC 8693 §3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionTokenKind {
-    /// `urn:ietf:params:oauth:token-type:access_token`.
-    AccessToken,
-    /// `urn:ietf:params:oauth:token-type:id_token`.
-    IdToken,
-    /// `urn:ietf:params:oauth:token-type:jwt`.
-    Jwt,
-}
-
-/// What the subjects of an issuer are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PrincipalClass {
-    /// People.
-    #[default]
-    Human,
-    /// Upstream workloads.
-    Workload,
-}
-
-/// When a session ends. Ends later than the session token itself need logout events, which this version does not take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionEnd {
-    /// With the session token's `exp`.
-    #[default]
-    Token,
-}
-
-/// What principals that match may delegate. A dimension left out is not limited; matching rules add up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EntitlementSpec {
-    /// Whom it is for; every principal of the issuer when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when: Option<ConditionSpec>,
-    /// Scopes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scopes: Option<Vec<Scope>>,
-    /// Registered resources, by name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Vec<Name>>,
-    /// Authorization details.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authorization_details: Option<Vec<Map<String, Value>>>,
-}
-
-/// A condition on one claim of the session token: exactly one of `contains` and `equals`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConditionSpec {
-    /// The claim's name, or names joined by dots into nested objects.
-    pub claim: String,
-    /// Holds when the claim is an array with this text, or this text itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contains: Option<String>,
-    /// Holds when the claim is this value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub equals: Option<Value>,
-}
-
-impl ConditionSpec {
-    /// Whether the condition holds for `facts`; a missing claim never does (L7).
-    pub fn holds(&self, facts: &Map<String, Value>) -> bool {
-        let Some(value) = claim(facts, &self.claim) else { return false };
-        match (&self.contains, &self.equals) {
-            (Some(wanted), None) => {
-                value.as_str() == Some(wanted)
-                    || value.as_array().is_some_and(|items| items.iter().any(|i| i.as_str() == Some(wanted)))
-            }
-            (None, Some(wanted)) => value == wanted,
-            (None, None) | (Some(_), Some(_)) => false,
-        }
-    }
-}
-
-/// The claim called `name`, or, where there is none, the one that dots in `name` lead to.
-pub fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    if let Some(value) = claims.get(name) {
-        return Some(value);
-    }
-    let (first, rest) = name.split_once('.')?;
-    claims.get(first)?.as_object().and_then(|inner| claim(inner, rest))
-}
-
 /// A registered OAuth client that runs tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -472,140 +308,6 @@ pub struct AuthorizationDetailTypeSpec {
     /// Tenants that a platform type serves; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenants: Option<Vec<Name>>,
-}
-
-/// The ceiling for one kind of task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TaskTypeSpec {
-    /// For people: agents, approvers, auditors.
-    pub description: String,
-    /// Who answers for it.
-    pub owner: Owner,
-    /// How to reach them.
-    pub contact: String,
-    /// When it is to be looked at again; overdue is a warning.
-    pub review_by: NaiveDate,
-    /// Readable by policy.
-    #[serde(default)]
-    pub labels: Labels,
-    /// Who may start it.
-    pub agents: Vec<Selector>,
-    /// Scopes.
-    pub scopes: Vec<Scope>,
-    /// Scopes when a root request names none.
-    #[serde(default)]
-    pub default_scopes: Vec<Scope>,
-    /// Registered resources, by name.
-    pub resources: Vec<Name>,
-    /// Authorization details.
-    #[serde(default)]
-    pub authorization_details: Vec<Map<String, Value>>,
-    /// How long tokens and the task live.
-    pub lifetime: LifetimeSpec,
-    /// Who may be handed a token; nobody when left out.
-    #[serde(default)]
-    pub delegation: DelegationSpec,
-    /// When a person must approve.
-    #[serde(default)]
-    pub approval: ApprovalSpec,
-    /// Whether it is refused everywhere.
-    #[serde(default)]
-    pub disabled: bool,
-    /// Tenants that a platform task type serves; all when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenants: Option<Vec<Name>>,
-}
-
-/// Lifetimes of a task type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LifetimeSpec {
-    /// Of tokens for a service, and of hand-over tokens.
-    pub token: TokenLifetimeSpec,
-    /// Of the whole task, in seconds.
-    pub task: u32,
-}
-
-/// Lifetime of a token, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenLifetimeSpec {
-    /// When nothing is asked for.
-    pub default: u32,
-    /// The most.
-    pub max: u32,
-}
-
-/// Who may be handed a token of the task.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DelegationSpec {
-    /// How many hand-overs a root token allows.
-    #[serde(default)]
-    pub max_depth: u32,
-    /// The allowed hand-overs.
-    #[serde(default)]
-    pub edges: Vec<EdgeSpec>,
-}
-
-/// One allowed hand-over. A dimension left out is not limited; a token lies within one single edge.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EdgeSpec {
-    /// From whom; anybody in the task when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Selector>,
-    /// To whom.
-    pub to: Selector,
-    /// Scopes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scopes: Option<Vec<Scope>>,
-    /// Registered resources, by name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Vec<Name>>,
-    /// Authorization details.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authorization_details: Option<Vec<Map<String, Value>>>,
-}
-
-/// When a person must approve, and who may.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApprovalSpec {
-    /// When.
-    #[serde(default)]
-    pub when: ApprovalWhen,
-    /// Who may approve.
-    #[serde(default)]
-    pub approvers: Vec<Owner>,
-    /// How many of them must.
-    #[serde(default = "one")]
-    pub quorum: u32,
-    /// Channel that is told of a pending request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notify: Option<String>,
-}
-
-fn one() -> u32 {
-    1
-}
-
-impl Default for ApprovalSpec {
-    fn default() -> Self {
-        Self { when: ApprovalWhen::default(), approvers: Vec::new(), quorum: 1, notify: None }
-    }
-}
-
-/// When a person must approve.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ApprovalWhen {
-    /// When policy asks for it.
-    #[default]
-    Policy,
-    /// At each root exchange and each hand-over.
-    Always,
 }
 
 /// A time-boxed exception that policy may read.

@@ -60,7 +60,7 @@ impl FromStr for ResourceUri {
         }
         if let Some(after) = rest.strip_prefix("//") {
             let authority = after.split(['/', '?']).next().unwrap_or_default();
-            if authority.is_empty() || authority.contains('@') {
+            if authority.is_empty() || authority.starts_with(':') || authority.contains('@') {
                 return bad("it needs a host and no user information");
             }
         }
@@ -118,6 +118,7 @@ mod tests {
             "orders",
             "/orders",
             "https://",
+            "https://:443",
             "https://a#b",
             "https://u@a",
             "ht tp://a",

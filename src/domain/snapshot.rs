@@ -68,6 +68,8 @@ pub struct TaskType {
     pub version: i64,
     /// The ceiling: all three dimensions named.
     pub bound: Bound,
+    /// Its resources, with the scopes that each lists.
+    pub listed: BTreeMap<ResourceUri, ScopeSet>,
     /// Scopes when a root request names none.
     pub default_scopes: ScopeSet,
     /// The allowed hand-overs.
@@ -204,6 +206,11 @@ impl Snapshot {
     /// A tenant by name.
     pub fn tenant(&self, name: &Name) -> Option<&TenantSpec> {
         self.tenants.get(name)
+    }
+
+    /// The names of all tenants.
+    pub fn tenants(&self) -> impl Iterator<Item = &Name> {
+        self.tenants.keys()
     }
 
     /// An agent by client id, whatever its tenant.
