@@ -221,9 +221,11 @@ impl Builder<'_> {
     fn add_agent(&mut self, at: &At<'_>, spec: &AgentSpec) {
         self.check_secrets(at.id, &spec.auth);
         for (index, upstream) in spec.upstream_clients.iter().enumerate() {
-            if !self.snapshot.issuers.contains_key(&upstream.issuer) {
-                let choices = self.snapshot.issuers.keys().cloned().collect();
-                let message = format!("no trusted issuer `{}` is declared", upstream.issuer);
+            let meets = |i: &&Arc<Issuer>| may_meet(&i.reach, &at.reach);
+            if self.snapshot.issuers.get(&upstream.issuer).filter(meets).is_none() {
+                let known = self.snapshot.issuers.values().filter(meets);
+                let choices = known.map(|i| i.spec.issuer.clone()).collect();
+                let message = format!("no trusted issuer `{}` shares a tenant with this", upstream.issuer);
                 self.dangling(at.id, format!("spec.upstream_clients[{index}].issuer"), message, choices);
             }
         }
@@ -436,13 +438,10 @@ impl Builder<'_> {
                     self.fault(&id, "spec.default_task_type", "this agent may not start that task type");
                 }
                 None => {
-                    let choices = self.snapshot.task_types().map(|t| t.name.to_string()).collect();
-                    self.dangling(
-                        &id,
-                        "spec.default_task_type",
-                        format!("no task type `{name}` is declared"),
-                        choices,
-                    );
+                    let known = self.snapshot.task_types().filter(|t| may_meet(&t.reach, &agent.reach));
+                    let choices = known.map(|t| t.name.to_string()).collect();
+                    let message = format!("no task type `{name}` shares a tenant with this");
+                    self.dangling(&id, "spec.default_task_type", message, choices);
                 }
             }
         }
@@ -463,11 +462,18 @@ impl Builder<'_> {
                 e.from.iter().map(move |s| (path("from"), s)).chain([(path("to"), &e.to)])
             });
             for (path, selector) in starters.chain(ends) {
+                let meets = |a: &&Arc<Agent>| may_meet(&a.reach, &task_type.reach);
                 if let Selector::Agent(agent) = selector
-                    && !self.snapshot.agents.contains_key(agent)
+                    && self.snapshot.agents.get(agent).filter(meets).is_none()
                 {
-                    let choices = self.snapshot.agents.keys().map(|id| format!("agent:{id}")).collect();
-                    self.dangling(&id, path, format!("no agent `{agent}` is declared"), choices);
+                    let known = self.snapshot.agents.values().filter(meets);
+                    let choices = known.map(|a| format!("agent:{}", a.spec.client_id)).collect();
+                    self.dangling(
+                        &id,
+                        path,
+                        format!("no agent `{agent}` shares a tenant with this"),
+                        choices,
+                    );
                 }
             }
         }
@@ -558,3 +564,7 @@ pub fn is_client(snapshot: &Snapshot, subject: &str) -> bool {
         .parse::<ClientId>()
         .is_ok_and(|id| snapshot.agent(&id).is_some() || snapshot.resource_client(&id).is_some())
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;
