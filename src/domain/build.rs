@@ -13,6 +13,7 @@ use super::objects::{
     AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, EntitlementSpec, ExceptionSpec, Object,
     ObjectKind, ObjectRef, ResourceSpec, Selector, Spec, TaskTypeSpec, TrustedIssuerSpec,
 };
+use super::resource::ResourceUri;
 use super::scope::{Scope, ScopeSet};
 use super::snapshot::{
     Agent, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot, TaskType,
@@ -37,6 +38,7 @@ pub struct Fault {
 /// collected. An earlier version is resolved as far as its references still exist: what is gone is not allowed.
 pub fn build(current: &[Object], earlier: &[Object], own_issuer: &str) -> Result<Snapshot, Vec<Fault>> {
     let mut builder = Builder { snapshot: Snapshot::default(), faults: Vec::new(), own_issuer };
+    builder.check_repetition(current);
     for kind in ObjectKind::ALL {
         for object in current.iter().filter(|o| o.id.kind == kind) {
             builder.add(object);
@@ -86,6 +88,20 @@ impl Builder<'_> {
         self.faults.push(Fault { object: id.clone(), path: path.into(), message: message.into(), choices });
     }
 
+    /// One object of a name: of two, the last would silently stand.
+    fn check_repetition(&mut self, current: &[Object]) {
+        let mut seen = BTreeSet::new();
+        for object in current {
+            if !seen.insert(&object.id) {
+                self.fault(
+                    &object.id,
+                    "name",
+                    "declared twice: another object has the same kind, tenant and name",
+                );
+            }
+        }
+    }
+
     fn add(&mut self, object: &Object) {
         let id = &object.id;
         let at = At { id, version: object.version, reach: self.reach(object) };
@@ -132,15 +148,7 @@ impl Builder<'_> {
 
     /// Whom the object serves; its tenants must exist.
     fn reach(&mut self, object: &Object) -> Reach {
-        let only = match &object.spec {
-            Spec::TrustedIssuer(spec) => spec.tenants.clone(),
-            Spec::AuthorizationDetailType(spec) => spec.tenants.clone(),
-            Spec::Resource(spec) => spec.tenants.clone(),
-            Spec::Agent(spec) => spec.tenants.clone(),
-            Spec::TaskType(spec) => spec.tenants.clone(),
-            Spec::Tenant(_) | Spec::Exception(_) => None,
-        };
-        let id = &object.id;
+        let (id, Reach { only, .. }) = (&object.id, declared_reach(object));
         if only.is_some() && !id.tenant.is_system() {
             self.fault(id, "spec.tenants", "only objects of the tenant `system` may list tenants");
         }
@@ -186,7 +194,8 @@ impl Builder<'_> {
         if spec.scopes.is_empty() {
             self.fault(at.id, "spec.scopes", "a resource lists at least one scope");
         }
-        if spec.uri.as_str() == self.own_issuer {
+        let own = self.own_issuer.parse::<ResourceUri>().is_ok_and(|own| own.key() == spec.uri.key());
+        if own || spec.uri.as_str() == self.own_issuer {
             self.fault(
                 at.id,
                 "spec.uri",
@@ -491,10 +500,8 @@ impl Builder<'_> {
     fn check_platform_names(&mut self, current: &[Object]) {
         let mut platform: BTreeMap<(ObjectKind, &Name), Reach> = BTreeMap::new();
         for object in current.iter().filter(|o| o.id.tenant.is_system() && o.id.kind != ObjectKind::Tenant) {
-            let reach = self.reach(object);
-            platform.insert((object.id.kind, &object.id.name), reach);
+            platform.insert((object.id.kind, &object.id.name), declared_reach(object));
         }
-        self.faults.dedup();
         for object in current.iter().filter(|o| !o.id.tenant.is_system()) {
             let taken = platform.get(&(object.id.kind, &object.id.name));
             if taken.is_some_and(|reach| reach.serves(&object.id.tenant)) {
@@ -527,6 +534,19 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// Whom an object says it serves.
+fn declared_reach(object: &Object) -> Reach {
+    let only = match &object.spec {
+        Spec::TrustedIssuer(spec) => spec.tenants.clone(),
+        Spec::AuthorizationDetailType(spec) => spec.tenants.clone(),
+        Spec::Resource(spec) => spec.tenants.clone(),
+        Spec::Agent(spec) => spec.tenants.clone(),
+        Spec::TaskType(spec) => spec.tenants.clone(),
+        Spec::Tenant(_) | Spec::Exception(_) => None,
+    };
+    Reach { tenant: object.id.tenant.clone(), only }
 }
 
 /// A box as declared; `path` says where.

@@ -78,3 +78,23 @@ fn t42_an_agent_may_not_name_an_issuer_of_another_tenant() {
     let crossed = faults(vec![agent("acme", "second", &spends("https://globex-idp.example"))]);
     assert_eq!(crossed, [fault("Agent acme/second", "spec.upstream_clients[0].issuer")]);
 }
+
+#[test]
+fn our_own_issuer_is_no_resource_however_it_is_spelled() {
+    for uri in [OWN, "HTTPS://TG.example"] {
+        let found = faults(vec![resource("acme", "own", uri)]);
+        assert_eq!(found, [fault("Resource acme/own", "spec.uri")], "{uri}");
+    }
+}
+
+#[test]
+fn an_object_declared_twice_is_refused() {
+    let twice = || task_type("acme", "refund", &json!(["class:worker"]), &json!([]));
+    assert_eq!(faults(vec![twice(), twice()]), [fault("TaskType acme/refund", "name")]);
+}
+
+#[test]
+fn a_fault_of_a_platform_object_is_told_once() {
+    let nowhere = agent("system", "platform-bot", &json!({"tenants": ["nowhere"]}));
+    assert_eq!(faults(vec![nowhere]), [fault("Agent system/platform-bot", "spec.tenants[0]")]);
+}
