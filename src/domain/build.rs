@@ -230,7 +230,7 @@ impl Builder<'_> {
     fn add_agent(&mut self, at: &At<'_>, spec: &AgentSpec) {
         self.check_secrets(at.id, &spec.auth);
         for (index, upstream) in spec.upstream_clients.iter().enumerate() {
-            let meets = |i: &&Arc<Issuer>| may_meet(&i.reach, &at.reach);
+            let meets = |i: &&Arc<Issuer>| i.reach.may_meet(&at.reach);
             if self.snapshot.issuers.get(&upstream.issuer).filter(meets).is_none() {
                 let known = self.snapshot.issuers.values().filter(meets);
                 let choices = known.map(|i| i.spec.issuer.clone()).collect();
@@ -359,11 +359,11 @@ impl Builder<'_> {
     fn bound(&mut self, id: &ObjectRef, reach: &Reach, declared: &Declared<'_>) -> Bound {
         let mut resources = declared.resources.map(|_| BTreeSet::new());
         for (index, name) in declared.resources.unwrap_or_default().iter().enumerate() {
-            let found = self.snapshot.resource_names.get(name).filter(|r| covers(&r.reach, reach)).cloned();
+            let found = self.snapshot.resource_names.get(name).filter(|r| r.reach.covers(reach)).cloned();
             if let (Some(resource), Some(set)) = (&found, &mut resources) {
                 set.insert(resource.spec.uri.clone());
             } else {
-                let known = self.snapshot.resource_names.iter().filter(|(_, r)| covers(&r.reach, reach));
+                let known = self.snapshot.resource_names.iter().filter(|(_, r)| r.reach.covers(reach));
                 let choices = known.map(|(name, _)| name.to_string()).collect();
                 let message = format!("no resource `{name}` serves every tenant that this serves");
                 self.dangling(id, format!("{}.resources[{index}]", declared.path), message, choices);
@@ -381,7 +381,7 @@ impl Builder<'_> {
         path: &str,
     ) -> Details {
         let mut rules = DetailRules::new();
-        for kind in self.snapshot.detail_types.iter().filter(|t| covers(&t.reach, reach)) {
+        for kind in self.snapshot.detail_types.iter().filter(|t| t.reach.covers(reach)) {
             rules.insert(kind.name.clone(), kind.spec.fields.clone());
         }
         let array: Value = items.iter().cloned().map(Value::Object).collect();
@@ -440,14 +440,14 @@ impl Builder<'_> {
                 name: agent.name.clone(),
             };
             let found =
-                self.snapshot.task_types().find(|t| t.name == *name && may_meet(&t.reach, &agent.reach));
+                self.snapshot.task_types().find(|t| t.name == *name && t.reach.may_meet(&agent.reach));
             match found.map(|t| t.may_start(&agent)) {
                 Some(true) => {}
                 Some(false) => {
                     self.fault(&id, "spec.default_task_type", "this agent may not start that task type");
                 }
                 None => {
-                    let known = self.snapshot.task_types().filter(|t| may_meet(&t.reach, &agent.reach));
+                    let known = self.snapshot.task_types().filter(|t| t.reach.may_meet(&agent.reach));
                     let choices = known.map(|t| t.name.to_string()).collect();
                     let message = format!("no task type `{name}` shares a tenant with this");
                     self.dangling(&id, "spec.default_task_type", message, choices);
@@ -471,7 +471,7 @@ impl Builder<'_> {
                 e.from.iter().map(move |s| (path("from"), s)).chain([(path("to"), &e.to)])
             });
             for (path, selector) in starters.chain(ends) {
-                let meets = |a: &&Arc<Agent>| may_meet(&a.reach, &task_type.reach);
+                let meets = |a: &&Arc<Agent>| a.reach.may_meet(&task_type.reach);
                 if let Selector::Agent(agent) = selector
                     && self.snapshot.agents.get(agent).filter(meets).is_none()
                 {
@@ -514,7 +514,7 @@ impl Builder<'_> {
     fn check_prefixes(&mut self) {
         let issuers: Vec<Arc<Issuer>> = self.snapshot.issuers.values().cloned().collect();
         for (index, one) in issuers.iter().enumerate() {
-            for other in issuers.iter().skip(index + 1).filter(|other| may_meet(&one.reach, &other.reach)) {
+            for other in issuers.iter().skip(index + 1).filter(|other| one.reach.may_meet(&other.reach)) {
                 let (a, b) = (&one.spec.subject_prefix, &other.spec.subject_prefix);
                 let begins = !a.is_empty()
                     && !b.is_empty()
@@ -555,27 +555,6 @@ struct Declared<'a> {
     resources: Option<&'a [Name]>,
     details: Option<&'a [Map<String, Value>]>,
     path: String,
-}
-
-/// Whether an object of reach `inner` serves every tenant that one of reach `outer` serves.
-fn covers(inner: &Reach, outer: &Reach) -> bool {
-    match (&outer.only, outer.tenant.is_system()) {
-        (Some(list), true) => list.iter().all(|tenant| inner.serves(tenant)),
-        (None, true) => inner.tenant.is_system() && inner.only.is_none(),
-        (_, false) => inner.serves(&outer.tenant),
-    }
-}
-
-/// Whether there may be a tenant that both serve.
-fn may_meet(one: &Reach, other: &Reach) -> bool {
-    match (one.tenant.is_system(), other.tenant.is_system()) {
-        (false, _) => other.serves(&one.tenant),
-        (_, false) => one.serves(&other.tenant),
-        (true, true) => match (&one.only, &other.only) {
-            (Some(a), Some(b)) => a.iter().any(|tenant| b.contains(tenant)),
-            (None, _) | (_, None) => true,
-        },
-    }
 }
 
 /// The client ids that stand for agents or resources: no principal may equal one (DESIGN §4).
