@@ -231,7 +231,7 @@ impl Builder<'_> {
         self.check_secrets(at.id, &spec.auth);
         for (index, upstream) in spec.upstream_clients.iter().enumerate() {
             let meets = |i: &&Arc<Issuer>| i.reach.may_meet(&at.reach);
-            if self.snapshot.issuers.get(&upstream.issuer).filter(meets).is_none() {
+            if self.snapshot.issuers.get(&upstream.issuer).is_none_or(|i| !meets(&i)) {
                 let known = self.snapshot.issuers.values().filter(meets);
                 let choices = known.map(|i| i.spec.issuer.clone()).collect();
                 let message = format!("no trusted issuer `{}` shares a tenant with this", upstream.issuer);
@@ -473,7 +473,7 @@ impl Builder<'_> {
             for (path, selector) in starters.chain(ends) {
                 let meets = |a: &&Arc<Agent>| a.reach.may_meet(&task_type.reach);
                 if let Selector::Agent(agent) = selector
-                    && self.snapshot.agents.get(agent).filter(meets).is_none()
+                    && self.snapshot.agents.get(agent).is_none_or(|a| !meets(&a))
                 {
                     let known = self.snapshot.agents.values().filter(meets);
                     let choices = known.map(|a| format!("agent:{}", a.spec.client_id)).collect();
