@@ -215,9 +215,10 @@ fn explain(error: &figment::Error) -> String {
     let lines = error.clone().into_iter().map(|one| {
         let source = one.metadata.as_ref().and_then(|m| m.source.as_ref()).map(|s| format!("{s}: "));
         let path = if one.path.is_empty() { String::new() } else { format!("{}: ", one.path.join(".")) };
-        let hint = match &one.kind {
-            figment::error::Kind::UnknownField(written, known) => nearest(written, known),
-            _ => String::new(),
+        let hint = if let figment::error::Kind::UnknownField(written, known) = &one.kind {
+            nearest(written, known)
+        } else {
+            String::new()
         };
         format!("{}{path}{}{hint}", source.unwrap_or_default(), one.kind)
     });

@@ -52,7 +52,7 @@ pub enum FetchFault {
     #[error("cannot connect: {0}")]
     Connect(String),
     /// Too slow.
-    #[error("no complete answer within {} s", TOTAL_TIMEOUT.as_secs())]
+    #[error("no connection within {} s, or no complete answer within {} s", CONNECT_TIMEOUT.as_secs(), TOTAL_TIMEOUT.as_secs())]
     Timeout,
     /// The answer redirects; it is not followed.
     #[error("the answer is a redirect, which is not followed: configure the final URL")]

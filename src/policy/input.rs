@@ -210,9 +210,9 @@ pub struct ExceptionFacts {
     pub owner: String,
     /// When it ends, in seconds since 1970 UTC.
     pub expires_at: u64,
-    /// Its labels.
+    /// What it is about, as declared.
     #[serde(default)]
-    pub labels: Labels,
+    pub about: BTreeMap<String, serde_json::Value>,
 }
 
 /// An approval that people gave.

@@ -6,21 +6,10 @@ use regorus::Value;
 use serde::{Deserialize, Serialize};
 
 use super::fault::PolicyFault;
+use crate::domain::decision::Reason;
 
 /// Code of the reason that is given when no rule allows.
 pub const DEFAULT_DENY: &str = "policy_default_deny";
-
-/// Why a policy denies or asks for approval.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reason {
-    /// Stable code: 1 to 64 of `A–Z a–z 0–9 _ . : -`.
-    pub code: String,
-    /// A sentence for people.
-    pub message: String,
-    /// Whether the agent may see it. The decision log has all of them.
-    pub public: bool,
-}
 
 /// What the policy takes away: the intersection of all its scope limits, the shortest of its lifetimes.
 ///

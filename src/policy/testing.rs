@@ -157,11 +157,11 @@ fn any_ceiling() -> impl Strategy<Value = CeilingFacts> {
 }
 
 fn any_exception() -> impl Strategy<Value = ExceptionFacts> {
-    ("[a-z]{1,3}", any::<u64>(), some_labels()).prop_map(|(name, expires_at, labels)| ExceptionFacts {
+    ("[a-z]{1,3}", any::<u64>(), some_labels()).prop_map(|(name, expires_at, about)| ExceptionFacts {
         name,
         owner: "group:ops".into(),
         expires_at,
-        labels,
+        about: about.into_iter().map(|(k, v)| (k, v.into())).collect(),
     })
 }
 

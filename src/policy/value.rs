@@ -114,7 +114,7 @@ fn exception(facts: &ExceptionFacts) -> Value {
         ("name", Value::from(facts.name.as_str())),
         ("owner", Value::from(facts.owner.as_str())),
         ("expires_at", Value::from(facts.expires_at)),
-        ("labels", labels(&facts.labels)),
+        ("about", map(&facts.about, json)),
     ])
 }
 
