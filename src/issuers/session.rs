@@ -185,14 +185,14 @@ fn instant(seconds: i64, claim: &'static str) -> Result<DateTime<Utc>, BadDate> 
     DateTime::from_timestamp(seconds, 0).ok_or(BadDate(claim))
 }
 
-/// The principal: issuer and subject together, since one subject may exist at two issuers [T34].
+/// The principal: issuer and subject together, since one subject may exist at two issuers (T34).
 fn principal(issuer: &Issuer, claims: &Claims) -> Result<Principal, SessionFault> {
     let sub = claims::text(claims, "sub")?.ok_or(SessionFault::Missing("sub"))?.to_owned();
     Ok(Principal { iss: issuer.spec.issuer.clone(), sub })
 }
 
 /// The tenant, never from the request: an issuer of a tenant yields that tenant only, a platform issuer the one that
-/// it is fixed to or that its claim names, among those it serves (L10) [T42].
+/// it is fixed to or that its claim names, among those it serves (L10) (T42).
 fn tenant(snapshot: &Snapshot, issuer: &Issuer, claims: &Claims) -> Result<Name, SessionFault> {
     let named = |claim: &String| objects::claim(claims, claim).and_then(Value::as_str)?.parse().ok();
     let spec = &issuer.spec;
