@@ -197,26 +197,23 @@ proptest! {
     fn l8_what_was_asked_for_is_granted_whole_or_refused(world in world(), asked in asked()) {
         if let Ok(authority) = asked.ask(&world) {
             let (scopes, resources, details) = plain(&authority);
-            match &asked.resources {
-                Some(named) => prop_assert_eq!(&authority.resources, &uris(named)),
-                None => prop_assert_eq!(&resources, &world.choices()),
+            prop_assert_eq!(&authority.resources, &uris(&asked.resources.unwrap_or(world.choices())));
+            let default_scopes = || {
+                let within = world.grantable(&resources).into_iter();
+                within.filter(|s| asked.default_scopes.contains(s)).collect()
+            };
+            prop_assert_eq!(&authority.scopes, &scope_set(&asked.scopes.unwrap_or_else(default_scopes)));
+            if let Some(named) = &asked.details {
+                prop_assert_eq!(&authority.details, &read(named));
+                return Ok(());
             }
-            match &asked.scopes {
-                Some(named) => prop_assert_eq!(&authority.scopes, &scope_set(named)),
-                None => {
-                    let within = world.grantable(&resources);
-                    let expected: Vec<_> = within.into_iter().filter(|s| asked.default_scopes.contains(s)).collect();
-                    prop_assert_eq!(&scopes, &expected);
-                }
+            prop_assert!(details.iter().all(|d| asked.default_details.iter().any(|held| within(d, held))));
+            for default in &asked.default_details {
+                let whole = world.may_carry(default, &scopes, &resources, asked.exchange_only);
+                prop_assert!(!whole || authority.details.covers(&read(std::slice::from_ref(default))));
             }
-            match &asked.details {
-                Some(named) => prop_assert_eq!(&authority.details, &read(named)),
-                None => {
-                    prop_assert!(details.iter().all(|d| asked.default_details.iter().any(|held| within(d, held))));
-                    let here = asked.default_details.iter().any(|d| is_for(d, &resources));
-                    prop_assert!(!details.is_empty() || !here, "details that come to nothing are a refusal");
-                }
-            }
+            let here = asked.default_details.iter().any(|d| is_for(d, &resources));
+            prop_assert!(!details.is_empty() || !here, "details that come to nothing are a refusal");
         }
     }
 
@@ -275,7 +272,7 @@ proptest! {
                 prop_assert!(again.ask(&world).is_ok());
                 if ceiling != CeilingName::Resource && asked.details.is_some() {
                     for candidate in other.iter().chain(asked.details.iter().flatten()).filter(|d| may(d)) {
-                        prop_assert!(grantable.covers(&read(&[candidate.clone()])), "{candidate} is grantable too");
+                        prop_assert!(grantable.covers(&read(std::slice::from_ref(candidate))), "{candidate} is grantable too");
                     }
                     prop_assert!(json(&excess).iter().all(|d| !may(d)));
                 }
