@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +11,15 @@ use ring::rand::SystemRandom;
 use serde_json::json;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::admin::socket::{AdminSocket, SocketFault};
 use crate::clock::{Clock, Random};
 use crate::config::{Config, ConfigFault};
 use crate::configuration::active::{Active, InForce};
-use crate::configuration::apply::{self, LoadFault};
+use crate::configuration::apply::{self, Configuration, LoadFault};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::exchange::{Exchange, Parts};
 use crate::http::{Failures, Public};
@@ -32,6 +33,7 @@ use crate::keys::signing::KeySpec;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
+use crate::policy::suite;
 use crate::revocation::Revocation;
 use crate::store::Store;
 use crate::store::change::Change;
@@ -45,6 +47,8 @@ const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
 const CACHED_TOKENS: usize = 10_000;
 /// How often failed client authentications are recorded (L12).
 const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
+/// How long what is under way may take at the end.
+const DRAIN: Duration = Duration::from_secs(15);
 
 /// A server that is wired and may serve.
 pub struct App {
@@ -82,6 +86,19 @@ pub enum StartFault {
     /// A policy bundle: file and line are in it.
     #[error("policy: {0}")]
     Policy(#[from] PolicyFault),
+    /// A test that a policy bundle brings fails.
+    #[error("policy: {at}: test `{name}` fails: {problem}")]
+    PolicyTest {
+        /// The test.
+        name: String,
+        /// Its file.
+        at: String,
+        /// Why.
+        problem: String,
+    },
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] SocketFault),
     /// The stored objects no longer fit together.
     #[error(transparent)]
     Objects(#[from] LoadFault),
@@ -101,7 +118,16 @@ pub enum StartFault {
 impl App {
     /// Builds everything but the listeners. A bad bundle, object or key stops it here with file and line.
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartFault> {
-        let policy = PolicyEngine::compile(bundle(&config.policy.bundles)?)?;
+        let policy = policy(Bundle::of_folders(&config.policy.bundles)?)?;
+        Self::with_policy(config, policy, clock).await
+    }
+
+    /// The same with a policy that was compiled already.
+    pub async fn with_policy(
+        config: Config,
+        policy: PolicyEngine,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartFault> {
         let store = Store::open(&Location::Folder(config.data.clone())).await?;
         let spec: KeySpec = config.keys.algorithm.parse().unwrap_or_default();
         let keys = Arc::new(KeyRing::open(&config.keys_folder(), spec, SystemRandom::new())?);
@@ -111,9 +137,8 @@ impl App {
         })?;
         let in_force: InForce = apply::load(&store, &config.public_url, policy).await?;
         let key_sets = Arc::new(KeySets::start(outbound, Freshness::default(), clock.clone()));
-        key_sets.follow(&in_force.snapshot);
         let (writer, writer_task) = Writer::spawn(&store, clock.clone(), KEEP_INPUTS);
-        let active = Active::new(in_force);
+        let active = Active::serving(in_force, key_sets.clone());
         Ok(Self {
             config,
             store,
@@ -171,13 +196,21 @@ impl App {
     ) -> Result<(), StartFault> {
         let public = self.public();
         let failures = tokio::spawn(aggregate(public.failures.clone(), self.recorder()));
+        let socket = AdminSocket::bind(&self.config.admin_socket())?;
+        let (ended, admin_stop) = oneshot::channel::<()>();
+        let admin_router = crate::admin::api::router(self.configuration());
+        let admin = tokio::spawn(socket.serve(admin_router, async { drop(admin_stop.await) }));
         info!(listen = %self.config.listen, issuer = self.config.public_url, "serving");
         let router = crate::http::router(public).merge(extra);
         let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
         failures.abort();
-        let Self { writer, writer_task, store, .. } = self;
-        drop(writer);
-        if tokio::time::timeout(Duration::from_secs(15), writer_task).await.is_err() {
+        drop(ended);
+        if tokio::time::timeout(DRAIN, admin).await.is_err() {
+            warn!("the admin API did not end in time");
+        }
+        let Self { writer, active, writer_task, store, .. } = self;
+        drop((writer, active));
+        if tokio::time::timeout(DRAIN, writer_task).await.is_err() {
             warn!("the writer did not end in time");
         }
         store.close().await;
@@ -185,21 +218,25 @@ impl App {
         served.map_err(|source| StartFault::Listen { at: "the public listener".to_owned(), source })
     }
 
+    /// The use case behind `apply`.
+    pub fn configuration(&self) -> Configuration {
+        let (store, writer, active) = (self.store.clone(), self.writer.clone(), self.active.clone());
+        Configuration::new(store, writer, active, self.clock.clone(), self.config.public_url.clone())
+    }
+
     fn recorder(&self) -> Recorder {
         Recorder { writer: self.writer.clone(), clock: self.clock.clone(), random: self.random.clone() }
     }
 }
 
-/// The bundle made of `folders`, or the starter that comes with the binary.
-fn bundle(folders: &[PathBuf]) -> Result<Bundle, PolicyFault> {
-    if folders.is_empty() {
-        return Bundle::embedded_base();
+/// The policy to serve: compiled, and its own tests passed, or the start stops with file and line.
+pub(crate) fn policy(bundle: Bundle) -> Result<PolicyEngine, StartFault> {
+    let report = suite::test(&bundle)?;
+    if let Some(failed) = report.failures().next() {
+        let (name, at) = (failed.name.clone(), failed.at.clone());
+        return Err(StartFault::PolicyTest { name, at, problem: failed.problem.clone().unwrap_or_default() });
     }
-    let name =
-        |folder: &PathBuf| folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let named: Vec<(String, PathBuf)> = folders.iter().map(|f| (name(f), f.clone())).collect();
-    let borrowed: Vec<(&str, PathBuf)> = named.iter().map(|(n, f)| (n.as_str(), f.clone())).collect();
-    Bundle::load(&borrowed)
+    Ok(PolicyEngine::compile(bundle)?)
 }
 
 struct Recorder {

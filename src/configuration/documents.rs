@@ -11,6 +11,8 @@ use super::node::{self, Entry, Kind, Node};
 use crate::domain::build;
 use crate::domain::objects::{ObjectKind, ObjectRef, Spec};
 
+/// Largest file that is read, in bytes.
+pub const MAX_FILE: usize = 1 << 20;
 /// Most files of one run.
 pub const MAX_FILES: usize = 2_000;
 

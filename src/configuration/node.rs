@@ -7,10 +7,8 @@ use serde_json::Number;
 use serde_saphyr::options::MergeKeyPolicy;
 use serde_saphyr::{DuplicateKeyPolicy, Location, MessageFormatter, Spanned, UserMessageFormatter};
 
+use super::documents::MAX_FILE;
 use super::fault::Place;
-
-/// Largest file that is read, in bytes.
-pub(super) const MAX_FILE: usize = 1 << 20;
 
 /// What a YAML node is, once its scalars are resolved (YAML 1.2: `yes` and `on` are texts).
 #[derive(Clone, Debug, PartialEq)]

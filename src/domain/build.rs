@@ -38,6 +38,7 @@ pub struct Fault {
 /// collected. An earlier version is resolved as far as its references still exist: what is gone is not allowed.
 pub fn build(current: &[Object], earlier: &[Object], own_issuer: &str) -> Result<Snapshot, Vec<Fault>> {
     let mut builder = Builder { snapshot: Snapshot::default(), faults: Vec::new(), own_issuer };
+    builder.check_repetition(current);
     for kind in ObjectKind::ALL {
         for object in current.iter().filter(|o| o.id.kind == kind) {
             builder.add(object);
@@ -88,6 +89,20 @@ impl Builder<'_> {
         self.faults.push(Fault { object: id.clone(), path: path.into(), message: message.into(), choices });
     }
 
+    /// One object of a name: of two, the last would silently stand.
+    fn check_repetition(&mut self, current: &[Object]) {
+        let mut seen = BTreeSet::new();
+        for object in current {
+            if !seen.insert(&object.id) {
+                self.fault(
+                    &object.id,
+                    "name",
+                    "declared twice: another object has the same kind, tenant and name",
+                );
+            }
+        }
+    }
+
     fn add(&mut self, object: &Object) {
         let id = &object.id;
         let at = At { id, version: object.version, reach: self.reach(object) };
@@ -134,15 +149,7 @@ impl Builder<'_> {
 
     /// Whom the object serves; its tenants must exist.
     fn reach(&mut self, object: &Object) -> Reach {
-        let only = match &object.spec {
-            Spec::TrustedIssuer(spec) => spec.tenants.clone(),
-            Spec::AuthorizationDetailType(spec) => spec.tenants.clone(),
-            Spec::Resource(spec) => spec.tenants.clone(),
-            Spec::Agent(spec) => spec.tenants.clone(),
-            Spec::TaskType(spec) => spec.tenants.clone(),
-            Spec::Tenant(_) | Spec::Exception(_) => None,
-        };
-        let id = &object.id;
+        let (id, Reach { only, .. }) = (&object.id, declared_reach(object));
         if only.is_some() && !id.tenant.is_system() {
             self.fault(id, "spec.tenants", "only objects of the tenant `system` may list tenants");
         }
@@ -188,7 +195,8 @@ impl Builder<'_> {
         if spec.scopes.is_empty() {
             self.fault(at.id, "spec.scopes", "a resource lists at least one scope");
         }
-        if spec.uri.as_str() == self.own_issuer {
+        let own = self.own_issuer.parse::<ResourceUri>().is_ok_and(|own| own.key() == spec.uri.key());
+        if own || spec.uri.as_str() == self.own_issuer {
             self.fault(
                 at.id,
                 "spec.uri",
@@ -223,9 +231,11 @@ impl Builder<'_> {
     fn add_agent(&mut self, at: &At<'_>, spec: &AgentSpec) {
         self.check_secrets(at.id, &spec.auth);
         for (index, upstream) in spec.upstream_clients.iter().enumerate() {
-            if !self.snapshot.issuers.contains_key(&upstream.issuer) {
-                let choices = self.snapshot.issuers.keys().cloned().collect();
-                let message = format!("no trusted issuer `{}` is declared", upstream.issuer);
+            let meets = |i: &&Arc<Issuer>| i.reach.may_meet(&at.reach);
+            if self.snapshot.issuers.get(&upstream.issuer).is_none_or(|i| !meets(&i)) {
+                let known = self.snapshot.issuers.values().filter(meets);
+                let choices = known.map(|i| i.spec.issuer.clone()).collect();
+                let message = format!("no trusted issuer `{}` shares a tenant with this", upstream.issuer);
                 self.dangling(at.id, format!("spec.upstream_clients[{index}].issuer"), message, choices);
             }
         }
@@ -352,11 +362,11 @@ impl Builder<'_> {
     fn bound(&mut self, id: &ObjectRef, reach: &Reach, declared: &Declared<'_>) -> Bound {
         let mut resources = declared.resources.map(|_| BTreeSet::new());
         for (index, name) in declared.resources.unwrap_or_default().iter().enumerate() {
-            let found = self.snapshot.resource_names.get(name).filter(|r| covers(&r.reach, reach)).cloned();
+            let found = self.snapshot.resource_names.get(name).filter(|r| r.reach.covers(reach)).cloned();
             if let (Some(resource), Some(set)) = (&found, &mut resources) {
                 set.insert(resource.spec.uri.clone());
             } else {
-                let known = self.snapshot.resource_names.iter().filter(|(_, r)| covers(&r.reach, reach));
+                let known = self.snapshot.resource_names.iter().filter(|(_, r)| r.reach.covers(reach));
                 let choices = known.map(|(name, _)| name.to_string()).collect();
                 let message = format!("no resource `{name}` serves every tenant that this serves");
                 self.dangling(id, format!("{}.resources[{index}]", declared.path), message, choices);
@@ -374,7 +384,7 @@ impl Builder<'_> {
         path: &str,
     ) -> Details {
         let mut rules = DetailRules::new();
-        for kind in self.snapshot.detail_types.iter().filter(|t| covers(&t.reach, reach)) {
+        for kind in self.snapshot.detail_types.iter().filter(|t| t.reach.covers(reach)) {
             rules.insert(kind.name.clone(), kind.spec.fields.clone());
         }
         let array: Value = items.iter().cloned().map(Value::Object).collect();
@@ -433,20 +443,17 @@ impl Builder<'_> {
                 name: agent.name.clone(),
             };
             let found =
-                self.snapshot.task_types().find(|t| t.name == *name && may_meet(&t.reach, &agent.reach));
+                self.snapshot.task_types().find(|t| t.name == *name && t.reach.may_meet(&agent.reach));
             match found.map(|t| t.may_start(&agent)) {
                 Some(true) => {}
                 Some(false) => {
                     self.fault(&id, "spec.default_task_type", "this agent may not start that task type");
                 }
                 None => {
-                    let choices = self.snapshot.task_types().map(|t| t.name.to_string()).collect();
-                    self.dangling(
-                        &id,
-                        "spec.default_task_type",
-                        format!("no task type `{name}` is declared"),
-                        choices,
-                    );
+                    let known = self.snapshot.task_types().filter(|t| t.reach.may_meet(&agent.reach));
+                    let choices = known.map(|t| t.name.to_string()).collect();
+                    let message = format!("no task type `{name}` shares a tenant with this");
+                    self.dangling(&id, "spec.default_task_type", message, choices);
                 }
             }
         }
@@ -467,11 +474,18 @@ impl Builder<'_> {
                 e.from.iter().map(move |s| (path("from"), s)).chain([(path("to"), &e.to)])
             });
             for (path, selector) in starters.chain(ends) {
+                let meets = |a: &&Arc<Agent>| a.reach.may_meet(&task_type.reach);
                 if let Selector::Agent(agent) = selector
-                    && !self.snapshot.agents.contains_key(agent)
+                    && self.snapshot.agents.get(agent).is_none_or(|a| !meets(&a))
                 {
-                    let choices = self.snapshot.agents.keys().map(|id| format!("agent:{id}")).collect();
-                    self.dangling(&id, path, format!("no agent `{agent}` is declared"), choices);
+                    let known = self.snapshot.agents.values().filter(meets);
+                    let choices = known.map(|a| format!("agent:{}", a.spec.client_id)).collect();
+                    self.dangling(
+                        &id,
+                        path,
+                        format!("no agent `{agent}` shares a tenant with this"),
+                        choices,
+                    );
                 }
             }
         }
@@ -499,10 +513,8 @@ impl Builder<'_> {
     fn check_platform_names(&mut self, current: &[Object]) {
         let mut platform: BTreeMap<(ObjectKind, &Name), Reach> = BTreeMap::new();
         for object in current.iter().filter(|o| o.id.tenant.is_system() && o.id.kind != ObjectKind::Tenant) {
-            let reach = self.reach(object);
-            platform.insert((object.id.kind, &object.id.name), reach);
+            platform.insert((object.id.kind, &object.id.name), declared_reach(object));
         }
-        self.faults.dedup();
         for object in current.iter().filter(|o| !o.id.tenant.is_system()) {
             let taken = platform.get(&(object.id.kind, &object.id.name));
             if taken.is_some_and(|reach| reach.serves(&object.id.tenant)) {
@@ -515,7 +527,7 @@ impl Builder<'_> {
     fn check_prefixes(&mut self) {
         let issuers: Vec<Arc<Issuer>> = self.snapshot.issuers.values().cloned().collect();
         for (index, one) in issuers.iter().enumerate() {
-            for other in issuers.iter().skip(index + 1).filter(|other| may_meet(&one.reach, &other.reach)) {
+            for other in issuers.iter().skip(index + 1).filter(|other| one.reach.may_meet(&other.reach)) {
                 let (a, b) = (&one.spec.subject_prefix, &other.spec.subject_prefix);
                 let begins = !a.is_empty()
                     && !b.is_empty()
@@ -537,6 +549,19 @@ impl Builder<'_> {
     }
 }
 
+/// Whom an object says it serves.
+fn declared_reach(object: &Object) -> Reach {
+    let only = match &object.spec {
+        Spec::TrustedIssuer(spec) => spec.tenants.clone(),
+        Spec::AuthorizationDetailType(spec) => spec.tenants.clone(),
+        Spec::Resource(spec) => spec.tenants.clone(),
+        Spec::Agent(spec) => spec.tenants.clone(),
+        Spec::TaskType(spec) => spec.tenants.clone(),
+        Spec::Tenant(_) | Spec::Exception(_) => None,
+    };
+    Reach { tenant: object.id.tenant.clone(), only }
+}
+
 /// A box as declared; `path` says where.
 struct Declared<'a> {
     scopes: Option<&'a [Scope]>,
@@ -545,30 +570,13 @@ struct Declared<'a> {
     path: String,
 }
 
-/// Whether an object of reach `inner` serves every tenant that one of reach `outer` serves.
-fn covers(inner: &Reach, outer: &Reach) -> bool {
-    match (&outer.only, outer.tenant.is_system()) {
-        (Some(list), true) => list.iter().all(|tenant| inner.serves(tenant)),
-        (None, true) => inner.tenant.is_system() && inner.only.is_none(),
-        (_, false) => inner.serves(&outer.tenant),
-    }
-}
-
-/// Whether there may be a tenant that both serve.
-fn may_meet(one: &Reach, other: &Reach) -> bool {
-    match (one.tenant.is_system(), other.tenant.is_system()) {
-        (false, _) => other.serves(&one.tenant),
-        (_, false) => one.serves(&other.tenant),
-        (true, true) => match (&one.only, &other.only) {
-            (Some(a), Some(b)) => a.iter().any(|tenant| b.contains(tenant)),
-            (None, _) | (_, None) => true,
-        },
-    }
-}
-
 /// The client ids that stand for agents or resources: no principal may equal one (DESIGN §4).
 pub fn is_client(snapshot: &Snapshot, subject: &str) -> bool {
     subject
         .parse::<ClientId>()
         .is_ok_and(|id| snapshot.agent(&id).is_some() || snapshot.resource_client(&id).is_some())
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

@@ -87,13 +87,31 @@ impl Layer {
         self.any_of.iter().any(|b| b.allows(resource, scope))
     }
 
-    /// The details this ceiling limits a capability at `resources` to; `None` when it does not limit them.
-    fn details_at(&self, resources: &BTreeSet<ResourceUri>) -> Option<Details> {
-        let mut limit = Vec::new();
-        for bound in self.any_of.iter().filter(|b| resources.iter().any(|r| b.holds_at(r))) {
-            limit.extend(bound.details.as_ref()?.iter().cloned());
+    /// The details this ceiling limits `authority` to, whose scopes it allows; `None` when it does not limit them.
+    ///
+    /// A service may read a token as any of its scopes with any of its details. Each such pair lies within one
+    /// box: a box that gives one scope without naming details does not lift another box's limit for another
+    /// scope. An exchange-only token is used nowhere, so there the boxes add up.
+    fn details_for(&self, authority: &Authority, exchange_only: bool) -> Option<Details> {
+        let boxes = |scope: &Scope| -> BTreeSet<usize> {
+            let allows = |b: &Bound| authority.resources.iter().any(|r| b.allows(r, scope));
+            self.any_of.iter().enumerate().filter(|(_, b)| allows(b)).map(|(index, _)| index).collect()
+        };
+        let mut combinations: BTreeSet<BTreeSet<usize>> = authority.scopes.iter().map(boxes).collect();
+        if exchange_only {
+            combinations = [combinations.into_iter().flatten().collect()].into();
         }
-        Some(limit.into_iter().collect())
+        let limits = combinations.iter().filter_map(|combination| self.sum_of_details(combination));
+        limits.reduce(|held, limit| held.meet(&limit))
+    }
+
+    /// The details of the boxes with these indices together; `None` when one of them does not limit details.
+    fn sum_of_details(&self, boxes: &BTreeSet<usize>) -> Option<Details> {
+        let mut sum = Vec::new();
+        for bound in boxes.iter().filter_map(|index| self.any_of.get(*index)) {
+            sum.extend(bound.details.as_ref()?.iter().cloned());
+        }
+        Some(sum.into_iter().collect())
     }
 }
 
@@ -192,17 +210,21 @@ impl Ceilings {
         self.admits_scopes(&authority)?;
         authority.details = match &wanted.details {
             Some(asked) => asked.clone(),
-            None => self.left_out_details(&defaults.details, &authority)?,
+            None => self.left_out_details(&defaults.details, &authority, wanted.exchange_only)?,
         };
-        self.admits_details(&authority)?;
+        self.admits_details(&authority, wanted.exchange_only)?;
         Ok(authority)
     }
 
     /// Whether `authority` lies within every ceiling: the check that also stands at the very end, after policy.
-    pub fn admits(&self, authority: &Authority) -> Result<(), Excess> {
+    pub fn admits(&self, authority: &Authority, exchange_only: bool) -> Result<(), Excess> {
         self.admits_resources(&authority.resources)?;
+        if !exchange_only && authority.resources.len() != 1 {
+            let choices = self.choices();
+            return Err(Excess { ceiling: CeilingName::Resource, over: Over::NotOneResource { choices } });
+        }
         self.admits_scopes(authority)?;
-        self.admits_details(authority)
+        self.admits_details(authority, exchange_only)
     }
 
     /// The resources that every ceiling allows.
@@ -246,14 +268,19 @@ impl Ceilings {
     /// What `defaults` come to within every ceiling; a refusal by the ceiling that leaves nothing of them (L8):
     /// a service may take a token without details for one that no detail limits. Details for other resources
     /// are no part of what is cut.
-    fn left_out_details(&self, defaults: &Details, authority: &Authority) -> Result<Details, Excess> {
+    fn left_out_details(
+        &self,
+        defaults: &Details,
+        authority: &Authority,
+        exchange_only: bool,
+    ) -> Result<Details, Excess> {
         let mut left = defaults.for_any(&authority.resources);
         let here = left.clone();
         for layer in &self.layers {
-            let Some(limit) = layer.details_at(&authority.resources) else { continue };
+            let Some(limit) = layer.details_for(authority, exchange_only) else { continue };
             left = left.meet(&limit).for_any(&authority.resources);
             if left.is_empty() && !here.is_empty() {
-                return Err(self.over_details(layer.ceiling, here, authority));
+                return Err(self.over_details(layer.ceiling, here, authority, exchange_only));
             }
         }
         Ok(left)
@@ -320,12 +347,12 @@ impl Ceilings {
         CeilingName::Resource
     }
 
-    fn admits_details(&self, authority: &Authority) -> Result<(), Excess> {
+    fn admits_details(&self, authority: &Authority, exchange_only: bool) -> Result<(), Excess> {
         for layer in &self.layers {
-            let Some(limit) = layer.details_at(&authority.resources) else { continue };
+            let Some(limit) = layer.details_for(authority, exchange_only) else { continue };
             let excess = authority.details.uncovered_by(&limit);
             if !excess.is_empty() {
-                return Err(self.over_details(layer.ceiling, excess, authority));
+                return Err(self.over_details(layer.ceiling, excess, authority, exchange_only));
             }
         }
         let here = authority.details.for_any(&authority.resources);
@@ -333,12 +360,18 @@ impl Ceilings {
             return Ok(());
         }
         let elsewhere = authority.details.iter().filter(|d| !here.iter().any(|h| h == *d)).cloned().collect();
-        Err(self.over_details(CeilingName::Resource, elsewhere, authority))
+        Err(self.over_details(CeilingName::Resource, elsewhere, authority, exchange_only))
     }
 
     /// A refusal of `excess`. Where no ceiling limits details, what is grantable of those asked for is told.
-    fn over_details(&self, ceiling: CeilingName, excess: Details, authority: &Authority) -> Excess {
-        let limits = self.layers.iter().filter_map(|l| l.details_at(&authority.resources));
+    fn over_details(
+        &self,
+        ceiling: CeilingName,
+        excess: Details,
+        authority: &Authority,
+        exchange_only: bool,
+    ) -> Excess {
+        let limits = self.layers.iter().filter_map(|l| l.details_for(authority, exchange_only));
         let widest = limits.reduce(|held, limit| held.meet(&limit)).unwrap_or(authority.details.clone());
         Excess { ceiling, over: Over::Details { excess, grantable: widest.for_any(&authority.resources) } }
     }
@@ -399,6 +432,32 @@ mod tests {
         assert_eq!(error.ceiling, CeilingName::Entitlement);
         assert_eq!(error.over, Over::Scopes { excess: scopes("read"), grantable: scopes("write") });
         assert!(ask(&at(&[], Some("read write"), true)).is_ok());
+    }
+
+    #[test]
+    fn t09_entitlements_never_add_up_across_scopes_and_details() {
+        let up_to = |amount: u32| details(&json!([{"type": "tool_call", "amount": amount}]));
+        let limited = Bound { details: Some(up_to(50)), ..bound(&["orders"], "write") };
+        let held = ceilings(vec![bound(&["orders"], "read"), limited]);
+        let ask = |scope: &str, amount: u32, exchange_only: bool| {
+            let wanted =
+                Wanted { details: Some(up_to(amount)), ..at(&["orders"], Some(scope), exchange_only) };
+            held.attenuate(&wanted, &Defaults::default())
+        };
+        assert!(ask("read", 500, false).is_ok(), "reading is not limited");
+        assert!(ask("read write", 50, false).is_ok());
+        for scope in ["write", "read write"] {
+            let over = Over::Details { excess: up_to(500), grantable: up_to(50) };
+            assert_eq!(
+                ask(scope, 500, false),
+                Err(Excess { ceiling: CeilingName::Entitlement, over }),
+                "{scope}"
+            );
+        }
+        assert!(ask("read write", 500, true).is_ok(), "each child is checked against the entitlements again");
+        assert!(ask("write", 500, true).is_err());
+        let wide = ask("read write", 500, true).unwrap();
+        assert!(held.admits(&wide, true).is_ok() && held.admits(&wide, false).is_err());
     }
 
     #[test]

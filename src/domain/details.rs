@@ -278,9 +278,14 @@ impl Details {
     }
 
     /// The widest set within both: what each pair of details has in common.
+    ///
+    /// A detail that one of the other set covers stands as it is, and its pairs could add nothing: so a request
+    /// within its ceiling costs one pass over the pairs, not one over the pairs of pairs.
     pub fn meet(&self, other: &Self) -> Self {
-        let pairs = self.0.iter().flat_map(|a| other.0.iter().filter_map(|b| a.meet(b)));
-        Self(pairs.collect()).without_redundant()
+        let (mine, others) = (self.uncovered_by(other), other.uncovered_by(self));
+        let covered = self.0.difference(&mine.0).chain(other.0.difference(&others.0)).cloned();
+        let pairs = mine.0.iter().flat_map(|a| others.0.iter().filter_map(|b| a.meet(b)));
+        Self(covered.chain(pairs).collect()).without_redundant()
     }
 
     fn without_redundant(self) -> Self {
@@ -393,6 +398,18 @@ mod tests {
         assert_eq!(a.meet(&b), expected);
         assert!(a.covers(&expected) && b.covers(&expected));
         assert!(a.meet(&read(&detail(json!({"tools": ["z"]})))).is_empty());
+    }
+
+    #[test]
+    fn a_meet_of_many_details_with_their_own_ceiling_stays_small() {
+        let many = |amount: i64| {
+            (0..64)
+                .map(move |tool| json!({"type": "tool_call", "tools": [tool.to_string()], "amount": amount}))
+        };
+        let ceiling = read(&many(500).collect());
+        let held = read(&many(5).collect());
+        assert_eq!(held.meet(&ceiling), held);
+        assert_eq!(ceiling.meet(&held), held);
     }
 
     #[test]

@@ -31,6 +31,27 @@ impl Reach {
             self.tenant == *tenant
         }
     }
+
+    /// Whether this object serves every tenant that one of reach `outer` serves.
+    pub(super) fn covers(&self, outer: &Self) -> bool {
+        match (&outer.only, outer.tenant.is_system()) {
+            (Some(list), true) => list.iter().all(|tenant| self.serves(tenant)),
+            (None, true) => self.tenant.is_system() && self.only.is_none(),
+            (_, false) => self.serves(&outer.tenant),
+        }
+    }
+
+    /// Whether there may be a tenant that both serve.
+    pub(super) fn may_meet(&self, other: &Self) -> bool {
+        match (self.tenant.is_system(), other.tenant.is_system()) {
+            (false, _) => other.serves(&self.tenant),
+            (_, false) => self.serves(&other.tenant),
+            (true, true) => match (&self.only, &other.only) {
+                (Some(a), Some(b)) => a.iter().any(|tenant| b.contains(tenant)),
+                (None, _) | (_, None) => true,
+            },
+        }
+    }
 }
 
 /// An agent in force.

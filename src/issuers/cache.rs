@@ -8,7 +8,7 @@ use crate::domain::snapshot::Issuer;
 use crate::keys::jwks::JwkSet;
 use crate::keys::jws::VerifiedJws;
 
-/// A bounded memory of verified signatures, by SHA-256 of the token. Capacity 0 remembers nothing.
+/// A bounded memory of verified signatures, by SHA-256 of the token. A capacity below 2 remembers nothing.
 ///
 /// Two halves: what is used moves to the young half; when that is full it becomes the old one, and the old is gone.
 pub struct SignatureCache {

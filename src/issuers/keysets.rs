@@ -21,19 +21,13 @@ use crate::keys::jwks::JwkSet;
 /// How often the background task looks for what is due.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The keys of an issuer are not known, or too old to be believed.
+/// The keys of an issuer are not known, or too old to be believed. Why, [`KeySets::status`] tells operators; clients
+/// do not learn it, since it speaks of the network.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the keys of issuer `{issuer}` {}", why(.last_error.as_ref()))]
+#[error("the keys of issuer `{issuer}` could not be fetched lately; try again, the operator sees why")]
 pub struct KeysUnavailable {
     /// Its object's name.
     pub issuer: Name,
-    /// Why the last fetch failed.
-    pub last_error: Option<String>,
-}
-
-fn why(last_error: Option<&String>) -> String {
-    let cause = last_error.map_or_else(String::new, |e| format!(": {e}"));
-    format!("have not been fetched lately{cause}")
 }
 
 /// The state of one issuer's keys, for `/readyz`.
@@ -103,8 +97,8 @@ impl KeySets {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<JwkSet>, KeysUnavailable> {
-        let unavailable = |last_error| KeysUnavailable { issuer: issuer.name.clone(), last_error };
-        let keeper = self.keeper(issuer).ok_or_else(|| unavailable(None))?;
+        let unavailable = || KeysUnavailable { issuer: issuer.name.clone() };
+        let keeper = self.keeper(issuer).ok_or_else(unavailable)?;
         let (means, clock) = (&self.shared.means, self.shared.means.clock.as_ref());
         if let Some(keys) = keeper.keys(means).filter(|keys| !keys.find(kid, algorithm).is_empty()) {
             return Ok(keys);
@@ -113,8 +107,7 @@ impl KeySets {
             // A task of its own: a caller who goes away does not break off what others wait for.
             tokio::spawn(keeper.clone().refresh(flight, means.clone())).await.ok();
         }
-        let last_error = || keeper.report(clock).last_error.map(|e| e.to_string());
-        keeper.keys(means).ok_or_else(|| unavailable(last_error()))
+        keeper.keys(means).ok_or_else(unavailable)
     }
 
     fn keeper(&self, issuer: &Issuer) -> Option<Arc<Keeper>> {

@@ -13,7 +13,7 @@ struct World {
     key_sets: Arc<KeySets>,
 }
 
-fn issuer(name: &'static str, iss: &str, prefix: &str, jwks_uri: Option<String>) -> Declared<'static> {
+fn issuer(name: &'static str, iss: &str, prefix: &str, jwks_uri: Option<&str>) -> Declared<'static> {
     let spec = json!({
         "issuer": iss, "fixed_tenant": "acme", "subject_prefix": prefix, "jwks_uri": jwks_uri,
         "accept": [{"type": "access_token", "audience": "https://taskgrant.example"}],
@@ -33,7 +33,7 @@ impl World {
     async fn with_keys(signers: &[&Signer]) -> (Self, Snapshot) {
         let world = Self::empty().await;
         world.site.set("/jwks", Reply::keys(signers));
-        let snapshot = snapshot(&[issuer("idp", ISS, "", Some(world.site.url("/jwks")))]);
+        let snapshot = snapshot(&[issuer("idp", ISS, "", Some(&world.site.url("/jwks")))]);
         world.key_sets.follow(&snapshot);
         (world, snapshot)
     }
@@ -183,7 +183,7 @@ async fn max_age_of_the_issuer_is_honoured_within_bounds() {
         let world = World::empty().await;
         let body = json!({"keys": [signer.jwk()]}).to_string();
         world.site.set("/jwks", Reply::new(200, &format!("cache-control: {header}\r\n"), &body));
-        let snapshot = snapshot(&[issuer("idp", ISS, "", Some(world.site.url("/jwks")))]);
+        let snapshot = snapshot(&[issuer("idp", ISS, "", Some(&world.site.url("/jwks")))]);
         world.key_sets.follow(&snapshot);
         assert!(world.knows(&snapshot, &signer).await);
         // The second before, and the second itself; the steady clock runs on by far less.
@@ -210,9 +210,8 @@ async fn an_issuer_without_a_fetch_for_max_stale_is_refused() {
     assert_eq!(status.last_error.as_deref(), Some("key set: the answer has status 503"));
     world.clock.shift(11);
     let refused = world.find(&snapshot, &signer).await.unwrap_err();
-    let sentence =
-        "the keys of issuer `idp` have not been fetched lately: key set: the answer has status 503";
-    assert_eq!(refused.to_string(), sentence);
+    assert_eq!(refused.issuer.as_str(), "idp");
+    assert!(!refused.to_string().contains("503"), "how the network answers is not for clients");
     assert!(!world.status("idp").ok);
     world.site.set("/jwks", Reply::keys(&[&signer]));
     world.clock.shift(10);
@@ -227,7 +226,7 @@ async fn a_wall_clock_set_back_does_not_make_keys_younger() {
     let key_sets = KeySets::start(dev_client(), freshness, Arc::new(clock.clone()));
     let world = World { site: Site::start().await, clock, key_sets: Arc::new(key_sets) };
     world.site.set("/jwks", Reply::keys(&[&signer]));
-    let snapshot = snapshot(&[issuer("idp", ISS, "", Some(world.site.url("/jwks")))]);
+    let snapshot = snapshot(&[issuer("idp", ISS, "", Some(&world.site.url("/jwks")))]);
     world.key_sets.follow(&snapshot);
     assert!(world.knows(&snapshot, &signer).await);
     world.site.set("/jwks", Reply::new(503, "", ""));
@@ -242,8 +241,8 @@ async fn a_dead_issuer_holds_up_no_other() {
     world.site.set("/dead", Reply::keys(&[]).slow(Duration::from_mins(1)));
     world.site.set("/jwks", Reply::keys(&[&signer]));
     let snapshot = snapshot(&[
-        issuer("dead", "https://dead.example", "dead:", Some(world.site.url("/dead"))),
-        issuer("idp", ISS, "", Some(world.site.url("/jwks"))),
+        issuer("dead", "https://dead.example", "dead:", Some(&world.site.url("/dead"))),
+        issuer("idp", ISS, "", Some(&world.site.url("/jwks"))),
     ]);
     world.key_sets.follow(&snapshot);
     let began = std::time::Instant::now();
@@ -288,7 +287,7 @@ async fn follow_adds_removes_and_starts_anew_when_the_source_changes() {
     world.key_sets.follow(&before);
     assert!(world.status("idp").ok, "the same source keeps its keys");
     world.site.set("/moved", Reply::keys(&[&two]));
-    let after = snapshot(&[issuer("idp", ISS, "", Some(world.site.url("/moved")))]);
+    let after = snapshot(&[issuer("idp", ISS, "", Some(&world.site.url("/moved")))]);
     world.key_sets.follow(&after);
     assert!(world.find(&before, &two).await.is_err(), "the old source is no longer kept");
     assert!(world.knows(&after, &two).await && !world.knows(&after, &one).await);

@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod fault;
 pub mod keyset;
 pub mod keysets;
+mod kind;
 pub mod outbound;
 pub mod session;
 

@@ -63,6 +63,18 @@ impl Bundle {
         Self::from_files(files)
     }
 
+    /// The bundle made of `folders`, each under its own name, or the starter when there are none.
+    pub fn of_folders(folders: &[PathBuf]) -> Result<Self, PolicyFault> {
+        if folders.is_empty() {
+            return Self::embedded_base();
+        }
+        let name = |folder: &Path| folder.file_name().map(|n| n.to_string_lossy().into_owned());
+        let named: Vec<(String, PathBuf)> =
+            folders.iter().map(|f| (name(f).unwrap_or_default(), f.clone())).collect();
+        let borrowed: Vec<(&str, PathBuf)> = named.iter().map(|(n, f)| (n.as_str(), f.clone())).collect();
+        Self::load(&borrowed)
+    }
+
     /// The starter: allows what the ceilings allow, so that no Rego is needed for the first token.
     pub fn embedded_base() -> Result<Self, PolicyFault> {
         Self::embedded(&BASE)

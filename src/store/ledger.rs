@@ -65,7 +65,8 @@ pub(super) struct Ledger<'b> {
     head: Head,
     /// Tokens with a record: those read, and those issued in this batch.
     tokens: HashMap<Jti, TokenRecord>,
-    revoked: HashMap<RevocationKey, i64>,
+    /// Every key that was asked for, with its `not_before` if it is revoked.
+    revoked: HashMap<RevocationKey, Option<i64>>,
     spent: HashSet<(SpendKind, String)>,
     writes: Writes<'b>,
 }
@@ -112,9 +113,15 @@ impl<'b> Ledger<'b> {
         keys.into_iter().collect()
     }
 
-    /// Takes in which revocations exist.
-    pub(super) fn learn_revoked(&mut self, rows: impl Iterator<Item = (RevocationKey, i64)>) {
-        self.revoked.extend(rows);
+    /// Takes in which of `asked` are revoked: position and `not_before`.
+    pub(super) fn learn_revoked(&mut self, asked: Vec<RevocationKey>, found: &[(i64, i64)]) {
+        let mut answers = vec![None; asked.len()];
+        for (at, not_before) in found {
+            if let Some(answer) = usize::try_from(*at).ok().and_then(|at| answers.get_mut(at)) {
+                *answer = Some(*not_before);
+            }
+        }
+        self.revoked.extend(asked.into_iter().zip(answers));
     }
 
     /// Takes in what is spent.
@@ -209,9 +216,11 @@ impl<'b> Ledger<'b> {
         self.judge_life(parent)
     }
 
+    /// Nothing that is revoked kills the token. A key that was not asked for counts as revoked (L7).
     fn judge_life(&self, token: &TokenRecord) -> Result<(), Loss> {
-        let killed = |(key, bears): &(RevocationKey, Bears)| {
-            self.revoked.get(key).is_some_and(|not_before| kills(*bears, *not_before))
+        let killed = |(key, bears): &(RevocationKey, Bears)| match self.revoked.get(key) {
+            Some(revoked) => revoked.is_some_and(|not_before| kills(*bears, not_before)),
+            None => true,
         };
         match token.killed_by().into_iter().find(killed) {
             Some((key, _)) => Err(Loss::Revoked { kind: key.kind }),
@@ -223,10 +232,11 @@ impl<'b> Ledger<'b> {
         let latest = self.now.max(self.head.greatest_iat);
         let not_before = micros(latest).saturating_add(REVOCATION_MARGIN_US);
         for key in &revoke.keys {
-            let known = self.revoked.entry(key.clone()).or_insert(not_before);
-            *known = (*known).max(not_before);
+            let known = self.revoked.entry(key.clone()).or_default();
+            let not_before = known.map_or(not_before, |known| known.max(not_before));
+            *known = Some(not_before);
             let row = RevocationRow {
-                not_before: *known,
+                not_before,
                 keep_until: micros(revoke.keep_until),
                 tenant: revoke.decision.tenant.as_ref().map(ToString::to_string),
                 reason: revoke.reason.clone(),

@@ -38,7 +38,7 @@ const POSTGRES_READERS: u32 = 8;
 /// How long a reader waits for a connection before the answer is 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Two pools of one database. The writing one has a single connection, and only the writer and migrations use it.
+/// Two pools of one database. Only the writer and migrations use the writing one, over a single connection.
 pub(crate) struct Pools<DB: Database> {
     pub(crate) write: Pool<DB>,
     pub(crate) read: Pool<DB>,
@@ -74,7 +74,7 @@ struct Inner {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(on_db!(&self.0.db, _pools => "Store"))
+        f.debug_struct("Store").finish_non_exhaustive()
     }
 }
 
@@ -106,7 +106,8 @@ impl Store {
         Ok(on_db!(self.db(), pools => pools.read.acquire().await?.ping().await)?)
     }
 
-    /// Closes all connections; a statement that runs is let finish. SQLite writes its WAL back into the file.
+    /// Closes all connections, once the writer has ended and given its own back. SQLite writes its WAL back into the
+    /// file.
     pub async fn close(&self) {
         on_db!(self.db(), pools => {
             pools.read.close().await;
@@ -152,7 +153,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 /// What a connection to SQLite is set to. There are no foreign keys: one writer keeps the tables consistent, and
 /// parts of a decision are erased on their own.
 fn sqlite_options() -> SqliteConnectOptions {
-    SqliteConnectOptions::new().foreign_keys(false).busy_timeout(Duration::from_secs(5))
+    SqliteConnectOptions::new().foreign_keys(false).busy_timeout(Duration::from_secs(4))
 }
 
 async fn sqlite_file(folder: &OwnedFolder) -> Result<Pools<Sqlite>, StoreError> {
@@ -181,6 +182,7 @@ fn single_connection<DB: Database>() -> PoolOptions<DB> {
         .min_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
+        .test_before_acquire(false)
         .acquire_timeout(ACQUIRE_TIMEOUT)
 }
 
@@ -190,17 +192,10 @@ const POSTGRES_SESSION: &str = "SELECT set_config('idle_in_transaction_session_t
      CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END";
 
 async fn postgres(options: &PgConnectOptions) -> Result<Pools<Postgres>, StoreError> {
-    let write = single_connection()
-        .test_before_acquire(false)
-        .before_acquire(|connection: &mut PgConnection, meta| {
-            // Asks an idle connection whether it is alive; a busy one is spared the round trip.
-            Box::pin(async move {
-                if meta.idle_for >= Duration::from_secs(1) {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
+    // The second place is for the successor of a connection that is being given up.
+    let write = PoolOptions::new()
+        .max_connections(2)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(|connection: &mut PgConnection, _meta| {
             Box::pin(async move { connection.execute(POSTGRES_SESSION).await.map(drop) })
         })

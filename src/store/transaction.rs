@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgBindIterExt as _, PgConnection, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnection};
-use sqlx::{Transaction, query, query_as};
+use sqlx::{Connection as _, Transaction, query, query_as};
 
 use super::batch::{BEGIN, CONFIGURE, LOCK, REVOKE, REVOKED, SPENT, TOKENS, WRITE};
 use super::change::SpendKind;
@@ -18,20 +19,59 @@ use super::{Db, Pools};
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::{RevocationKey, TokenRecord};
 
-/// The one write transaction.
-pub(super) enum Batch {
-    Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+/// The writer's own connection. To a server it is kept from commit to commit: a pool would ask the server whether it
+/// is alive each time that it is given back, and without a time limit.
+pub(super) enum WriteConnection {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
 }
 
-impl Batch {
-    pub(super) async fn begin(db: &Db) -> Result<Self, StoreError> {
+impl WriteConnection {
+    pub(super) async fn open(db: &Db) -> Result<Self, StoreError> {
         Ok(match db {
-            Db::Sqlite(Pools { write, .. }) => Self::Sqlite(write.begin_with(BEGIN.sqlite).await?),
-            Db::Postgres(Pools { write, .. }) => Self::Postgres(write.begin_with(BEGIN.postgres).await?),
+            Db::Sqlite(Pools { write, .. }) => Self::Sqlite(write.acquire().await?),
+            Db::Postgres(Pools { write, .. }) => Self::Postgres(write.acquire().await?),
         })
     }
 
+    /// Whether the database still answers on it.
+    pub(super) async fn is_alive(&mut self) -> bool {
+        match self {
+            Self::Sqlite(connection) => connection.ping().await.is_ok(),
+            Self::Postgres(connection) => connection.ping().await.is_ok(),
+        }
+    }
+
+    /// What is kept for the next commit. The one to SQLite goes back: in memory, readers take turns with it.
+    pub(super) fn kept(self) -> Option<Self> {
+        matches!(self, Self::Postgres(_)).then_some(self)
+    }
+
+    pub(super) async fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(connection) => Batch::Sqlite(connection.begin_with(BEGIN.sqlite).await?),
+            Self::Postgres(connection) => Batch::Postgres(connection.begin_with(BEGIN.postgres).await?),
+        })
+    }
+}
+
+impl Drop for WriteConnection {
+    /// The writer gives up a connection to a server when it failed: nobody else shall meet it. The one to SQLite
+    /// stays open, since it runs what it is sent in order, and memory would be lost with it.
+    fn drop(&mut self) {
+        if let Self::Postgres(connection) = self {
+            connection.close_on_drop();
+        }
+    }
+}
+
+/// The one write transaction. Dropped without a commit, it rolls back.
+pub(super) enum Batch<'c> {
+    Sqlite(Transaction<'c, Sqlite>),
+    Postgres(Transaction<'c, Postgres>),
+}
+
+impl Batch<'_> {
     /// The connection, for a statement inside of the transaction.
     pub(super) fn conn(&mut self) -> Conn<'_> {
         match self {

@@ -11,13 +11,14 @@ use chrono::TimeDelta;
 use ring::rand::SystemRandom;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::Store;
 use super::change::{Change, CommitFault, Committed, SpendKind};
 use super::entry::{Entry, salt};
 use super::error::StoreError;
 use super::ledger::Ledger;
-use super::transaction::Batch;
+use super::transaction::{Batch, WriteConnection};
 use crate::clock::Clock;
 
 /// Most changes that wait; one more is answered 503.
@@ -28,6 +29,8 @@ pub const MAX_BATCH: usize = 128;
 const MAX_YIELDS: usize = 2;
 /// How long one commit may take before its outcome counts as unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After how long a connection is asked whether it is alive before it is used.
+const IDLE: Duration = Duration::from_secs(1);
 /// Pause after the first failure in a row; doubles up to [`LONGEST_PAUSE`].
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -61,7 +64,9 @@ impl Writer {
     /// gone and the queue is empty.
     pub fn spawn(store: &Store, clock: Arc<dyn Clock>, keep_inputs: TimeDelta) -> (Self, JoinHandle<()>) {
         let (queue, jobs) = mpsc::channel(MAX_QUEUE);
-        let task = WriterTask { store: store.clone(), clock, jobs, failures: 0 };
+        let last_commit = Instant::now();
+        let task =
+            WriterTask { store: store.clone(), clock, jobs, connection: None, last_commit, failures: 0 };
         (Self { queue, random: SystemRandom::new(), keep_inputs }, tokio::spawn(task.run()))
     }
 
@@ -87,6 +92,10 @@ struct WriterTask {
     store: Store,
     clock: Arc<dyn Clock>,
     jobs: mpsc::Receiver<Job>,
+    /// None before the first commit and after a failure.
+    connection: Option<WriteConnection>,
+    /// When the connection was last good.
+    last_commit: Instant,
     /// Commits that failed in a row.
     failures: u32,
 }
@@ -154,18 +163,41 @@ impl WriterTask {
         tokio::time::sleep(pause).await;
     }
 
-    async fn commit_in_time(&self, batch: &[Job]) -> Result<Vec<Committed>, StoreError> {
+    async fn commit_in_time(&mut self, batch: &[Job]) -> Result<Vec<Committed>, StoreError> {
         let slow = StoreError::CommitSlow(COMMIT_TIMEOUT.as_secs());
-        tokio::time::timeout(COMMIT_TIMEOUT, self.commit(batch)).await.unwrap_or(Err(slow))
+        let result = tokio::time::timeout(COMMIT_TIMEOUT, self.commit(batch)).await.unwrap_or(Err(slow));
+        match &result {
+            Err(error) if !error.is_data() => self.connection = None,
+            Ok(_) | Err(_) => {
+                self.connection = self.connection.take().and_then(WriteConnection::kept);
+                self.last_commit = Instant::now();
+            }
+        }
+        result
+    }
+
+    /// The writer's connection: the one it has, if that is still good, or a new one.
+    async fn connect(&mut self) -> Result<&mut WriteConnection, StoreError> {
+        if self.last_commit.elapsed() >= IDLE
+            && let Some(connection) = &mut self.connection
+            && !connection.is_alive().await
+        {
+            self.connection = None;
+        }
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => Ok(none.insert(WriteConnection::open(self.store.db()).await?)),
+        }
     }
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent
     /// ids, the write, the commit. A revocation or a change of configuration adds one each.
-    async fn commit(&self, batch: &[Job]) -> Result<Vec<Committed>, StoreError> {
-        let mut tx = Batch::begin(self.store.db()).await?;
+    async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Committed>, StoreError> {
+        let clock = Arc::clone(&self.clock);
+        let mut tx = self.connect().await?.begin().await?;
         let head = tx.conn().lock().await?;
         // From here on we hold the lock: what is read below cannot change before the commit.
-        let now = self.clock.now();
+        let now = clock.now();
         let tokens = match named_tokens(batch).as_slice() {
             [] => Vec::new(),
             jtis => tx.conn().tokens(jtis).await?,
@@ -196,17 +228,16 @@ fn named_tokens(batch: &[Job]) -> Vec<String> {
     named.map(|jti| jti.to_string()).collect()
 }
 
-async fn read_revoked(tx: &mut Batch, ledger: &mut Ledger<'_>, batch: &[Job]) -> Result<(), StoreError> {
+async fn read_revoked(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]) -> Result<(), StoreError> {
     let keys = ledger.revocations_to_read(batch.iter().map(|job| &job.change));
     if !keys.is_empty() {
         let found = tx.conn().revoked(&keys.iter().collect::<Vec<_>>()).await?;
-        let row = |(at, not_before)| Some((keys.get(usize::try_from(at).ok()?)?.clone(), not_before));
-        ledger.learn_revoked(found.into_iter().filter_map(row));
+        ledger.learn_revoked(keys, &found);
     }
     Ok(())
 }
 
-async fn read_spent(tx: &mut Batch, ledger: &mut Ledger<'_>, batch: &[Job]) -> Result<(), StoreError> {
+async fn read_spent(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]) -> Result<(), StoreError> {
     let issues = batch.iter().filter_map(|job| job.change.issue());
     let spends = issues.flat_map(|issue| &issue.spend);
     let keys: Vec<(SpendKind, &str)> = spends.map(|spend| (spend.kind, spend.key.as_str())).collect();

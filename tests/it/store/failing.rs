@@ -139,11 +139,12 @@ async fn l3_a_writer_killed_at_any_moment_leaves_nothing_half_written() {
             tokio::time::sleep(Duration::from_millis(2 + round * 3)).await;
             task.abort();
             acknowledged += callers.join_all().await.into_iter().sum::<u64>();
-            d.done(d.refusal()).await;
+            let _ = task.await;
             d.verify().await;
         }
         // What was acknowledged is there; of what was not, something may be.
-        assert!(d.store.head().await.unwrap().frontier.size() >= acknowledged + 8);
+        assert!(d.store.head().await.unwrap().frontier.size() >= acknowledged);
+        d.done(d.refusal()).await;
     })
     .await;
 }
@@ -152,7 +153,7 @@ async fn l3_a_writer_killed_at_any_moment_leaves_nothing_half_written() {
 async fn two_processes_on_postgresql_share_one_log() {
     on_postgres(async |d| {
         let other = Store::open(&d.location).await.unwrap();
-        let (second, _task) = Writer::spawn(&other, Arc::new(d.clock.clone()), TimeDelta::days(1));
+        let (second, task) = Writer::spawn(&other, Arc::new(d.clock.clone()), TimeDelta::days(1));
         let parent = d.root();
         d.done(parent.clone()).await;
         let mut callers = tokio::task::JoinSet::new();
@@ -178,6 +179,8 @@ async fn two_processes_on_postgresql_share_one_log() {
         d.done(d.revoke(vec![key])).await;
         assert!(matches!(second.submit(d.child(&parent)).await, Ok(Committed::Lost(..))));
         Raw::connect(&d.location).await.verify(&other.head().await.unwrap()).await;
+        drop(second);
+        task.await.unwrap();
         other.close().await;
     })
     .await;

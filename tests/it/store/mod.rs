@@ -22,6 +22,7 @@ use taskgrant::store::Store;
 use taskgrant::store::change::{Change, CommitFault, Committed, Issue, Loss, Receipt, Revoke};
 use taskgrant::store::folder::Location;
 use taskgrant::store::writer::Writer;
+use tokio::task::JoinHandle;
 
 use crate::support::postgres::Scratch;
 use raw::Raw;
@@ -45,7 +46,7 @@ async fn run(location: Location, test: &impl AsyncFn(&Deployment)) {
     let deployment = Deployment::new(location).await;
     test(&deployment).await;
     deployment.verify().await;
-    deployment.store.close().await;
+    deployment.end().await;
 }
 
 /// One store with its writer, and good defaults for what is written.
@@ -54,14 +55,22 @@ struct Deployment {
     store: Store,
     writer: Writer,
     clock: ShiftedClock,
+    task: JoinHandle<()>,
 }
 
 impl Deployment {
     async fn new(location: Location) -> Self {
         let store = Store::migrate(&location).await.unwrap();
         let clock = ShiftedClock::default();
-        let (writer, _task) = Writer::spawn(&store, Arc::new(clock.clone()), TimeDelta::days(7));
-        Self { location, store, writer, clock }
+        let (writer, task) = Writer::spawn(&store, Arc::new(clock.clone()), TimeDelta::days(7));
+        Self { location, store, writer, clock, task }
+    }
+
+    /// The orderly end: the writer finishes its queue, then the connections close.
+    async fn end(self) {
+        drop(self.writer);
+        self.task.await.unwrap();
+        self.store.close().await;
     }
 
     async fn raw(&self) -> Raw {

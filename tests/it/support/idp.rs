@@ -13,15 +13,15 @@ use taskgrant::keys::signing::KeySpec;
 use tokio::net::TcpListener;
 
 /// The provider: dropping it stops nothing, the runtime's end does.
-pub struct Idp {
+pub(crate) struct Idp {
     /// Its `iss`.
-    pub issuer: String,
+    pub(crate) issuer: String,
     keys: Arc<KeyRing>,
 }
 
 impl Idp {
     /// Starts it on a free loopback port.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
         let keys = Arc::new(KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap());
@@ -43,32 +43,36 @@ impl Idp {
     }
 
     /// Signs any claims under any `typ`.
-    pub fn sign(&self, typ: &str, claims: &Value) -> String {
+    pub(crate) fn sign(&self, typ: &str, claims: &Value) -> String {
         self.keys.sign(typ, claims).unwrap()
     }
 
     /// The key id of its signing key.
-    pub fn kid(&self) -> String {
+    pub(crate) fn kid(&self) -> String {
         self.keys.kid().to_owned()
     }
 }
 
 /// Replaces members of `claims`; `null` removes one.
-pub fn bend(mut claims: Value, with: Value) -> Value {
+pub(crate) fn bend(mut claims: Value, with: Value) -> Value {
     let members: &mut Map<String, Value> = claims.as_object_mut().unwrap();
     for (key, value) in with.as_object().unwrap().clone() {
-        if value.is_null() { members.remove(&key) } else { members.insert(key, value) };
+        if value.is_null() {
+            members.remove(&key)
+        } else {
+            members.insert(key, value)
+        };
     }
     claims
 }
 
 /// The unverified claims of a compact token.
-pub fn claims(token: &str) -> Value {
+pub(crate) fn claims(token: &str) -> Value {
     part(token, 1)
 }
 
 /// The unverified header of a compact token.
-pub fn header(token: &str) -> Value {
+pub(crate) fn header(token: &str) -> Value {
     part(token, 0)
 }
 
@@ -78,7 +82,7 @@ fn part(token: &str, index: usize) -> Value {
 }
 
 /// A compact token with its parts as given, whatever they say.
-pub fn compact(header: &Value, claims: &Value, signature: &str) -> String {
+pub(crate) fn compact(header: &Value, claims: &Value, signature: &str) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.{signature}", encode(header), encode(claims))
 }

@@ -26,28 +26,28 @@ use tokio::task::JoinHandle;
 use super::idp::{Idp, bend};
 
 /// Grant type of the main job.
-pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// Token type URNs.
-pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-pub const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
-pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+pub(crate) const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+pub(crate) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// URIs of the resources in `objects.yaml`.
-pub const ORDERS: &str = "https://orders.acme.example/api";
-pub const MAIL: &str = "https://mail.acme.example";
+pub(crate) const ORDERS: &str = "https://orders.acme.example/api";
+pub(crate) const MAIL: &str = "https://mail.acme.example";
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     /// Our `iss`.
-    pub issuer: String,
+    pub(crate) issuer: String,
     /// The trusted issuer.
-    pub idp: Idp,
+    pub(crate) idp: Idp,
     /// Moves the server's time.
-    pub clock: ShiftedClock,
+    pub(crate) clock: ShiftedClock,
     /// The store, to look at what was recorded.
-    pub store: Store,
+    pub(crate) store: Store,
     /// The agent `support-agent`'s instance keys.
-    pub actor_keys: KeyRing,
+    pub(crate) actor_keys: KeyRing,
     configuration: taskgrant::configuration::apply::Configuration,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
@@ -57,24 +57,24 @@ pub struct Server {
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HashMap<String, String>,
-    pub body: Value,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {
     /// The issued token; panics with the whole answer when there is none.
     #[track_caller]
-    pub fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         assert_eq!(self.status, 200, "{self:?}");
         self.body["access_token"].as_str().unwrap_or_else(|| panic!("no token: {self:?}")).to_owned()
     }
 
     /// Asserts an OAuth error and that nothing was issued; gives the answer back for more.
     #[track_caller]
-    pub fn refused(&self, status: u16, error: &str, reason_code: &str) -> &Self {
+    pub(crate) fn refused(&self, status: u16, error: &str, reason_code: &str) -> &Self {
         assert_eq!(
             (self.status, self.body["error"].as_str(), self.body["reason_code"].as_str()),
             (status, Some(error), Some(reason_code)),
@@ -86,7 +86,7 @@ impl Answer {
 }
 
 /// The secret of a client in `objects.yaml`.
-pub fn secret(client_id: &str) -> String {
+pub(crate) fn secret(client_id: &str) -> String {
     format!("tgs_test-secret-of-{client_id}")
 }
 
@@ -97,17 +97,17 @@ fn hash(client_id: &str) -> String {
 
 impl Server {
     /// A server with `objects.yaml` in force and the starter policy.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with("").await
     }
 
     /// The same with more lines in its TOML.
-    pub async fn start_with(toml: &str) -> Self {
+    pub(crate) async fn start_with(toml: &str) -> Self {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), Idp::start().await, toml).await
     }
 
     /// The same in a data folder that may hold data already.
-    pub async fn start_in(data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
+    pub(crate) async fn start_in(data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
         let folder = data.path().join("data");
@@ -141,14 +141,15 @@ impl Server {
     }
 
     /// Stops the server as SIGTERM would, and waits for its last commit.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         self.task.take().unwrap().await.unwrap();
     }
 
     /// `objects.yaml` with this server's values filled in.
-    pub fn objects(&self) -> String {
-        let mut text = include_str!("objects.yaml").replace("ISSUER", &self.idp.issuer).replace("OWN", &self.issuer);
+    pub(crate) fn objects(&self) -> String {
+        let mut text =
+            include_str!("objects.yaml").replace("ISSUER", &self.idp.issuer).replace("OWN", &self.issuer);
         text = text.replace("ACTOR_JWKS", &self.actor_keys.jwks().to_string());
         for (name, client) in [
             ("HASH_ORDERS", "orders-api"),
@@ -165,21 +166,21 @@ impl Server {
     }
 
     /// Applies YAML documents, widenings allowed.
-    pub async fn apply(&self, yaml: &str) -> Result<Applied, ApplyFault> {
+    pub(crate) async fn apply(&self, yaml: &str) -> Result<Applied, ApplyFault> {
         let source = Source { file: "test.yaml".to_owned(), text: yaml.to_owned() };
         let options = Options { allow_widening: true, ..Options::default() };
         self.configuration.apply(vec![source], options, "test").await
     }
 
     /// Applies `objects.yaml` with one text replaced in it.
-    pub async fn reapply(&self, from: &str, to: &str) {
+    pub(crate) async fn reapply(&self, from: &str, to: &str) {
         let objects = self.objects();
         assert!(objects.contains(from), "`{from}` is not in objects.yaml");
         self.apply(&objects.replacen(from, to, 1)).await.unwrap();
     }
 
     /// The claims of a good session of `alice`, in group `support` of tenant `acme`, for the client `console`.
-    pub fn session_claims(&self) -> Value {
+    pub(crate) fn session_claims(&self) -> Value {
         let now = self.clock.now().timestamp();
         json!({
             "iss": self.idp.issuer, "sub": "alice", "aud": self.issuer, "client_id": "console", "azp": "console",
@@ -189,12 +190,12 @@ impl Server {
     }
 
     /// A session token with members of the good claims replaced; `null` removes one.
-    pub fn session(&self, with: Value) -> String {
+    pub(crate) fn session(&self, with: Value) -> String {
         self.idp.sign("at+jwt", &bend(self.session_claims(), with))
     }
 
     /// Exchanges a session or capability token as `client_id`.
-    pub async fn exchange(&self, client_id: &str, subject: &str, with: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn exchange(&self, client_id: &str, subject: &str, with: &[(&str, &str)]) -> Answer {
         let base = [
             ("grant_type", TOKEN_EXCHANGE),
             ("subject_token", subject),
@@ -206,30 +207,36 @@ impl Server {
     }
 
     /// A root token for the orders service: scopes `orders:read refunds:write`.
-    pub async fn root(&self) -> String {
-        let form = [("task_type", "refund_order"), ("resource", ORDERS), ("scope", "orders:read refunds:write")];
+    pub(crate) async fn root(&self) -> String {
+        let form =
+            [("task_type", "refund_order"), ("resource", ORDERS), ("scope", "orders:read refunds:write")];
         self.exchange("support-agent", &self.session(json!({})), &form).await.token()
     }
 
     /// An exchange-only root token that carries all that the ceilings allow.
-    pub async fn wide_root(&self) -> String {
+    pub(crate) async fn wide_root(&self) -> String {
         let scope = "orders:read refunds:write mail:send";
         let form = [("task_type", "refund_order"), ("audience", self.issuer.as_str()), ("scope", scope)];
         self.exchange("support-agent", &self.session(json!({})), &form).await.token()
     }
 
     /// Posts a form with the client's secret by `client_secret_basic`.
-    pub async fn post(&self, path: &str, client_id: &str, form: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&self, path: &str, client_id: &str, form: &[(&str, &str)]) -> Answer {
         let basic = STANDARD.encode(format!("{client_id}:{}", secret(client_id)));
         let headers = [("authorization".to_owned(), format!("Basic {basic}"))];
         self.send(path, &headers, encode(form), "application/x-www-form-urlencoded").await
     }
 
     /// Posts any body with any headers.
-    pub async fn send(
-        &self, path: &str, headers: &[(String, String)], body: impl Into<reqwest::Body>, content_type: &str,
+    pub(crate) async fn send(
+        &self,
+        path: &str,
+        headers: &[(String, String)],
+        body: impl Into<reqwest::Body>,
+        content_type: &str,
     ) -> Answer {
-        let mut request = self.http.post(format!("{}{path}", self.issuer)).header("content-type", content_type);
+        let mut request =
+            self.http.post(format!("{}{path}", self.issuer)).header("content-type", content_type);
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -237,7 +244,7 @@ impl Server {
     }
 
     /// Gets a path with any headers.
-    pub async fn get(&self, path: &str, headers: &[(String, String)]) -> Answer {
+    pub(crate) async fn get(&self, path: &str, headers: &[(String, String)]) -> Answer {
         let mut request = self.http.get(format!("{}{path}", self.issuer));
         for (name, value) in headers {
             request = request.header(name, value);
@@ -246,20 +253,24 @@ impl Server {
     }
 
     /// Introspects as `client_id`.
-    pub async fn introspect(&self, client_id: &str, token: &str) -> Answer {
+    pub(crate) async fn introspect(&self, client_id: &str, token: &str) -> Answer {
         self.post("/oauth/introspect", client_id, &[("token", token)]).await
     }
 
     /// Revokes as `client_id`.
-    pub async fn revoke(&self, client_id: &str, token: &str) -> Answer {
+    pub(crate) async fn revoke(&self, client_id: &str, token: &str) -> Answer {
         self.post("/oauth/revoke", client_id, &[("token", token)]).await
     }
 }
 
 /// `name=value` pairs, form-encoded.
-pub fn encode(form: &[(&str, &str)]) -> String {
+pub(crate) fn encode(form: &[(&str, &str)]) -> String {
     let octet = |b: u8| {
-        if b.is_ascii_alphanumeric() || b"-._".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }
+        if b.is_ascii_alphanumeric() || b"-._".contains(&b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
     };
     let text = |s: &str| s.bytes().map(octet).collect::<String>();
     form.iter().map(|(k, v)| format!("{}={}", text(k), text(v))).collect::<Vec<_>>().join("&")
@@ -281,6 +292,6 @@ async fn answer(response: reqwest::Response) -> Answer {
 }
 
 /// Whole seconds of the machine's clock.
-pub fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     Utc::now().timestamp()
 }
