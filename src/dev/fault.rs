@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::app::StartFault;
+use crate::cli::http::Unreachable;
+use crate::config::ConfigFault;
 use crate::configuration::apply::ApplyFault;
 use crate::keys::keyring::KeyRingFault;
 use crate::policy::fault::PolicyFault;
@@ -15,7 +18,9 @@ use crate::store::error::StoreError;
 #[derive(Debug, Error)]
 pub enum DevFault {
     /// It would be reachable from elsewhere, with passwords that lie in a file.
-    #[error("dev does not listen on {0}: its users and secrets are for this machine only; `taskgrant serve` is for others")]
+    #[error(
+        "dev does not listen on {0}: its users and secrets are for this machine only; `taskgrant serve` is for others"
+    )]
     NotLoopback(IpAddr),
     /// The folder belongs to another address: what is stored and signed names it.
     #[error(
@@ -50,9 +55,24 @@ pub enum DevFault {
         /// The system's words.
         why: io::Error,
     },
+    /// The server itself.
+    #[error(transparent)]
+    Start(#[from] StartFault),
+    /// The server ended by itself.
+    #[error("the server has ended: {0}")]
+    Ended(String),
+    /// It does not answer.
+    #[error("the server does not answer on {0}")]
+    NotReady(String),
+    /// The tour's or the readiness check's requests.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     /// The demo identity provider's key.
     #[error(transparent)]
     Keys(#[from] KeyRingFault),
+    /// The configuration that was made for it.
+    #[error(transparent)]
+    Config(#[from] ConfigFault),
     /// The demo policy.
     #[error("policy: {0}")]
     Policy(#[from] PolicyFault),
@@ -62,9 +82,6 @@ pub enum DevFault {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The tour could not be told.
-    #[error("cannot write to the output: {0}")]
-    Output(#[from] io::Error),
 }
 
 /// The fault with all that it lists.

@@ -104,8 +104,7 @@ async fn token(State(Provider(parts)): State<Provider>, request: Request) -> Res
 }
 
 fn answer(parts: &Parts, sign_in: &SignIn) -> Result<Value, Fault> {
-    let (access, identity) =
-        sign_in.claims(&parts.issuer, &parts.audience, parts.clock.now(), &parts.random);
+    let (access, identity) = sign_in.claims(&parts.issuer, &parts.audience, parts.clock.now(), &parts.random);
     let sign = |typ, claims: &Value| parts.keys.sign(typ, claims).map_err(|_| Fault::Unsigned);
     Ok(json!({
         "access_token": sign("at+jwt", &access)?,

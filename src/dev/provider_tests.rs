@@ -78,7 +78,10 @@ async fn the_access_token_is_a_session_token_for_this_server() {
     let token = demo.verify(&answer["access_token"]).await;
     assert!(token.typ_is("at+jwt"));
     let claims = Value::Object(token.into_claims());
-    assert_eq!((claims["iss"].as_str(), claims["aud"].as_str()), (Some("http://127.0.0.1:8080/idp"), Some(US)));
+    assert_eq!(
+        (claims["iss"].as_str(), claims["aud"].as_str()),
+        (Some("http://127.0.0.1:8080/idp"), Some(US))
+    );
     assert_eq!((claims["sub"].as_str(), claims["azp"].as_str()), (Some("bob"), Some("demo-app")));
     assert_eq!(claims["groups"], json!(["support", "support-leads", "analysts"]));
     assert_eq!(claims["exp"].as_i64(), claims["auth_time"].as_i64().map(|t| t + 3600));
@@ -112,7 +115,11 @@ async fn a_wrong_sign_in_gets_an_oauth_error_that_says_what_is_wrong() {
         ("grant_type=password&username=bob&password=x".to_owned(), "invalid_grant", "dev.json"),
         ("grant_type=password&username=nobody&password=".to_owned(), "invalid_request", "password"),
         (format!("grant_type=password&username=alice&password={right}"), "invalid_grant", "dev.json"),
-        (format!("grant_type=password&username=bob&username=bob&password={right}"), "invalid_request", "more than once"),
+        (
+            format!("grant_type=password&username=bob&username=bob&password={right}"),
+            "invalid_request",
+            "more than once",
+        ),
         (format!("grant_type=password&username=bob&password={right}&nonce=%0a"), "invalid_request", "nonce"),
     ] {
         let (status, body) = demo.post(&form).await;

@@ -31,7 +31,9 @@ pub(super) enum Fault {
     #[error("this endpoint takes POST")]
     NotPost,
     /// The authorization endpoint, which discovery must name.
-    #[error("the demo provider has no page: POST grant_type=password, username and password to the token endpoint")]
+    #[error(
+        "the demo provider has no page: POST grant_type=password, username and password to the token endpoint"
+    )]
     NoPage,
     /// A parameter is missing.
     #[error("{0}: the parameter is missing")]
