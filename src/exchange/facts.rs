@@ -130,16 +130,15 @@ fn requested(verified: &Verified, asked: &Asked<'_>) -> RequestedFacts {
 }
 
 fn ceiling(verified: &Verified, asked: &Asked<'_>) -> CeilingFacts {
-    let resources = asked.ceilings.choices();
-    let widest = match &verified.origin {
+    let base = match &verified.origin {
         Origin::Session { .. } => verified.task_type.details(),
         Origin::Parent(parent) => parent.grant.capability.authority.details.clone(),
     };
-    let widest = asked.ceilings.grantable_details(&widest, &resources);
+    let widest = asked.ceilings.widest(&base);
     CeilingFacts {
-        scopes: texts(asked.ceilings.grantable_scopes(&resources).iter()),
-        resources: texts(resources.iter()),
-        authorization_details: widest.iter().map(|d| Value::Object(d.to_json())).collect(),
+        scopes: texts(widest.scopes.iter()),
+        resources: texts(widest.resources.iter()),
+        authorization_details: details(&widest),
         lifetime: u64::from(asked.lifetime.max),
         depth: u64::from(asked.depth_left),
     }

@@ -151,7 +151,7 @@ impl Exchange {
         if authority.scopes.is_empty() || expires_at <= at.now {
             return Err(Refusal::NarrowedToNothing);
         }
-        ceilings.admits(&authority).map_err(Refusal::Excess)?;
+        ceilings.admits(&authority, wanted.exchange_only).map_err(Refusal::Excess)?;
         let sender_key = None;
         let capability = Capability { authority, expires_at, depth_left, sender_key };
         Ok((self.to_grant(at, verified, &wanted, capability), narrowed))

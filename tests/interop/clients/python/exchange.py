@@ -150,7 +150,7 @@ def bent_expectations():
 
 
 def no_entitlement():
-    planner.refused("invalid_scope", sessions["bob"]["access_token"], resource=orders["uri"], scope="orders:read")
+    planner.refused("invalid_target", sessions["bob"]["access_token"], resource=orders["uri"], scope="orders:read")
 
 
 def not_the_presenter():
