@@ -206,9 +206,18 @@ impl App {
         TcpListener::bind(at).await.map_err(|source| StartFault::Listen { at: at.to_string(), source })
     }
 
-    /// Serves the public endpoints and `extra` routes on `listener`, and the admin API on its socket, until `stop`;
-    /// then answers what is under way, and ends once the writer has committed all that waits.
+    /// Serves the public endpoints on `listener`, and the admin API on its socket, until `stop`; then answers what
+    /// is under way, and ends once the writer has committed all that waits.
     pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), StartFault> {
+        self.serve_with(listener, Router::new(), stop).await
+    }
+
+    /// The same with `extra` routes beside the public ones.
+    pub async fn serve_with(
         self,
         listener: TcpListener,
         extra: Router,

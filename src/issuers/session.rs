@@ -117,16 +117,16 @@ impl Issuers {
     /// Checks the signature with the issuer's keys, or remembers that it was checked with these keys before.
     async fn verify_signature(&self, issuer: &Issuer, jws: Jws<'_>) -> Result<Token, SessionFault> {
         let told = jws.unverified();
-        let (typ, hash) = (told.typ.map(Excerpt::of), jws.sha256());
+        let (typ, name, hash) = (told.typ.map(Excerpt::of), jws.sha256(), jws.signed_sha256());
         let keys = self.key_sets.keys_for(issuer, told.kid, told.algorithm).await?;
-        if let Some(jws) = self.cache.get(&hash, issuer, &keys) {
+        if let Some(jws) = self.cache.get(&name, issuer, &keys) {
             return Ok(Token { jws, hash, typ });
         }
         let verified = {
             let candidates = keys.find(told.kid, told.algorithm);
             Arc::new(jws.verify_any(&candidates)?)
         };
-        self.cache.put(hash, issuer, keys, verified.clone());
+        self.cache.put(name, issuer, keys, verified.clone());
         Ok(Token { jws: verified, hash, typ })
     }
 }
