@@ -1,1 +1,317 @@
 //! Wiring: builds store, keys, policy, issuers and use cases, and owns the tasks.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use chrono::TimeDelta;
+use ring::rand::SystemRandom;
+use serde_json::json;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::admin::socket::{AdminSocket, SocketFault};
+use crate::clock::{Clock, Random};
+use crate::config::{Config, ConfigFault};
+use crate::configuration::active::{Active, InForce};
+use crate::configuration::apply::{self, Configuration, LoadFault};
+use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
+use crate::exchange::{Exchange, Parts};
+use crate::http::{Failures, Public};
+use crate::introspection::Introspection;
+use crate::issuers::keyset::Freshness;
+use crate::issuers::keysets::KeySets;
+use crate::issuers::outbound::{FetchFault, Outbound, OutboundPolicy};
+use crate::issuers::session::Issuers;
+use crate::keys::keyring::{KeyRing, KeyRingFault};
+use crate::keys::signing::KeySpec;
+use crate::policy::bundle::Bundle;
+use crate::policy::engine::PolicyEngine;
+use crate::policy::fault::PolicyFault;
+use crate::policy::suite;
+use crate::revocation::Revocation;
+use crate::store::Store;
+use crate::store::change::{Change, CommitFault, Configure};
+use crate::store::error::StoreError;
+use crate::store::folder::Location;
+use crate::store::rows::BundleRow;
+use crate::store::writer::Writer;
+
+/// How long policy inputs are kept for replay.
+const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
+/// Verified signatures that are remembered.
+const CACHED_TOKENS: usize = 10_000;
+/// How often failed client authentications are recorded (L12).
+const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
+/// How long what is under way may take at the end.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// A server that is wired and may serve.
+pub struct App {
+    /// What it was configured with.
+    pub config: Config,
+    /// The store.
+    pub store: Store,
+    /// The one writer.
+    pub writer: Writer,
+    /// Objects and policy in force.
+    pub active: Active,
+    /// Trusted issuers' keys.
+    pub key_sets: Arc<KeySets>,
+    /// Our keys.
+    pub keys: Arc<KeyRing>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Random,
+    writer_task: JoinHandle<()>,
+}
+
+/// Why the server does not start.
+#[derive(Debug, Error)]
+pub enum StartFault {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigFault),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The signing keys.
+    #[error(transparent)]
+    Keys(#[from] KeyRingFault),
+    /// A policy bundle: file and line are in it.
+    #[error("policy: {0}")]
+    Policy(#[from] PolicyFault),
+    /// A test that a policy bundle brings fails.
+    #[error("policy: {at}: test `{name}` fails: {problem}")]
+    PolicyTest {
+        /// The test.
+        name: String,
+        /// Its file.
+        at: String,
+        /// Why.
+        problem: String,
+    },
+    /// The first change cannot be committed.
+    #[error("the policy bundle cannot be kept: {0}")]
+    Commit(#[from] CommitFault),
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] SocketFault),
+    /// The stored objects no longer fit together.
+    #[error(transparent)]
+    Objects(#[from] LoadFault),
+    /// The client for outbound requests.
+    #[error("outbound requests: {0}")]
+    Outbound(#[from] FetchFault),
+    /// A listener.
+    #[error("cannot listen on {at}: {source}")]
+    Listen {
+        /// Where.
+        at: String,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl App {
+    /// Builds everything but the listeners. A bad bundle, object or key stops it here with file and line.
+    pub async fn build(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartFault> {
+        let policy = policy(Bundle::of_folders(&config.policy.bundles)?)?;
+        Self::with_policy(config, policy, clock).await
+    }
+
+    /// The same with a policy that was compiled already.
+    pub async fn with_policy(
+        config: Config,
+        policy: PolicyEngine,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartFault> {
+        let store = Store::open(&Location::Folder(config.data.clone())).await?;
+        let spec: KeySpec = config.keys.algorithm.parse().unwrap_or_default();
+        let keys = Arc::new(KeyRing::open(&config.keys_folder(), spec, SystemRandom::new())?);
+        let outbound = Outbound::new(OutboundPolicy {
+            allow_private: config.outbound.allow_private.clone(),
+            allow_http_loopback: config.outbound.allow_http_loopback,
+        })?;
+        let in_force: InForce = apply::load(&store, &config.public_url, policy).await?;
+        let key_sets = Arc::new(KeySets::start(outbound, Freshness::default(), clock.clone()));
+        let (writer, writer_task) = Writer::spawn(&store, clock.clone(), KEEP_INPUTS);
+        let active = Active::serving(in_force, key_sets.clone());
+        let random = Random::default();
+        let app = Self { config, store, writer, active, key_sets, keys, clock, random, writer_task };
+        app.keep_bundle().await?;
+        Ok(app)
+    }
+
+    /// Keeps the bundle in force in the store, so that every decision's policy version stays readable.
+    async fn keep_bundle(&self) -> Result<(), StartFault> {
+        let in_force = self.active.load();
+        let version = in_force.policy.version();
+        if self.store.bundle(version).await?.is_some() {
+            return Ok(());
+        }
+        let bundle = BundleRow {
+            version: version.to_owned(),
+            content: in_force.policy.bundle().to_bytes(),
+            created_at: self.clock.now(),
+        };
+        let asked = json!({ "command": "serve", "policy": version });
+        let record = Record { asked, ..Record::default() };
+        let decision = self.recorder().decision(Kind::Admin, Outcome::Allow, record);
+        let decision = Decision { policy: Some(version.to_owned()), ..decision };
+        let bundles = vec![bundle];
+        let change =
+            Configure { put: Vec::new(), retire: Vec::new(), bundles, settings: Vec::new(), decision };
+        self.writer.submit(Change::Configure(Box::new(change))).await?;
+        Ok(())
+    }
+
+    /// The public endpoints.
+    pub fn public(&self) -> Public {
+        let issuers = Arc::new(Issuers::new(self.key_sets.clone(), CACHED_TOKENS));
+        let (keys, clock) = (self.keys.clone(), self.clock.clone());
+        let exchange = Exchange::new(Parts {
+            issuer: self.config.public_url.clone(),
+            environment: self.config.environment.clone(),
+            active: self.active.clone(),
+            issuers,
+            keys: keys.clone(),
+            store: self.store.clone(),
+            writer: self.writer.clone(),
+            clock: clock.clone(),
+            random: self.random.clone(),
+        });
+        Public {
+            issuer: self.config.public_url.as_str().into(),
+            active: self.active.clone(),
+            introspection: Introspection::new(keys.clone(), self.store.clone(), clock.clone()),
+            revocation: Revocation::new(keys.clone(), self.writer.clone(), clock, self.random.clone()),
+            keys,
+            exchange,
+            store: self.store.clone(),
+            key_sets: self.key_sets.clone(),
+            failures: Arc::new(Failures::default()),
+        }
+    }
+
+    /// Binds the public listener.
+    pub async fn listen(&self) -> Result<TcpListener, StartFault> {
+        let at = self.config.listen;
+        TcpListener::bind(at).await.map_err(|source| StartFault::Listen { at: at.to_string(), source })
+    }
+
+    /// Serves the public endpoints on `listener`, and the admin API on its socket, until `stop`; then answers what
+    /// is under way, and ends once the writer has committed all that waits.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), StartFault> {
+        self.serve_with(listener, Router::new(), stop).await
+    }
+
+    /// The same with `extra` routes beside the public ones.
+    pub async fn serve_with(
+        self,
+        listener: TcpListener,
+        extra: Router,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), StartFault> {
+        let public = self.public();
+        let failures = tokio::spawn(aggregate(public.failures.clone(), self.recorder()));
+        let socket = AdminSocket::bind(&self.config.admin_socket())?;
+        let (ended, admin_stop) = oneshot::channel::<()>();
+        let admin_router = crate::admin::api::router(self.configuration());
+        let admin = tokio::spawn(socket.serve(admin_router, async { drop(admin_stop.await) }));
+        info!(listen = %self.config.listen, issuer = self.config.public_url, "serving");
+        let router = crate::http::router(public).merge(extra);
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
+        failures.abort();
+        drop(ended);
+        if tokio::time::timeout(DRAIN, admin).await.is_err() {
+            warn!("the admin API did not end in time");
+        }
+        let Self { writer, active, writer_task, store, .. } = self;
+        drop((writer, active));
+        if tokio::time::timeout(DRAIN, writer_task).await.is_err() {
+            warn!("the writer did not end in time");
+        }
+        store.close().await;
+        info!("stopped");
+        served.map_err(|source| StartFault::Listen { at: "the public listener".to_owned(), source })
+    }
+
+    /// The use case behind `apply`.
+    pub fn configuration(&self) -> Configuration {
+        let (store, writer, active) = (self.store.clone(), self.writer.clone(), self.active.clone());
+        Configuration::new(store, writer, active, self.clock.clone(), self.config.public_url.clone())
+    }
+
+    fn recorder(&self) -> Recorder {
+        Recorder { writer: self.writer.clone(), clock: self.clock.clone(), random: self.random.clone() }
+    }
+}
+
+/// The policy to serve: compiled, and its own tests passed, or the start stops with file and line.
+pub(crate) fn policy(bundle: Bundle) -> Result<PolicyEngine, StartFault> {
+    let report = suite::test(&bundle)?;
+    if let Some(failed) = report.failures().next() {
+        let (name, at) = (failed.name.clone(), failed.at.clone());
+        return Err(StartFault::PolicyTest { name, at, problem: failed.problem.clone().unwrap_or_default() });
+    }
+    Ok(PolicyEngine::compile(bundle)?)
+}
+
+struct Recorder {
+    writer: Writer,
+    clock: Arc<dyn Clock>,
+    random: Random,
+}
+
+/// Records failed client authentications as one decision a minute: they cost the log nothing else (L12).
+async fn aggregate(failures: Arc<Failures>, recorder: Recorder) {
+    let mut every = tokio::time::interval(AGGREGATE_EVERY);
+    loop {
+        every.tick().await;
+        let count = failures.take();
+        if count > 0 {
+            let decision = recorder.failures(count);
+            if recorder.writer.submit(Change::Refuse(Box::new(decision))).await.is_err() {
+                warn!(count, "failed client authentications could not be recorded");
+            }
+        }
+    }
+}
+
+impl Recorder {
+    fn decision(&self, kind: Kind, outcome: Outcome, record: Record) -> Decision {
+        let now = self.clock.now();
+        Decision {
+            id: self.random.decision(now),
+            kind,
+            at: now,
+            tenant: None,
+            outcome,
+            policy: None,
+            task_type: None,
+            record,
+            input: None,
+        }
+    }
+
+    fn failures(&self, count: u64) -> Decision {
+        let reason = Reason {
+            code: "client_authentication_failed".to_owned(),
+            message: format!("{count} requests failed client authentication since the last such record"),
+            public: false,
+        };
+        let record = Record { asked: json!({ "count": count }), reasons: vec![reason], ..Record::default() };
+        self.decision(Kind::Exchange, Outcome::Deny, record)
+    }
+}

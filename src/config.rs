@@ -1,1 +1,274 @@
-//! File and environment to one validated Config; the only reader of the environment.
+//! File and environment to one validated [`Config`]; the only reader of the environment.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format as _, Toml};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Prefix of environment variables; `__` goes one section down: `TASKGRANT_POLICY__BUNDLES`.
+const PREFIX: &str = "TASKGRANT_";
+
+/// The whole configuration, validated.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Our `iss` and the base of all URLs: https, or http on loopback; without a trailing slash. Never taken from
+    /// a request.
+    pub public_url: String,
+    /// Where the public endpoints listen.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Folder of the database, the keys and the admin socket.
+    #[serde(default = "default_data")]
+    pub data: PathBuf,
+    /// The deployment's name for itself, told to policy.
+    #[serde(default = "default_environment")]
+    pub environment: String,
+    /// Addresses of the reverse proxies in front; needed to listen beyond loopback, since TLS ends there.
+    #[serde(default)]
+    pub behind_proxy: Vec<IpAddr>,
+    /// Signing keys.
+    #[serde(default)]
+    pub keys: KeysConfig,
+    /// Policy.
+    #[serde(default)]
+    pub policy: PolicyConfig,
+    /// Outbound requests, to trusted issuers.
+    #[serde(default)]
+    pub outbound: OutboundConfig,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// Signing keys.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeysConfig {
+    /// Folder of the private keys; `keys` in the data folder when left out.
+    pub folder: Option<PathBuf>,
+    /// `ES256`, `EdDSA`, `RS256` (2048 bits) or `RS256-3072`.
+    pub algorithm: String,
+}
+
+impl Default for KeysConfig {
+    fn default() -> Self {
+        Self { folder: None, algorithm: "ES256".to_owned() }
+    }
+}
+
+/// Policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyConfig {
+    /// Folders of the active bundles, in order; the starter that comes with the binary when left out.
+    pub bundles: Vec<PathBuf>,
+}
+
+/// Outbound requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboundConfig {
+    /// Hosts or addresses in private ranges that may be reached all the same.
+    pub allow_private: Vec<String>,
+    /// Whether http to loopback is allowed: for trials on one machine.
+    pub allow_http_loopback: bool,
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// Filter as `tracing` reads it: `info`, `taskgrant=debug`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+fn default_data() -> PathBuf {
+    PathBuf::from("taskgrant-data")
+}
+
+fn default_environment() -> String {
+    "production".to_owned()
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigFault {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{path}`: {source}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A key is unknown, missing or of the wrong kind.
+    #[error("{0}")]
+    Shape(String),
+    /// A value is not allowed.
+    #[error("{key}: {why}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong and what would mend it.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Reads `file` and the environment, which overrides it, and validates the whole.
+    pub fn read(file: &Path) -> Result<Self, ConfigFault> {
+        if let Err(source) = std::fs::metadata(file) {
+            return Err(ConfigFault::Unreadable { path: file.to_owned(), source });
+        }
+        let figment = Figment::new().merge(Toml::file_exact(file)).merge(Env::prefixed(PREFIX).split("__"));
+        Self::extract(&figment)
+    }
+
+    /// Reads a configuration from text alone.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigFault> {
+        Self::extract(&Figment::new().merge(Toml::string(text)))
+    }
+
+    fn extract(figment: &Figment) -> Result<Self, ConfigFault> {
+        let read: Self = figment.extract().map_err(|e| ConfigFault::Shape(explain(&e)))?;
+        read.validate()?;
+        Ok(read)
+    }
+
+    /// Folder of the private keys.
+    pub fn keys_folder(&self) -> PathBuf {
+        self.keys.folder.clone().unwrap_or_else(|| self.data.join("keys"))
+    }
+
+    /// The admin API's Unix socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data.join("admin.sock")
+    }
+
+    fn validate(&self) -> Result<(), ConfigFault> {
+        let refuse = |key, why: &str| Err(ConfigFault::Value { key, why: why.to_owned() });
+        let url = self.public_url.as_str();
+        let host = url.strip_prefix("http://").map(host);
+        if !url.starts_with("https://") && !host.is_some_and(is_loopback) {
+            return refuse("public_url", "must be an https URL, or http on loopback");
+        }
+        if url.ends_with('/') || url.contains(['?', '#', ' ', '@']) {
+            return refuse(
+                "public_url",
+                "must have no trailing slash, query, fragment or user (RFC 8414 section 2)",
+            );
+        }
+        if !self.listen.ip().is_loopback() && self.behind_proxy.is_empty() {
+            return refuse(
+                "listen",
+                "beyond loopback needs `behind_proxy` with the proxies' addresses, which end TLS",
+            );
+        }
+        if !["ES256", "EdDSA", "RS256", "RS256-3072"].contains(&self.keys.algorithm.as_str()) {
+            return refuse("keys.algorithm", "must be ES256, EdDSA, RS256 or RS256-3072");
+        }
+        Ok(())
+    }
+}
+
+/// The host of what follows `http://`, with brackets and port cut off.
+fn host(rest: &str) -> &str {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Figment's error as one line: where, what, and the nearest known key.
+fn explain(error: &figment::Error) -> String {
+    let lines = error.clone().into_iter().map(|one| {
+        let source = one.metadata.as_ref().and_then(|m| m.source.as_ref()).map(|s| format!("{s}: "));
+        let path = if one.path.is_empty() { String::new() } else { format!("{}: ", one.path.join(".")) };
+        let hint = if let figment::error::Kind::UnknownField(written, known) = &one.kind {
+            nearest(written, known)
+        } else {
+            String::new()
+        };
+        format!("{}{path}{}{hint}", source.unwrap_or_default(), one.kind)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn nearest(written: &str, known: &[&str]) -> String {
+    let best = known.iter().map(|k| (strsim::damerau_levenshtein(written, k), k)).min();
+    match best {
+        Some((distance, name)) if distance <= 3 => format!("; did you mean `{name}`?"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Config::from_toml(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_public_url_is_required_and_checked() {
+        assert!(refused("").contains("public_url"));
+        for bad in
+            ["http://tg.example", "https://tg.example/", "https://tg.example?x", "ftp://x", "tg.example"]
+        {
+            assert!(refused(&format!("public_url = '{bad}'")).starts_with("public_url: "), "{bad}");
+        }
+        for good in
+            ["https://tg.example", "https://tg.example/t1", "http://127.0.0.1:8080", "http://[::1]:80"]
+        {
+            assert!(Config::from_toml(&format!("public_url = '{good}'")).is_ok(), "{good}");
+        }
+        assert!(refused("public_url = 'http://127.0.0.1.evil.example'").starts_with("public_url"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_a_suggestion() {
+        let text = refused("public_url = 'https://a'\nlisten_ = '127.0.0.1:1'");
+        assert!(text.contains("did you mean `listen`?"), "{text}");
+        let text = refused("public_url = 'https://a'\n[keys]\nalgorythm = 'ES256'");
+        assert!(text.contains("did you mean `algorithm`?"), "{text}");
+    }
+
+    #[test]
+    fn beyond_loopback_needs_a_proxy() {
+        let open = "public_url = 'https://a'\nlisten = '0.0.0.0:80'";
+        assert!(refused(open).starts_with("listen: "));
+        assert!(Config::from_toml(&format!("{open}\nbehind_proxy = ['10.0.0.1']")).is_ok());
+    }
+}

@@ -1,1 +1,89 @@
-//! The use case: token introspection (RFC 7662).
+//! The use case: token introspection (RFC 7662), for the token's own resource and its agent only (IN-02).
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::clock::Clock;
+use crate::configuration::active::InForce;
+use crate::domain::claims::TokenClaims;
+use crate::domain::snapshot::{Agent, Resource};
+use crate::keys::keyring::KeyRing;
+use crate::store::Store;
+use crate::store::error::StoreError;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Caller<'a> {
+    /// An agent: sees the tokens issued to it, and the hand-over tokens meant for it.
+    Agent(&'a Agent),
+    /// A resource: sees the tokens whose `aud` it is.
+    Resource(&'a Resource),
+}
+
+impl Caller<'_> {
+    fn may_see(self, claims: &TokenClaims) -> bool {
+        match self {
+            Self::Agent(agent) => {
+                let own = &agent.spec.client_id;
+                let meant = claims.may_act.as_ref().is_some_and(|m| m.sub == *own);
+                agent.reach.serves(&claims.tenant) && (claims.client_id == *own || meant)
+            }
+            Self::Resource(resource) => {
+                resource.reach.serves(&claims.tenant) && claims.aud == resource.spec.uri.as_str()
+            }
+        }
+    }
+}
+
+/// The use case with what it needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Introspection {
+    keys: Arc<KeyRing>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl Introspection {
+    /// Wires the use case.
+    pub fn new(keys: Arc<KeyRing>, store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { keys, store, clock }
+    }
+
+    /// The claims of a live token that the caller may see; `None` for anything else, without saying why.
+    ///
+    /// Live: signed by us, within its dates, on record, its holder not disabled, and nothing that it hangs on
+    /// revoked. All layers must agree (T28).
+    pub async fn run(
+        &self,
+        world: &InForce,
+        caller: Caller<'_>,
+        token: &str,
+    ) -> Result<Option<Map<String, Value>>, StoreError> {
+        let Some(claims) = self.keys.own_claims(token).filter(|claims| caller.may_see(claims)) else {
+            return Ok(None);
+        };
+        if claims.exp <= self.clock.now().timestamp() {
+            return Ok(None);
+        }
+        let holder = world.snapshot.agent(&claims.client_id);
+        if holder.is_none_or(|agent| agent.spec.disabled) {
+            return Ok(None);
+        }
+        match self.store.token(claims.jti).await? {
+            Some(record) if self.store.is_alive(&record).await? => Ok(Some(active(&claims))),
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
+/// RFC 7662 §2.2: the token's own claims, `active` and `token_type`.
+fn active(claims: &TokenClaims) -> Map<String, Value> {
+    let mut answer = Map::new();
+    answer.insert("active".to_owned(), true.into());
+    answer.insert("token_type".to_owned(), "Bearer".into());
+    if let Ok(Value::Object(members)) = serde_json::to_value(claims) {
+        answer.extend(members);
+    }
+    answer
+}

@@ -19,6 +19,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod configuration;
 pub mod dev;
 pub mod domain;
 pub mod exchange;

@@ -1,3 +1,7 @@
 //! The `taskgrant` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    taskgrant::cli::main()
+}

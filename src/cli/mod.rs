@@ -1,1 +1,85 @@
 //! The command line: one file per command.
+
+pub mod apply;
+pub mod files;
+pub mod http;
+pub mod output;
+mod policy;
+mod report;
+pub mod secret;
+mod serve;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use ring::rand::SystemRandom;
+
+use self::apply::{ApplyArgs, Deployment};
+use self::output::{Exit, Output, on_terminal};
+use crate::clock::SystemClock;
+use crate::config::{Config, LogConfig};
+use crate::dev;
+
+/// OAuth 2.0 authorization server for task capabilities of agents: authority only ever narrows (RFC 8693).
+#[derive(Debug, Parser)]
+#[command(name = "taskgrant", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(serve::Args),
+    /// Try it: a server with demo users, agents and task types, and a tour of the main job.
+    Dev(dev::Args),
+    /// Apply declarative objects: all of them, or none.
+    Apply(ApplyArgs),
+    /// Check, test and evaluate policy bundles.
+    Policy(policy::Args),
+    /// Make a client secret, and the hash of it that objects hold.
+    Secret(secret::SecretArgs),
+}
+
+/// Runs the command that the process was started with. 0 = done, 1 = refused or failed, 2 = wrong usage.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Dev(args) => {
+            serve::start_logging(&LogConfig { level: "warn".to_owned(), ..LogConfig::default() });
+            on_terminal(|output| dev::run(&args, serve::stopped(), output)).into()
+        }
+        Command::Apply(args) => on_terminal(|output| apply(&args, output)).into(),
+        Command::Policy(args) => on_terminal(|output| policy::run(&args, output)).into(),
+        Command::Secret(args) => {
+            on_terminal(|output| secret::secret(&args, &SystemRandom::new(), output)).into()
+        }
+    }
+}
+
+fn apply(args: &ApplyArgs, output: &mut Output<'_>) -> Exit {
+    let deployment = match deployment(&args.config) {
+        Ok(deployment) => deployment,
+        Err(fault) => {
+            output.complain(&fault);
+            return Exit::Usage;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => {
+            output.complain(&fault.to_string());
+            return Exit::Refused;
+        }
+    };
+    let clock = Arc::new(SystemClock);
+    runtime.block_on(apply::apply(args, &deployment, clock, &mut std::io::stdin(), output))
+}
+
+fn deployment(config: &Path) -> Result<Deployment, String> {
+    let config = Config::read(config).map_err(|fault| fault.to_string())?;
+    Ok(Deployment { admin_socket: config.admin_socket(), own_issuer: config.public_url, data: config.data })
+}

@@ -51,6 +51,7 @@ pub fn build(current: &[Object], earlier: &[Object], own_issuer: &str) -> Result
     builder.check_prefixes();
     builder.resolve_late();
     builder.index_starters();
+    builder.index_prefixes();
     if !builder.faults.is_empty() {
         return Err(builder.faults);
     }
@@ -302,11 +303,17 @@ impl Builder<'_> {
             reach: at.reach.clone(),
             name: at.id.name.clone(),
             version: at.version,
+            listed: self.listed(&bound),
             bound,
             default_scopes: spec.default_scopes.iter().cloned().collect(),
             edges,
             spec: spec.clone(),
         }
+    }
+
+    fn listed(&self, bound: &Bound) -> BTreeMap<ResourceUri, ScopeSet> {
+        let scopes = |uri: &ResourceUri| self.snapshot.resources.get(&uri.key()).map(|r| r.scopes.clone());
+        bound.resources.iter().flatten().filter_map(|uri| Some((uri.clone(), scopes(uri)?))).collect()
     }
 
     fn check_task_type(&mut self, id: &ObjectRef, spec: &TaskTypeSpec) {
@@ -341,14 +348,10 @@ impl Builder<'_> {
     }
 
     fn check_scopes_are_listed(&mut self, id: &ObjectRef, task_type: &TaskType) {
-        let resources = task_type.bound.resources.iter().flatten();
-        let listed: BTreeSet<Scope> = resources
-            .filter_map(|uri| self.snapshot.resources.get(&uri.key()))
-            .flat_map(|r| r.scopes.iter().cloned())
-            .collect();
+        let listed: BTreeSet<&Scope> = task_type.listed.values().flat_map(ScopeSet::iter).collect();
         for (index, scope) in task_type.spec.scopes.iter().enumerate() {
             if !listed.contains(scope) && !task_type.spec.resources.is_empty() {
-                let choices = listed.iter().map(Scope::to_string).collect();
+                let choices = listed.iter().map(ToString::to_string).collect();
                 let message = format!("none of the task type's resources lists the scope `{scope}`");
                 self.dangling(id, format!("spec.scopes[{index}]"), message, choices);
             }
@@ -492,6 +495,16 @@ impl Builder<'_> {
         for task_type in self.snapshot.task_types().cloned().collect::<Vec<_>>() {
             for selector in &task_type.spec.agents {
                 self.snapshot.starters.entry(selector.clone()).or_default().push(task_type.clone());
+            }
+        }
+    }
+
+    fn index_prefixes(&mut self) {
+        let prefixed = self.snapshot.issuers.values().filter(|i| !i.spec.subject_prefix.is_empty());
+        for issuer in prefixed.cloned().collect::<Vec<_>>() {
+            let serves = issuer.reach.only.clone().unwrap_or_else(|| vec![issuer.reach.tenant.clone()]);
+            for tenant in serves {
+                self.snapshot.prefixed.entry(tenant).or_default().push(issuer.clone());
             }
         }
     }

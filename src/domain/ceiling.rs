@@ -242,6 +242,18 @@ impl Ceilings {
         resources.iter().flat_map(at).collect()
     }
 
+    /// The most that could be asked for at all, over several requests: every choice of resource, every scope
+    /// grantable there, and what of `base` no ceiling takes away.
+    pub fn widest(&self, base: &Details) -> Authority {
+        let resources = self.choices();
+        let scopes = self.grantable_scopes(&resources);
+        let mut widest = Authority { scopes, resources, details: Details::default() };
+        let limits = self.layers.iter().filter_map(|l| l.details_for(&widest, true));
+        let details = limits.fold(base.clone(), |held, limit| held.meet(&limit));
+        widest.details = details.for_any(&widest.resources);
+        widest
+    }
+
     /// What `defaults` come to within every ceiling; a refusal by the ceiling that leaves nothing of them (L8).
     fn left_out_scopes(
         &self,

@@ -53,8 +53,9 @@ impl Outcome {
 
 /// One reason: a stable code for programs, a sentence for people, and whether the client may see it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reason {
-    /// Stable code, `[a-z0-9_]+`.
+    /// Stable code: 1 to 64 of `A–Z a–z 0–9 _ . : -`.
     pub code: String,
     /// A sentence for people.
     pub message: String,

@@ -18,3 +18,4 @@ pub mod request;
 pub mod resource;
 pub mod scope;
 pub mod snapshot;
+pub mod widening;

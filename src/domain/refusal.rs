@@ -124,6 +124,8 @@ pub enum Refusal {
         /// The engine's words, for the record only.
         why: String,
     },
+    /// The store could not be read: nothing is decided, answered 503.
+    StoreFault,
     /// The final check found the child wider than its parent: nothing is signed.
     Widens(Widening),
     /// The token, one above it, its task, session, principal, issuer, tenant, task type or an agent is revoked.
@@ -219,6 +221,7 @@ impl Refusal {
             Self::NarrowedToNothing => "policy_left_nothing",
             Self::Approval { .. } => "approval_required",
             Self::PolicyFault { .. } => "policy_unavailable",
+            Self::StoreFault => "store_unavailable",
             Self::Widens(_) => "wider_than_parent",
             Self::Revoked { .. } => "revoked",
             Self::Spent => "hand_over_spent",
@@ -252,6 +255,7 @@ impl Refusal {
             | Self::NotYours { .. }
             | Self::Instance
             | Self::Chain(_)
+            | Self::StoreFault
             | Self::Revoked { .. }
             | Self::Spent
             | Self::TooHigh
@@ -285,7 +289,7 @@ impl Refusal {
         if matches!(self, Self::Approval { .. }) {
             return Retry::AfterApproval;
         }
-        if matches!(self, Self::PolicyFault { .. }) {
+        if matches!(self, Self::PolicyFault { .. } | Self::StoreFault) {
             return Retry::Later;
         }
         if self.grantable().is_some_and(|g| !g.is_nothing()) { Retry::Narrower } else { Retry::Never }
@@ -351,6 +355,7 @@ impl fmt::Display for Refusal {
             Self::NarrowedToNothing => f.write_str("what policy allows of the request is nothing"),
             Self::Approval { reasons } => write_reasons(f, "a person must approve the request", reasons),
             Self::PolicyFault { .. } => f.write_str("the policy engine is not available"),
+            Self::StoreFault => f.write_str("the store is not available"),
             Self::Widens(widening) => write!(f, "the token would be wider than its parent: {widening}"),
             Self::Revoked { what } => write!(f, "the {what} is revoked"),
             Self::Spent => f.write_str("the hand-over token was spent already: it may be exchanged once"),

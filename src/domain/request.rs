@@ -62,14 +62,21 @@ pub struct ExchangeRequest {
     pub subject_token_type: SessionTokenKind,
     /// Proof of the agent's instance, of type `jwt`.
     pub actor_token: Option<Presented>,
+    /// The task type of a root exchange.
+    pub task_type: Option<Name>,
+    /// What is wished for.
+    pub wish: Wish,
+}
+
+/// What a request wishes for, without the tokens it presents: this part may be kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wish {
     /// `scope`.
     pub scope: Option<ScopeSet>,
     /// `resource` and `audience`, in the order sent.
     pub targets: Vec<Target>,
     /// `authorization_details`, as JSON (RFC 9396).
     pub details: Option<Value>,
-    /// The task type of a root exchange.
-    pub task_type: Option<Name>,
     /// Wished lifetime in seconds, at least 1.
     pub expires_in: Option<u32>,
     /// The agent to hand over to.
@@ -116,45 +123,37 @@ impl ExchangeRequest {
                 format!("only `{ACCESS_TOKEN}` is issued"),
             ));
         }
-        let delegate_to = parsed(form, "delegate_to")?;
         Ok(Self {
             subject_token: token(form, "subject_token").ok_or_else(|| missing("subject_token"))?,
             subject_token_type: subject_type(form)?,
             actor_token: actor_token(form)?,
-            scope: one(form, "scope").map(|s| s.parse().map_err(Refusal::Scope)).transpose()?,
-            targets: targets(form)?,
-            details: details(form)?,
             task_type: parsed(form, "task_type")?,
-            expires_in: expires_in(form)?,
-            delegate_to,
-            claimed: claimed(form)?,
-            dry_run: flag(form, "dry_run")?,
+            wish: Wish {
+                scope: one(form, "scope").map(|s| s.parse().map_err(Refusal::Scope)).transpose()?,
+                targets: targets(form)?,
+                details: details(form)?,
+                expires_in: expires_in(form)?,
+                delegate_to: parsed(form, "delegate_to")?,
+                claimed: claimed(form)?,
+                dry_run: flag(form, "dry_run")?,
+            },
         })
     }
 
     /// What was asked for, for the record: no token in it.
     pub fn asked(&self) -> Value {
-        let mut asked = Map::new();
-        let mut put = |key: &str, value: Value| drop(asked.insert(key.to_owned(), value));
-        if let Some(scope) = &self.scope {
-            put("scope", scope.to_string().into());
-        }
-        if !self.targets.is_empty() {
-            put("targets", self.targets.iter().map(|t| shown(t.as_str())).collect());
-        }
-        if let Some(details) = &self.details {
-            put("authorization_details", details.clone());
-        }
-        if let Some(task_type) = &self.task_type {
-            put("task_type", task_type.as_str().into());
-        }
-        if let Some(seconds) = self.expires_in {
-            put("requested_expires_in", seconds.into());
-        }
-        if let Some(agent) = &self.delegate_to {
-            put("delegate_to", agent.as_str().into());
-        }
-        Value::Object(asked)
+        let wish = &self.wish;
+        let targets = || wish.targets.iter().map(|t| shown(t.as_str())).collect::<Value>();
+        let members = [
+            ("task_type", self.task_type.as_ref().map(|t| t.as_str().into())),
+            ("scope", wish.scope.as_ref().map(|s| s.to_string().into())),
+            ("targets", (!wish.targets.is_empty()).then(targets)),
+            ("authorization_details", wish.details.clone()),
+            ("requested_expires_in", wish.expires_in.map(Value::from)),
+            ("delegate_to", wish.delegate_to.as_ref().map(|a| a.as_str().into())),
+        ];
+        let sent = members.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        Value::Object(sent.collect())
     }
 }
 
@@ -285,7 +284,7 @@ mod tests {
         assert!(refused(&[("scope", "a"), ("scope", "")]).starts_with("scope: "));
         let read =
             ExchangeRequest::parse(&form(&[("scope", ""), ("unknown", "x"), ("unknown", "y")])).unwrap();
-        assert_eq!(read.scope, None);
+        assert_eq!(read.wish.scope, None);
     }
 
     #[test]
@@ -311,7 +310,7 @@ mod tests {
             ExchangeRequest::parse(&form(&[("resource", "https://a.example"), ("audience", "orders")]))
                 .unwrap();
         assert_eq!(
-            read.targets,
+            read.wish.targets,
             [Target::Uri("https://a.example".parse().unwrap()), Target::Audience("orders".into())]
         );
         assert!(matches!(
@@ -326,6 +325,6 @@ mod tests {
             assert!(refused(&[("requested_expires_in", bad)]).starts_with("requested_expires_in: "), "{bad}");
         }
         let read = ExchangeRequest::parse(&form(&[("requested_expires_in", "9999999999")])).unwrap();
-        assert_eq!(read.expires_in, Some(u32::MAX));
+        assert_eq!(read.wish.expires_in, Some(u32::MAX));
     }
 }

@@ -89,6 +89,8 @@ pub struct TaskType {
     pub version: i64,
     /// The ceiling: all three dimensions named.
     pub bound: Bound,
+    /// Its resources, with the scopes that each lists.
+    pub listed: BTreeMap<ResourceUri, ScopeSet>,
     /// Scopes when a root request names none.
     pub default_scopes: ScopeSet,
     /// The allowed hand-overs.
@@ -217,12 +219,19 @@ pub struct Snapshot {
     pub(super) task_types: BTreeMap<(Name, Name), TaskTypeVersions>,
     pub(super) exceptions: Vec<Exception>,
     pub(super) starters: BTreeMap<Selector, Vec<Arc<TaskType>>>,
+    /// Issuers with a subject prefix, by the tenant they serve; under `system` those that serve all.
+    pub(super) prefixed: HashMap<Name, Vec<Arc<Issuer>>>,
 }
 
 impl Snapshot {
     /// A tenant by name.
     pub fn tenant(&self, name: &Name) -> Option<&TenantSpec> {
         self.tenants.get(name)
+    }
+
+    /// The names of all tenants.
+    pub fn tenants(&self) -> impl Iterator<Item = &Name> {
+        self.tenants.keys()
     }
 
     /// An agent by client id, whatever its tenant.
@@ -263,6 +272,12 @@ impl Snapshot {
     /// A trusted issuer by its `iss`.
     pub fn issuer(&self, iss: &str) -> Option<&Arc<Issuer>> {
         self.issuers.get(iss)
+    }
+
+    /// The subject prefixes, none of them empty, of the issuers that serve `tenant`.
+    pub fn subject_prefixes(&self, tenant: &Name) -> impl Iterator<Item = &str> {
+        let serving = [self.prefixed.get(tenant), self.prefixed.get(&Name::system())];
+        serving.into_iter().flatten().flatten().map(|issuer| issuer.spec.subject_prefix.as_str())
     }
 
     /// The field rules of all authorization-detail types that serve `tenant`.

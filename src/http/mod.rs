@@ -1,1 +1,160 @@
-//! The public HTTP surface; axum lives here.
+//! The public HTTP surface; with `admin` the only layer that knows axum.
+
+mod client_auth;
+mod discovery;
+mod error;
+mod form;
+mod health;
+mod introspect;
+mod task_types;
+mod token;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{FromRequest as _, Request};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+
+use crate::configuration::active::Active;
+use crate::exchange::Exchange;
+use crate::introspection::Introspection;
+use crate::issuers::keysets::KeySets;
+use crate::keys::keyring::KeyRing;
+use crate::revocation::Revocation;
+use crate::store::Store;
+use error::OAuthError;
+
+/// Most bytes of a request body.
+const MAX_BODY: usize = 64 * 1024;
+
+/// What the public endpoints need. Cheap to clone.
+#[derive(Clone)]
+pub struct Public {
+    /// Our `iss`, the base of all published URLs.
+    pub issuer: Arc<str>,
+    /// Objects and policy in force.
+    pub active: Active,
+    /// Published keys.
+    pub keys: Arc<KeyRing>,
+    /// The main use case.
+    pub exchange: Exchange,
+    /// Introspection.
+    pub introspection: Introspection,
+    /// Revocation.
+    pub revocation: Revocation,
+    /// For readiness.
+    pub store: Store,
+    /// For readiness.
+    pub key_sets: Arc<KeySets>,
+    /// Failed client authentications, recorded as aggregates.
+    pub failures: Arc<Failures>,
+}
+
+/// Failed client authentications since the last aggregate (L12).
+#[derive(Debug, Default)]
+pub struct Failures(AtomicU64);
+
+impl Failures {
+    fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many since the last call.
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// All public routes, under the path of the issuer; well-known documents go before that path (RFC 8414 §3.1, MD-01).
+pub fn router(public: Public) -> Router {
+    let path = issuer_path(&public.issuer).to_owned();
+    let wrong_method = || async { OAuthError::method_not_allowed() };
+    let endpoints = Router::new()
+        .route("/oauth/token", post(token::token).fallback(wrong_method))
+        .route("/oauth/introspect", post(introspect::introspect).fallback(wrong_method))
+        .route("/oauth/revoke", post(introspect::revoke).fallback(wrong_method))
+        .route("/oauth/jwks", get(discovery::jwks))
+        .route("/task-types", get(task_types::task_types))
+        .route("/.well-known/openid-configuration", get(discovery::metadata));
+    let mut router = Router::new()
+        .route(&format!("/.well-known/oauth-authorization-server{path}"), get(discovery::metadata))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz));
+    router = if path.is_empty() {
+        router.merge(endpoints)
+    } else {
+        let alias = format!("/.well-known/openid-configuration{path}");
+        router.route(&alias, get(discovery::metadata)).nest(&path, endpoints)
+    };
+    router.fallback(|| async { OAuthError::not_found() }).with_state(public)
+}
+
+/// The path of the issuer URL, without a trailing slash: empty for `https://host`.
+fn issuer_path(issuer: &str) -> &str {
+    let after = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
+    after.find('/').and_then(|at| after.get(at..)).unwrap_or_default()
+}
+
+/// Reads a form body: media type, size and encoding are checked before anything is believed (TX-02).
+async fn read_form(request: Request) -> Result<(HeaderMap, Vec<(String, String)>), OAuthError> {
+    let headers = request.headers().clone();
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(OAuthError::not_a_form());
+    }
+    let limited = request.map(|body| axum::body::Body::new(http_body_util::Limited::new(body, MAX_BODY)));
+    let body = Bytes::from_request(limited, &()).await.map_err(|_| OAuthError::too_large())?;
+    let form = form::parse(&body).map_err(|bad| OAuthError::invalid_request(&bad.to_string()))?;
+    Ok((headers, form))
+}
+
+/// A well-formed `traceparent` (W3C Trace Context §3.2): 55 characters of the version-00 shape, ids not all zero.
+fn trace(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, span, flags] = parts.as_slice() else { return None };
+    let hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let real = |part: &str| part.bytes().any(|b| b != b'0');
+    let well_formed = hex(version, 2) && *version != "ff" && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
+    (well_formed && real(trace) && real(span)).then(|| text.to_owned())
+}
+
+/// Marks an answer that holds tokens or claims (RFC 6749 §5.1).
+fn no_store(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    response.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn md_01_the_issuer_path_is_what_follows_the_host() {
+        assert_eq!(issuer_path("https://tg.example"), "");
+        assert_eq!(issuer_path("https://tg.example/tenant1"), "/tenant1");
+    }
+
+    #[test]
+    fn tr_01_a_malformed_traceparent_is_dropped() {
+        let read = |text: &str| {
+            let headers =
+                [(header::HeaderName::from_static("traceparent"), HeaderValue::from_str(text).unwrap())];
+            trace(&headers.into_iter().collect())
+        };
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(read(good).as_deref(), Some(good));
+        assert_eq!(read("00-00000000000000000000000000000000-00f067aa0ba902b7-01"), None);
+        assert_eq!(read(&good.to_uppercase()), None);
+        assert_eq!(read("00-short-00f067aa0ba902b7-01"), None);
+    }
+}

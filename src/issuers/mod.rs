@@ -1,1 +1,19 @@
 //! Trusted issuers: discovery, key sets, session tokens.
+//!
+//! A session token is read in [`session`], with a key from [`keysets`]; those are fetched in the background, where
+//! [`discovery`] says, through [`outbound`], the only door to the network. [`actor`] reads `actor_token`s.
+
+pub mod actor;
+mod address;
+pub mod cache;
+mod claims;
+pub mod discovery;
+pub mod fault;
+pub mod keyset;
+pub mod keysets;
+mod kind;
+pub mod outbound;
+pub mod session;
+
+#[cfg(test)]
+mod testing;

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
@@ -19,6 +20,7 @@ pub const MAX_TRIALS: usize = 8;
 ///
 /// No `Debug`: what it holds may be a live credential.
 pub struct Jws<'t> {
+    compact: &'t str,
     signing_input: &'t str,
     signature: Vec<u8>,
     header: Header,
@@ -74,7 +76,7 @@ impl<'t> Jws<'t> {
         let header = Header::read(&object(Part::Header, header)?)?;
         let claims = object(Part::Payload, payload)?;
         let signature = decode(Part::Signature, signature)?;
-        Ok(Self { signing_input, signature, header, claims })
+        Ok(Self { compact, signing_input, signature, header, claims })
     }
 
     /// The sender's unproved word about who signed.
@@ -90,6 +92,17 @@ impl<'t> Jws<'t> {
     /// Whether header `typ` is the media type `expected`; see [`VerifiedJws::typ_is`].
     pub fn typ_is(&self, expected: &str) -> bool {
         self.header.typ_is(expected)
+    }
+
+    /// SHA-256 of what is signed, without the signature: the same for every signature of one token, so that a
+    /// holder cannot give it another name by another valid signature (ECDSA signatures are malleable).
+    pub fn signed_sha256(&self) -> [u8; 32] {
+        sha256(self.signing_input.as_bytes())
+    }
+
+    /// SHA-256 of the compact form, signature included: names the token where the token itself must not stand.
+    pub fn sha256(&self) -> [u8; 32] {
+        sha256(self.compact.as_bytes())
     }
 
     /// Checks the signature with one key: [`JwsFault::KeyMismatch`] or [`JwsFault::BadSignature`] if it fails.
@@ -197,3 +210,9 @@ fn decode(part: Part, encoded: &str) -> Result<Vec<u8>, JwsFault> {
 #[cfg(test)]
 #[path = "jws_tests.rs"]
 mod tests;
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}

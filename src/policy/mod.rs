@@ -1,1 +1,20 @@
-//! Rego policy: bundles, engine, judgement.
+//! Rego policy (DESIGN §6): what a bundle is, what it is asked, what it may answer, and how it is run.
+//!
+//! Reading order: `input` (the question), `judgement` (the answer), `entry.rego` (the one built-in module),
+//! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `engine`
+//! (how it runs), `check` and `suite` (what an admin sees before it goes live).
+
+pub mod bundle;
+pub mod check;
+pub mod engine;
+pub mod fault;
+mod folder;
+pub mod input;
+pub mod judgement;
+mod machine;
+mod rules;
+pub mod suite;
+mod syntax;
+#[cfg(test)]
+mod testing;
+mod value;

@@ -1,0 +1,138 @@
+//! `/admin/v1/…`: what it takes, what it answers, and the routes.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::socket::Peer;
+use crate::configuration::apply::{Applied, ApplyFault, Configuration, Options};
+use crate::configuration::documents::Source;
+use crate::configuration::fault::Fault;
+use crate::domain::objects::{Object, ObjectRef};
+
+/// Largest request, in bytes.
+pub const MAX_BODY: usize = 32 << 20;
+
+/// `POST /admin/v1/apply`: files with their texts, and how to apply them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// The files.
+    pub documents: Vec<Source>,
+    /// How to apply them.
+    #[serde(default)]
+    pub options: Options,
+}
+
+/// Why a request was refused; nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The request itself is malformed.
+    BadRequest,
+    /// The documents are faulty: `faults` says where.
+    ConfigurationFaulty,
+    /// The change widens and the request does not allow it: `faults` says where.
+    ConfigurationWidens,
+    /// Somebody else changed the same object meanwhile: try again.
+    Conflict,
+    /// The store does not answer: try again later.
+    Unavailable,
+}
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Why, for programs.
+    pub error: RefusalCode,
+    /// Why, for people.
+    pub message: String,
+    /// What is wrong where.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+}
+
+impl Refused {
+    /// The refusal of faulty documents.
+    pub fn faulty(faults: Vec<Fault>) -> Self {
+        ApplyFault::Documents(faults).into()
+    }
+}
+
+impl From<ApplyFault> for Refused {
+    fn from(fault: ApplyFault) -> Self {
+        let message = fault.to_string();
+        let (error, faults) = match fault {
+            ApplyFault::Documents(faults) => (RefusalCode::ConfigurationFaulty, faults),
+            ApplyFault::Widens(faults) => (RefusalCode::ConfigurationWidens, faults),
+            ApplyFault::Conflict => (RefusalCode::Conflict, Vec::new()),
+            ApplyFault::Unavailable(_) => (RefusalCode::Unavailable, Vec::new()),
+        };
+        Self { error, message, faults }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = match self.error {
+            RefusalCode::BadRequest => StatusCode::BAD_REQUEST,
+            RefusalCode::ConfigurationFaulty | RefusalCode::ConfigurationWidens => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            RefusalCode::Conflict => StatusCode::CONFLICT,
+            RefusalCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(self)).into_response()
+    }
+}
+
+/// One object in force, as `GET /admin/v1/objects` lists it. Of secrets only hashes are stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListedObject {
+    /// Which object.
+    #[serde(flatten)]
+    pub id: ObjectRef,
+    /// Its version.
+    pub version: i64,
+    /// What it says.
+    pub spec: Value,
+}
+
+impl From<Object> for ListedObject {
+    fn from(object: Object) -> Self {
+        let spec = serde_json::to_value(&object.spec).unwrap_or_default();
+        Self { id: object.id, version: object.version, spec }
+    }
+}
+
+/// The routes of the admin API.
+pub fn router(configuration: Configuration) -> Router {
+    Router::new()
+        .route("/admin/v1/apply", post(apply))
+        .route("/admin/v1/objects", get(objects))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(configuration)
+}
+
+async fn apply(
+    State(configuration): State<Configuration>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Result<Json<ApplyRequest>, JsonRejection>,
+) -> Result<Json<Applied>, Refused> {
+    let Json(request) = request.map_err(|rejection| {
+        let message = rejection.body_text();
+        Refused { error: RefusalCode::BadRequest, message, faults: Vec::new() }
+    })?;
+    let applied = configuration.apply(request.documents, request.options, &peer.account()).await?;
+    Ok(Json(applied))
+}
+
+async fn objects(State(configuration): State<Configuration>) -> Result<Json<Vec<ListedObject>>, Refused> {
+    let objects = configuration.objects().await.map_err(ApplyFault::from)?;
+    Ok(Json(objects.into_iter().map(ListedObject::from).collect()))
+}

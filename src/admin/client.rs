@@ -1,0 +1,120 @@
+//! A minimal client of the admin API over the Unix socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::net::UnixStream;
+
+use super::api::{ApplyRequest, ListedObject, MAX_BODY, Refused};
+use super::socket::{SocketFault, check_length};
+use crate::configuration::apply::Applied;
+
+/// How long the server may take.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Why the server's answer is not known.
+#[derive(Debug, Error)]
+pub enum ClientFault {
+    /// The socket cannot be used.
+    #[error(transparent)]
+    Socket(#[from] SocketFault),
+    /// The server went away or does not speak HTTP.
+    #[error("the server did not answer: {0}")]
+    Http(#[from] hyper::Error),
+    /// The server took too long.
+    #[error("the server did not answer within {} s", TIMEOUT.as_secs())]
+    Slow,
+    /// The answer is not one of ours.
+    #[error("the server's answer (status {0}) is not understood: is it of the same version?")]
+    Answer(u16),
+}
+
+/// The running server, as its admin socket offers it.
+#[derive(Clone, Debug)]
+pub struct AdminClient {
+    path: PathBuf,
+}
+
+impl AdminClient {
+    /// The server on the socket at `path`, or none if no server runs there.
+    pub async fn find(path: &Path) -> Result<Option<Self>, ClientFault> {
+        let client = Self { path: path.to_owned() };
+        match client.connect().await {
+            Ok(_) => Ok(Some(client)),
+            Err(SocketFault::Io { why, .. }) if is_nobody(&why) => Ok(None),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// `POST /admin/v1/apply`.
+    pub async fn apply(&self, request: &ApplyRequest) -> Result<Result<Applied, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/apply", Some(request)).await
+    }
+
+    /// `GET /admin/v1/objects`.
+    pub async fn objects(&self) -> Result<Result<Vec<ListedObject>, Refused>, ClientFault> {
+        self.call(Method::GET, "/admin/v1/objects", None::<&()>).await
+    }
+
+    async fn connect(&self) -> Result<UnixStream, SocketFault> {
+        check_length(&self.path)?;
+        let failed = |why| SocketFault::Io { path: self.path.clone(), why };
+        UnixStream::connect(&self.path).await.map_err(failed)
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Result<T, Refused>, ClientFault> {
+        let exchange = self.exchange(method, path, body);
+        let (status, body) =
+            tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| ClientFault::Slow)??;
+        let foreign = |_| ClientFault::Answer(status.as_u16());
+        if status == StatusCode::OK {
+            serde_json::from_slice(&body).map(Ok).map_err(foreign)
+        } else {
+            serde_json::from_slice(&body).map(Err).map_err(foreign)
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<(StatusCode, Bytes), ClientFault> {
+        let stream = self.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        // Texts, flags and lists of them: writing these to memory cannot fail.
+        let body = body.and_then(|b| serde_json::to_vec(b).ok()).unwrap_or_default();
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().unwrap_or_default();
+        let headers = request.headers_mut();
+        headers.insert("host", hyper::header::HeaderValue::from_static("localhost"));
+        headers.insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let unread = |_| ClientFault::Answer(status.as_u16());
+        let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(unread)?;
+        connection.abort();
+        Ok((status, body.to_bytes()))
+    }
+}
+
+/// No socket, or a left-over on which nobody answers.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}

@@ -1,0 +1,102 @@
+//! `taskgrant apply`: through the running server, or in process where none runs.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use clap::Args;
+
+use super::output::{Exit, Output};
+use super::{files, report};
+use crate::admin::api::{ApplyRequest, Refused};
+use crate::admin::client::AdminClient;
+use crate::admin::socket::Peer;
+use crate::clock::Clock;
+use crate::configuration::active::{Active, InForce};
+use crate::configuration::apply::{Applied, Configuration, Options};
+use crate::policy::bundle::Bundle;
+use crate::policy::engine::PolicyEngine;
+use crate::store::Store;
+use crate::store::folder::Location;
+use crate::store::writer::Writer;
+
+/// Applies declarative objects: all of them, or none. Objects that no file names stay as they are.
+#[derive(Args, Clone, Debug)]
+pub struct ApplyArgs {
+    /// A file, a folder of `.yaml` and `.yml` files at any depth, or `-` for standard input; may be repeated.
+    #[arg(short = 'f', long = "filename", value_name = "DIR|FILE|-", required = true)]
+    pub filename: Vec<PathBuf>,
+    /// The server's configuration.
+    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
+    pub config: PathBuf,
+    /// Let changes widen what is allowed.
+    #[arg(long)]
+    pub allow_widening: bool,
+    /// Only tell what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The deployment to apply to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// Its data folder.
+    pub data: PathBuf,
+    /// The admin socket of its server.
+    pub admin_socket: PathBuf,
+    /// Its `iss`.
+    pub own_issuer: String,
+}
+
+/// Applies what `args` name to `deployment`.
+pub async fn apply(
+    args: &ApplyArgs,
+    deployment: &Deployment,
+    clock: Arc<dyn Clock>,
+    stdin: &mut (dyn Read + Send),
+    output: &mut Output<'_>,
+) -> Exit {
+    let documents = match files::read(&args.filename, stdin) {
+        Ok(documents) => documents,
+        Err(faults) => return report::refused(&Refused::faulty(faults), args.json, output),
+    };
+    let options = Options { allow_widening: args.allow_widening, dry_run: args.dry_run };
+    let request = ApplyRequest { documents, options };
+    let answer = match AdminClient::find(&deployment.admin_socket).await {
+        Ok(Some(server)) => server.apply(&request).await.map_err(|fault| fault.to_string()),
+        Ok(None) => in_process(request, deployment, clock).await,
+        Err(fault) => Err(fault.to_string()),
+    };
+    match answer {
+        Ok(Ok(applied)) => report::applied(&applied, args.json, output),
+        Ok(Err(refused)) => report::refused(&refused, args.json, output),
+        Err(failure) => {
+            output.complain(&failure);
+            Exit::Refused
+        }
+    }
+}
+
+/// Takes the data folder's lock, and runs the use case that the server would run.
+async fn in_process(
+    request: ApplyRequest,
+    deployment: &Deployment,
+    clock: Arc<dyn Clock>,
+) -> Result<Result<Applied, Refused>, String> {
+    let location = Location::Folder(deployment.data.clone());
+    let store = Store::open(&location).await.map_err(|error| error.to_string())?;
+    // Nobody asks this process for a decision: the starter policy and an empty snapshot stand in.
+    let policy = Bundle::embedded_base().and_then(PolicyEngine::compile).map_err(|e| e.to_string())?;
+    let active = Active::new(InForce { snapshot: Arc::default(), schemas: Arc::default(), policy });
+    let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
+    let configuration = Configuration::new(store, writer, active, clock, deployment.own_issuer.clone());
+    let answer = configuration.apply(request.documents, request.options, &Peer::own().account()).await;
+    drop(configuration);
+    // The writer ends with its last handle; then the data folder is free again.
+    let _ = task.await;
+    Ok(answer.map_err(Refused::from))
+}

@@ -1,0 +1,58 @@
+//! Where a command writes, and how it ends.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// How a command ends; the numbers are part of its interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done, or there was nothing to do.
+    Done,
+    /// 1: refused, or failed; nothing has changed unless the message says otherwise.
+    Refused,
+    /// 2: the command was called in the wrong way.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Refused => 1,
+            Exit::Usage => 2,
+        })
+    }
+}
+
+/// Results go to `out`, complaints to `err`.
+pub struct Output<'a> {
+    /// Results.
+    pub out: &'a mut (dyn Write + Send),
+    /// Complaints.
+    pub err: &'a mut (dyn Write + Send),
+}
+
+impl Output<'_> {
+    /// One line of the result. A reader that has gone away, as with `| head`, is no fault of ours.
+    pub fn line(&mut self, text: &str) {
+        let _ = writeln!(self.out, "{text}");
+    }
+
+    /// One line of complaint.
+    pub fn complain(&mut self, text: &str) {
+        let _ = writeln!(self.err, "{text}");
+    }
+
+    /// A value as indented JSON.
+    pub fn json(&mut self, value: &impl serde::Serialize) {
+        match serde_json::to_string_pretty(value) {
+            Ok(text) => self.line(&text),
+            Err(error) => self.complain(&error.to_string()),
+        }
+    }
+}
+
+/// Calls `command` with the terminal's own streams.
+pub fn on_terminal<T>(command: impl FnOnce(&mut Output<'_>) -> T) -> T {
+    command(&mut Output { out: &mut io::stdout(), err: &mut io::stderr() })
+}

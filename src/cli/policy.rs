@@ -1,0 +1,123 @@
+//! `taskgrant policy check|test|eval|schema`: what an admin sees of a bundle before it goes live.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::output::{Exit, Output};
+use crate::policy::bundle::Bundle;
+use crate::policy::fault::PolicyFault;
+use crate::policy::{check, engine, input, suite};
+
+/// Arguments of `policy`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Parse and lint a bundle: exit code 1 when it may not go live.
+    Check(Folders),
+    /// Run the `test_` rules and fixtures of a bundle, each through both engines.
+    Test(Folders),
+    /// Decide one input and print the decision.
+    Eval(Eval),
+    /// Print the JSON Schema of `input`.
+    Schema,
+}
+
+#[derive(Debug, clap::Args)]
+struct Folders {
+    /// Bundle folders, in order; the starter that comes with the binary when left out.
+    folders: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Eval {
+    /// Bundle folders, in order; the starter that comes with the binary when left out.
+    folders: Vec<PathBuf>,
+    /// The input, a JSON file, or `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Exit {
+    let ended = match &args.command {
+        Command::Check(folders) => run_check(folders, output),
+        Command::Test(folders) => run_test(folders, output),
+        Command::Eval(eval) => run_eval(eval, output),
+        Command::Schema => {
+            output.line(input::schema_text().trim_end());
+            Ok(Exit::Done)
+        }
+    };
+    ended.unwrap_or_else(|fault| {
+        output.complain(&fault.to_string());
+        Exit::Refused
+    })
+}
+
+fn run_check(args: &Folders, output: &mut Output<'_>) -> Result<Exit, PolicyFault> {
+    let report = check::check(&Bundle::of_folders(&args.folders)?);
+    if args.json {
+        output.json(&report);
+    } else {
+        for finding in &report.findings {
+            output.line(&format!("{}: {:?}: {}", finding.at, finding.severity, finding.problem));
+        }
+        output.line(if report.is_ok() { "ok" } else { "the bundle may not go live" });
+    }
+    Ok(if report.is_ok() { Exit::Done } else { Exit::Refused })
+}
+
+fn run_test(args: &Folders, output: &mut Output<'_>) -> Result<Exit, PolicyFault> {
+    let report = suite::test(&Bundle::of_folders(&args.folders)?)?;
+    if args.json {
+        output.json(&report);
+    } else {
+        for failed in report.failures() {
+            let problem = failed.problem.as_deref().unwrap_or_default();
+            output.line(&format!("FAIL {} ({}): {problem}", failed.name, failed.at));
+        }
+        let failed = report.failures().count();
+        output.line(&format!("{} passed, {failed} failed", report.results.len() - failed));
+    }
+    Ok(if report.is_ok() { Exit::Done } else { Exit::Refused })
+}
+
+fn run_eval(args: &Eval, output: &mut Output<'_>) -> Result<Exit, PolicyFault> {
+    let bundle = Bundle::of_folders(&args.folders)?;
+    let text = match read(&args.input) {
+        Ok(text) => text,
+        Err(fault) => {
+            output.complain(&format!("{}: {fault}", args.input.display()));
+            return Ok(Exit::Usage);
+        }
+    };
+    match serde_json::from_str(&text) {
+        Ok(input) => {
+            output.json(&engine::eval(&bundle, &input)?);
+            Ok(Exit::Done)
+        }
+        Err(fault) => {
+            output.complain(&format!("{}: {fault}", args.input.display()));
+            Ok(Exit::Usage)
+        }
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path)
+}

@@ -1,0 +1,71 @@
+//! `taskgrant secret`: a client secret and its hash.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Args;
+use ring::digest::{SHA256, digest};
+use ring::rand::SecureRandom;
+use serde::Serialize;
+
+use super::output::{Exit, Output};
+use crate::domain::objects::SecretHash;
+
+/// Makes a client secret of 256 random bits and its hash. The secret is shown once and stored nowhere.
+#[derive(Args, Clone, Debug)]
+pub struct SecretArgs {
+    /// Print JSON: `secret` and `secret_sha256`.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Serialize)]
+struct Fresh {
+    secret: String,
+    secret_sha256: SecretHash,
+}
+
+/// Prints a fresh secret: for the client the secret, for the object's file its hash, which covers the whole text with
+/// its prefix `tgs_`.
+pub fn secret(args: &SecretArgs, random: &dyn SecureRandom, output: &mut Output<'_>) -> Exit {
+    let mut bytes = [0; 32];
+    if random.fill(&mut bytes).is_err() {
+        output.complain("the system has no randomness");
+        return Exit::Refused;
+    }
+    let secret = format!("tgs_{}", URL_SAFE_NO_PAD.encode(bytes));
+    let hash: [u8; 32] = digest(&SHA256, secret.as_bytes()).as_ref().try_into().unwrap_or_default();
+    let fresh = Fresh { secret, secret_sha256: SecretHash::new(hash) };
+    if args.json {
+        output.json(&fresh);
+    } else {
+        output.line("# The client's secret, shown this once:");
+        output.line(&fresh.secret);
+        output.line("# Its hash, for the `spec` of the Agent or Resource:");
+        output.line(&format!("auth: {{secret_sha256: [{}]}}", String::from(fresh.secret_sha256)));
+    }
+    Exit::Done
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::rand::SystemRandom;
+
+    use super::*;
+
+    #[test]
+    fn the_hash_is_that_of_the_secret_and_no_two_are_alike() {
+        let make = |json| {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let output = &mut Output { out: &mut out, err: &mut err };
+            assert_eq!(secret(&SecretArgs { json }, &SystemRandom::new(), output), Exit::Done);
+            String::from_utf8(out).unwrap()
+        };
+        let fresh: serde_json::Value = serde_json::from_str(&make(true)).unwrap();
+        let text = fresh["secret"].as_str().unwrap();
+        assert_eq!(text.len(), 4 + 43);
+        let hash = SecretHash::try_from(fresh["secret_sha256"].as_str().unwrap().to_owned()).unwrap();
+        assert_eq!(hash.bytes().as_slice(), digest(&SHA256, text.as_bytes()).as_ref());
+        assert_ne!(make(true), make(true));
+        assert!(make(false).contains("\ntgs_") && make(false).contains("auth: {secret_sha256: ["));
+    }
+}

@@ -1,0 +1,79 @@
+//! `taskgrant serve`: the server, from a configuration file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::error;
+
+use crate::app::{App, StartFault};
+use crate::clock::SystemClock;
+use crate::config::{Config, LogConfig, LogFormat};
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration file; `TASKGRANT_…` variables override it.
+    #[arg(long, default_value = "taskgrant.toml")]
+    config: PathBuf,
+}
+
+/// Runs the server until SIGTERM or Ctrl-C.
+pub(super) fn run(args: &Args) -> ExitCode {
+    let config = match Config::read(&args.config) {
+        Ok(config) => config,
+        Err(fault) => {
+            start_logging(&LogConfig::default());
+            error!("{fault}");
+            return ExitCode::from(2);
+        }
+    };
+    start_logging(&config.log);
+    block_on(serve(config))
+}
+
+/// Runs `work` on the multi-threaded runtime; a start fault is logged and is exit code 1.
+pub(crate) fn block_on(work: impl Future<Output = Result<(), StartFault>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended =
+        runtime.map_err(|e| e.to_string()).and_then(|rt| rt.block_on(work).map_err(|e| e.to_string()));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            error!("{fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), StartFault> {
+    let app = App::build(config, Arc::new(SystemClock)).await?;
+    let listener = app.listen().await?;
+    app.serve(listener, stopped()).await
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+pub(crate) async fn stopped() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// Starts structured logs on standard error: constant messages, facts as fields, never a secret.
+pub(crate) fn start_logging(config: &LogConfig) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.level).unwrap_or_default();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process (tests) keeps the first.
+    let _ = match config.format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().try_init(),
+    };
+}

@@ -1,0 +1,67 @@
+//! What is in force: one immutable value that every request loads once, replaced whole (DESIGN §7).
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::schemas::DetailSchemas;
+use crate::domain::snapshot::Snapshot;
+use crate::issuers::keysets::KeySets;
+use crate::policy::engine::PolicyEngine;
+
+/// Everything declared that a decision stands on.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// All declarative objects.
+    pub snapshot: Arc<Snapshot>,
+    /// The schemas of their authorization-detail types.
+    pub schemas: Arc<DetailSchemas>,
+    /// The policy.
+    pub policy: PolicyEngine,
+}
+
+/// Holds what is in force; clones share it.
+///
+/// Objects and policy change by different ways at the same time, so each way replaces its own part of the value that
+/// stands at that moment: neither loses the other's change.
+#[derive(Clone)]
+pub struct Active {
+    value: Arc<ArcSwap<InForce>>,
+    key_sets: Option<Arc<KeySets>>,
+}
+
+impl Active {
+    /// Puts `first` into force where no session tokens are verified.
+    pub fn new(first: InForce) -> Self {
+        Self { value: Arc::new(ArcSwap::from_pointee(first)), key_sets: None }
+    }
+
+    /// Puts `first` into force in a server: `key_sets` follow the trusted issuers of every snapshot.
+    pub fn serving(first: InForce, key_sets: Arc<KeySets>) -> Self {
+        key_sets.follow(&first.snapshot);
+        Self { key_sets: Some(key_sets), ..Self::new(first) }
+    }
+
+    /// What is in force. A request loads it once and decides by that one value.
+    pub fn load(&self) -> Arc<InForce> {
+        self.value.load_full()
+    }
+
+    /// Replaces the objects; the policy stays.
+    pub fn replace_objects(&self, snapshot: Snapshot, schemas: DetailSchemas) {
+        if let Some(key_sets) = &self.key_sets {
+            key_sets.follow(&snapshot);
+        }
+        let (snapshot, schemas) = (Arc::new(snapshot), Arc::new(schemas));
+        self.value.rcu(|now| InForce {
+            snapshot: snapshot.clone(),
+            schemas: schemas.clone(),
+            policy: now.policy.clone(),
+        });
+    }
+
+    /// Replaces the policy; the objects stay.
+    pub fn replace_policy(&self, policy: &PolicyEngine) {
+        self.value.rcu(|now| InForce { policy: policy.clone(), ..InForce::clone(now) });
+    }
+}

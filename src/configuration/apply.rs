@@ -1,0 +1,347 @@
+//! The use case: documents in, one change committed, the new snapshot in force before the answer. All or nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use thiserror::Error;
+use tokio::sync::Mutex;
+
+use super::active::{Active, InForce};
+use super::documents::{self, Document, Source};
+use super::fault::Fault;
+use super::plan::{self, Before, Plan};
+use super::schemas::DetailSchemas;
+use crate::clock::Clock;
+use crate::domain::build::{self, build};
+use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
+use crate::domain::ids::{DecisionId, Name};
+use crate::domain::objects::{Object, ObjectKind, Spec};
+use crate::domain::snapshot::Snapshot;
+use crate::policy::engine::PolicyEngine;
+use crate::store::Store;
+use crate::store::change::{Change, CommitFault, Configure};
+use crate::store::error::StoreError;
+use crate::store::rows::ObjectRow;
+use crate::store::writer::Writer;
+
+/// Most faults that the log keeps of one refusal.
+const KEPT_FAULTS: usize = 20;
+
+/// How to apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Whether a change may widen what is allowed.
+    pub allow_widening: bool,
+    /// Whether to tell the plan only. Nothing is changed and nothing is recorded.
+    pub dry_run: bool,
+}
+
+/// What an apply did, or for a dry run would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The plan that was carried out.
+    #[serde(flatten)]
+    pub plan: Plan,
+    /// Whether it was a dry run.
+    pub dry_run: bool,
+    /// The decision that records it; none for a dry run, or where nothing changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<DecisionId>,
+}
+
+/// Why nothing was applied.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ApplyFault {
+    /// The documents are faulty, or do not fit to one another or to what is in force.
+    #[error("the documents are faulty: nothing is applied")]
+    Documents(Vec<Fault>),
+    /// The change widens what is allowed, and that was not asked for.
+    #[error("the change widens what is allowed: nothing is applied")]
+    Widens(Vec<Fault>),
+    /// Somebody else published a version of the same object meanwhile.
+    #[error("the configuration was changed by somebody else meanwhile: apply again")]
+    Conflict,
+    /// The store does not answer. If a commit's outcome is unknown, the change may yet stand: apply again.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for ApplyFault {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// Why the stored objects cannot be put into force.
+#[derive(Debug, Error)]
+pub enum LoadFault {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stored objects do not build, for instance since `public_url` has changed.
+    #[error("the stored objects do not fit to one another: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
+    Objects(Vec<Fault>),
+}
+
+/// Reads all objects and puts them, with `policy`, into a value that can be put into force.
+pub async fn load(store: &Store, own_issuer: &str, policy: PolicyEngine) -> Result<InForce, LoadFault> {
+    let current = objects(store.objects_current().await?)?;
+    let earlier = earlier(store, &current).await?;
+    let fit = |faults: Vec<build::Fault>| LoadFault::Objects(documents::place(&faults, &[]));
+    let snapshot = build(&current, &earlier, own_issuer).map_err(fit)?;
+    let schemas = DetailSchemas::compile(&snapshot).map_err(fit)?;
+    Ok(InForce { snapshot: Arc::new(snapshot), schemas: Arc::new(schemas), policy })
+}
+
+/// Applies documents; clones share one turn, so that applies follow one another.
+#[derive(Clone)]
+pub struct Configuration(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    writer: Writer,
+    active: Active,
+    clock: Arc<dyn Clock>,
+    own_issuer: String,
+    random: SystemRandom,
+    /// Held from reading what is in force until what replaces it is in force.
+    turn: Mutex<()>,
+}
+
+/// What would be in force.
+struct Next {
+    plan: Plan,
+    put: Vec<Object>,
+    snapshot: Snapshot,
+    schemas: DetailSchemas,
+}
+
+impl Configuration {
+    /// `own_issuer` is this server's `iss`.
+    pub fn new(
+        store: Store,
+        writer: Writer,
+        active: Active,
+        clock: Arc<dyn Clock>,
+        own_issuer: String,
+    ) -> Self {
+        let (random, turn) = (SystemRandom::new(), Mutex::new(()));
+        Self(Arc::new(Inner { store, writer, active, clock, own_issuer, random, turn }))
+    }
+
+    /// Applies `sources` on behalf of `actor`, an account for the log.
+    ///
+    /// Runs to its end also if the caller goes away: between the commit and the new snapshot nothing may be lost.
+    pub async fn apply(
+        &self,
+        sources: Vec<Source>,
+        options: Options,
+        actor: &str,
+    ) -> Result<Applied, ApplyFault> {
+        let (inner, actor) = (self.0.clone(), actor.to_owned());
+        let run = tokio::spawn(async move { inner.apply(sources, options, &actor).await });
+        run.await.unwrap_or_else(|error| Err(ApplyFault::Unavailable(error.to_string())))
+    }
+
+    /// The objects in force, as they are stored.
+    pub async fn objects(&self) -> Result<Vec<Object>, StoreError> {
+        objects(self.0.store.objects_current().await?)
+    }
+}
+
+impl Inner {
+    async fn apply(
+        &self,
+        sources: Vec<Source>,
+        options: Options,
+        actor: &str,
+    ) -> Result<Applied, ApplyFault> {
+        let asked = json!({
+            "command": "apply",
+            "allow_widening": options.allow_widening,
+            "files": sources.iter().map(|s| &s.file).collect::<Vec<_>>(),
+        });
+        let order = Order { options, actor, asked };
+        let read = match read(sources).await {
+            Ok(documents) => documents,
+            Err(faults) => return self.refuse(&order, ApplyFault::Documents(faults)).await,
+        };
+        let _turn = self.turn.lock().await;
+        let before = self.before(&read).await?;
+        let next = match self.prepare(&before, &read).await? {
+            Ok(next) => next,
+            Err(faults) => return self.refuse(&order, ApplyFault::Documents(faults)).await,
+        };
+        if options.dry_run {
+            return Ok(Applied { plan: next.plan, dry_run: true, decision_id: None });
+        }
+        let wider: Vec<Fault> = next.plan.widenings().cloned().collect();
+        if !wider.is_empty() && !options.allow_widening {
+            return self.refuse(&order, ApplyFault::Widens(wider)).await;
+        }
+        let mut decision_id = None;
+        if !next.plan.is_empty() {
+            decision_id = Some(self.commit(&order, &next).await?);
+        }
+        // Also where nothing changed: a commit whose outcome was unknown is in force from here on.
+        self.active.replace_objects(next.snapshot, next.schemas);
+        Ok(Applied { plan: next.plan, dry_run: false, decision_id })
+    }
+
+    async fn before(&self, documents: &[Document]) -> Result<Before, StoreError> {
+        let current = objects(self.store.objects_current().await?)?;
+        let mut greatest = BTreeMap::new();
+        for kind in documents.iter().map(|d| d.id.kind).collect::<BTreeSet<ObjectKind>>() {
+            for row in self.store.object_versions(kind).await? {
+                let version = greatest.entry(row.id).or_insert(row.version);
+                *version = row.version.max(*version);
+            }
+        }
+        Ok(Before { current, greatest })
+    }
+
+    async fn prepare(
+        &self,
+        before: &Before,
+        documents: &[Document],
+    ) -> Result<Result<Next, Vec<Fault>>, StoreError> {
+        let after = plan::merge(before, documents);
+        let earlier = earlier(&self.store, &after).await?;
+        Ok(self.checked(before, documents, after, &earlier))
+    }
+
+    fn checked(
+        &self,
+        before: &Before,
+        documents: &[Document],
+        after: Vec<Object>,
+        earlier: &[Object],
+    ) -> Result<Next, Vec<Fault>> {
+        let fit = |faults: Vec<build::Fault>| documents::place(&faults, documents);
+        let snapshot = build(&after, earlier, &self.own_issuer).map_err(fit)?;
+        let schemas = DetailSchemas::compile(&snapshot).map_err(fit)?;
+        let old = build(&before.current, &[], &self.own_issuer).ok();
+        let plan = plan::plan(before, documents, old.as_ref(), &snapshot);
+        let changed: BTreeSet<_> = plan.changes().map(|step| step.object.clone()).collect();
+        let put = after.into_iter().filter(|o| changed.contains(&o.id)).collect();
+        Ok(Next { plan, put, snapshot, schemas })
+    }
+
+    /// The point of no return lies in `submit`: before it nothing has happened, after it the change stands.
+    async fn commit(&self, order: &Order<'_>, next: &Next) -> Result<DecisionId, ApplyFault> {
+        let mut decision = self.decision(order, Outcome::Allow)?;
+        let tenants: BTreeSet<&Name> = next.put.iter().map(|o| &o.id.tenant).collect();
+        decision.tenant = tenants.first().filter(|_| tenants.len() == 1).copied().cloned();
+        decision.record.granted = json!({ "objects": next.plan.changes().collect::<Vec<_>>() });
+        if next.plan.widenings().next().is_some() {
+            decision
+                .record
+                .reasons
+                .push(reason("widening_allowed", "the operator allowed the change to widen"));
+        }
+        let (id, at) = (decision.id, decision.at);
+        let row = |object: &Object| {
+            let spec =
+                serde_json::to_vec(&object.spec).map_err(|e| ApplyFault::Unavailable(e.to_string()))?;
+            Ok(ObjectRow { id: object.id.clone(), version: object.version, spec, published_at: at })
+        };
+        let put = next.put.iter().map(row).collect::<Result<_, ApplyFault>>()?;
+        let change =
+            Configure { put, retire: Vec::new(), bundles: Vec::new(), settings: Vec::new(), decision };
+        match self.writer.submit(change).await {
+            Ok(_) => Ok(id),
+            Err(CommitFault::Rejected) => Err(ApplyFault::Conflict),
+            Err(fault @ (CommitFault::Full | CommitFault::Unavailable)) => {
+                Err(ApplyFault::Unavailable(fault.to_string()))
+            }
+        }
+    }
+
+    /// Records the refusal and gives it back. It stands also where it cannot be recorded.
+    async fn refuse(&self, order: &Order<'_>, fault: ApplyFault) -> Result<Applied, ApplyFault> {
+        if !order.options.dry_run {
+            let (code, faults) = match &fault {
+                ApplyFault::Widens(faults) => ("configuration_widens", faults.as_slice()),
+                ApplyFault::Documents(faults) => ("configuration_faulty", faults.as_slice()),
+                ApplyFault::Conflict | ApplyFault::Unavailable(_) => {
+                    ("configuration_not_written", [].as_slice())
+                }
+            };
+            let told: Vec<String> = faults.iter().take(KEPT_FAULTS).map(ToString::to_string).collect();
+            let mut decision = self.decision(order, Outcome::Deny)?;
+            decision.record.reasons.push(reason(code, &told.join("\n")));
+            if let Err(error) = self.writer.submit(Change::from(decision)).await {
+                tracing::warn!(%error, "a refused apply could not be recorded");
+            }
+        }
+        Err(fault)
+    }
+
+    fn decision(&self, order: &Order<'_>, outcome: Outcome) -> Result<Decision, ApplyFault> {
+        let mut random = [0; 10];
+        let drawn = self.random.fill(&mut random);
+        drawn.map_err(|_| ApplyFault::Unavailable("the system has no randomness".to_owned()))?;
+        let at = self.clock.now();
+        Ok(Decision {
+            id: DecisionId::new(at, random),
+            kind: Kind::Admin,
+            at,
+            tenant: None,
+            outcome,
+            policy: None,
+            task_type: None,
+            record: Record {
+                actor: Some(order.actor.to_owned()),
+                asked: order.asked.clone(),
+                ..Record::default()
+            },
+            input: None,
+        })
+    }
+}
+
+/// Who asks for what.
+struct Order<'a> {
+    options: Options,
+    actor: &'a str,
+    asked: serde_json::Value,
+}
+
+fn reason(code: &str, message: &str) -> Reason {
+    Reason { code: code.to_owned(), message: message.to_owned(), public: true }
+}
+
+/// Parses off the threads that serve requests: a large directory takes a while.
+async fn read(sources: Vec<Source>) -> Result<Vec<Document>, Vec<Fault>> {
+    let parsed = tokio::task::spawn_blocking(move || documents::read(&sources)).await;
+    let documents = parsed.unwrap_or_else(|error| Err(vec![Fault::of_nothing(error.to_string())]))?;
+    if documents.is_empty() {
+        return Err(vec![Fault::of_nothing("no object is declared in any of the files".to_owned())]);
+    }
+    Ok(documents)
+}
+
+fn objects(rows: Vec<ObjectRow>) -> Result<Vec<Object>, StoreError> {
+    let object = |row: ObjectRow| {
+        let spec = Spec::from_json(row.id.kind, &row.spec)
+            .map_err(|why| StoreError::Corrupt { what: "object", why: format!("`{}`: {why}", row.id) })?;
+        Ok(Object { id: row.id, version: row.version, spec })
+    };
+    rows.into_iter().map(object).collect()
+}
+
+/// The versions of task types that are not in force in `current`: tasks may still stand on them.
+async fn earlier(store: &Store, current: &[Object]) -> Result<Vec<Object>, StoreError> {
+    let standing: BTreeSet<_> = current.iter().map(|o| (&o.id, o.version)).collect();
+    let mut rows = store.object_versions(ObjectKind::TaskType).await?;
+    rows.retain(|row| !standing.contains(&(&row.id, row.version)));
+    objects(rows)
+}
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

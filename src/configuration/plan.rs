@@ -1,0 +1,253 @@
+//! The plan: what an apply would change, field by field, and what of it widens. Pure: objects in, plan out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::documents::Document;
+use super::fault::Fault;
+use crate::domain::objects::{Object, ObjectRef, Spec};
+use crate::domain::snapshot::Snapshot;
+use crate::domain::widening::widenings;
+
+/// What becomes of one declared object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It is new.
+    Create,
+    /// It becomes another version.
+    Change,
+    /// It stays as it is.
+    Keep,
+}
+
+/// One field that differs. What is added has no `before`, what is removed no `after`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Where: `spec.scopes`.
+    pub path: String,
+    /// What stood there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
+    /// What shall stand there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Value>,
+}
+
+/// One declared object in the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Which object.
+    #[serde(flatten)]
+    pub object: ObjectRef,
+    /// What becomes of it.
+    pub action: Action,
+    /// Its version afterwards.
+    pub version: i64,
+    /// What differs; empty for a new object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// What it widens, at its place in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub widenings: Vec<Fault>,
+}
+
+/// What an apply would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Each declared object, in the order of the documents.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The steps that change something.
+    pub fn changes(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.action != Action::Keep)
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes().next().is_none()
+    }
+
+    /// All that widens.
+    pub fn widenings(&self) -> impl Iterator<Item = &Fault> {
+        self.steps.iter().flat_map(|step| &step.widenings)
+    }
+}
+
+/// The objects in force and the versions that were ever published: what a plan starts from.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// The objects in force.
+    pub current: Vec<Object>,
+    /// The greatest version of each object ever published, also of those no longer in force.
+    pub greatest: BTreeMap<ObjectRef, i64>,
+}
+
+/// All objects as they would be after `documents`.
+pub fn merge(before: &Before, documents: &[Document]) -> Vec<Object> {
+    let mut after: BTreeMap<&ObjectRef, Object> = before.current.iter().map(|o| (&o.id, o.clone())).collect();
+    for document in documents {
+        let same = after.get(&document.id).is_some_and(|o| o.spec == document.spec);
+        if !same {
+            let version = before.greatest.get(&document.id).copied().unwrap_or(0) + 1;
+            let object = Object { id: document.id.clone(), version, spec: document.spec.clone() };
+            after.insert(&document.id, object);
+        }
+    }
+    after.into_values().collect()
+}
+
+/// Compares the objects in force with `documents`. `old` is the snapshot in force, `None` if it cannot be built any
+/// more: then every change counts as a widening. `new` is the snapshot that [`merge`] yields.
+pub fn plan(before: &Before, documents: &[Document], old: Option<&Snapshot>, new: &Snapshot) -> Plan {
+    let current: BTreeMap<&ObjectRef, &Object> = before.current.iter().map(|o| (&o.id, o)).collect();
+    let step = |document: &Document| {
+        let was = current.get(&document.id);
+        if let Some(object) = was.filter(|o| o.spec == document.spec) {
+            let (action, version) = (Action::Keep, object.version);
+            let object = document.id.clone();
+            return Step { object, action, version, differences: Vec::new(), widenings: Vec::new() };
+        }
+        Step {
+            object: document.id.clone(),
+            action: if was.is_some() { Action::Change } else { Action::Create },
+            version: before.greatest.get(&document.id).copied().unwrap_or(0) + 1,
+            differences: was.map(|o| differences(&o.spec, &document.spec)).unwrap_or_default(),
+            widenings: placed(document, was.is_some(), old, new),
+        }
+    };
+    Plan { steps: documents.iter().map(step).collect() }
+}
+
+fn placed(document: &Document, exists: bool, old: Option<&Snapshot>, new: &Snapshot) -> Vec<Fault> {
+    let Some(old) = old else {
+        let message = "the objects in force do not build: whether this widens cannot be told";
+        let widens = |()| vec![document.fault("spec", message.to_owned(), None)];
+        return exists.then_some(()).map(widens).unwrap_or_default();
+    };
+    let found = widenings(&document.id, old, new).into_iter();
+    found.map(|w| document.fault(&w.path, format!("widens `{}`: {}", w.path, w.message), None)).collect()
+}
+
+/// What differs between two specs of one object, field by field; secrets and keys are not shown.
+pub fn differences(before: &Spec, after: &Spec) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let json = |spec: &Spec| serde_json::to_value(spec).unwrap_or_default();
+    compare("spec", &json(before), &json(after), &mut found);
+    for difference in &mut found {
+        if ["spec.auth", "spec.actor_jwks"].iter().any(|secret| difference.path.starts_with(secret)) {
+            let hidden = Value::String("(not shown)".to_owned());
+            difference.before = difference.before.as_ref().map(|_| hidden.clone());
+            difference.after = difference.after.as_ref().map(|_| hidden);
+        }
+    }
+    found
+}
+
+fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Difference>) {
+    let mut differ = |path: &str, before: Option<&Value>, after: Option<&Value>| {
+        found.push(Difference { path: path.to_owned(), before: before.cloned(), after: after.cloned() });
+    };
+    match (before, after) {
+        (a, b) if a == b => {}
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let path = format!("{path}.{key}");
+                match (a.get(key), b.get(key)) {
+                    (Some(a), Some(b)) => compare(&path, a, b, found),
+                    (a, b) => found.push(Difference { path, before: a.cloned(), after: b.cloned() }),
+                }
+            }
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            let removed: Vec<_> = a.iter().filter(|item| !b.contains(item)).collect();
+            let added: Vec<_> = b.iter().filter(|item| !a.contains(item)).collect();
+            if removed.is_empty() && added.is_empty() {
+                return differ(path, Some(before), Some(after));
+            }
+            for item in removed {
+                differ(path, Some(item), None);
+            }
+            for item in added {
+                differ(path, None, Some(item));
+            }
+        }
+        (a, b) => differ(path, Some(a), Some(b)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::configuration::documents::{Source, read};
+    use crate::domain::build::build;
+
+    fn resource(scopes: &str, secret: &str) -> Vec<Document> {
+        let text = format!(
+            "kind: Resource\ntenant: system\nname: orders\nspec:\n  uri: https://orders.example\n  \
+             scopes: [{scopes}]\n  auth: {{secret_sha256: [{}]}}\n",
+            secret.repeat(64)
+        );
+        read(&[Source { file: "r.yaml".into(), text }]).unwrap()
+    }
+
+    fn snapshot(objects: &[Object]) -> Snapshot {
+        build(objects, &[], "https://us.example").unwrap()
+    }
+
+    fn planned(before: &Before, documents: &[Document]) -> (Plan, Vec<Object>) {
+        let after = merge(before, documents);
+        (plan(before, documents, Some(&snapshot(&before.current)), &snapshot(&after)), after)
+    }
+
+    #[test]
+    fn a_plan_creates_keeps_and_changes() {
+        let (created, after) = planned(&Before::default(), &resource("a, b", "a"));
+        assert_eq!((created.steps[0].action, created.steps[0].version), (Action::Create, 1));
+        assert!(created.widenings().next().is_none());
+
+        let before = Before { greatest: after.iter().map(|o| (o.id.clone(), 4)).collect(), current: after };
+        let (kept, _) = planned(&before, &resource("a, b", "a"));
+        assert_eq!((kept.steps[0].action, kept.is_empty()), (Action::Keep, true));
+
+        let (changed, after) = planned(&before, &resource("b, c", "b"));
+        let step = &changed.steps[0];
+        assert_eq!((step.action, step.version, after[0].version), (Action::Change, 5, 5));
+        let scopes: Vec<_> = step.differences.iter().filter(|d| d.path == "spec.scopes").collect();
+        assert_eq!(scopes[0].before, Some(json!("a")));
+        assert_eq!(scopes[1].after, Some(json!("c")));
+        let wide: Vec<String> = changed.widenings().map(ToString::to_string).collect();
+        assert_eq!(
+            wide,
+            [
+                "r.yaml:6:3: widens `spec.scopes`: adds `c`",
+                "r.yaml:7:10: widens `spec.auth.secret_sha256`: adds a secret"
+            ]
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let (_, after) = planned(&Before::default(), &resource("a", "a"));
+        let found = differences(&after[0].spec, &resource("a", "b")[0].spec);
+        assert!(!found.is_empty());
+        let text = serde_json::to_string(&found).unwrap();
+        assert!(!text.contains("aaa") && !text.contains("bbb"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_compared_counts_as_a_widening() {
+        let (_, after) = planned(&Before::default(), &resource("a, b", "a"));
+        let before = Before { greatest: after.iter().map(|o| (o.id.clone(), 1)).collect(), current: after };
+        let narrower = resource("a", "a");
+        let new = snapshot(&merge(&before, &narrower));
+        assert_eq!(plan(&before, &narrower, None, &new).widenings().count(), 1);
+    }
+}

@@ -1,0 +1,311 @@
+//! What a change of the configuration widens: scopes inflate quietly unless each step up is called out (DESIGN §5).
+//!
+//! A new object is not a widening: it is created by name, whole, under review, and nothing that exists holds more
+//! through it than it declares. An exception is the one kind that is, since it only exists to loosen. Owners,
+//! contacts and labels are told by the difference alone: what they mean is up to policy.
+
+use std::fmt::Display;
+
+use super::ceiling::Bound;
+use super::details::FieldRule;
+use super::ids::Name;
+use super::objects::{
+    AcceptSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthorizationDetailTypeSpec, ExceptionSpec,
+    ObjectKind, ObjectRef, ResourceSpec, Selector, TrustedIssuerSpec,
+};
+use super::snapshot::{Agent, Edge, Entitlement, Issuer, Reach, Snapshot, TaskType};
+
+/// One step up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Widening {
+    /// Where in the object: `spec.scopes`.
+    pub path: String,
+    /// What is wider.
+    pub message: String,
+}
+
+/// What the object `id` allows in `after` and did not allow in `before`. What cannot be decided counts as wider.
+pub fn widenings(id: &ObjectRef, before: &Snapshot, after: &Snapshot) -> Vec<Widening> {
+    let mut found = Found(Vec::new());
+    match id.kind {
+        ObjectKind::Tenant => {}
+        ObjectKind::TrustedIssuer => found.changed(before.issuer_of(id), after.issuer_of(id), issuer),
+        ObjectKind::AuthorizationDetailType => {
+            let at = |s: &Snapshot| s.detail_types.iter().find(|t| is(id, &t.reach, &t.name)).cloned();
+            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+                found.tenants(&old.reach, &new.reach);
+                detail_type(found, &old.spec, &new.spec);
+            });
+        }
+        ObjectKind::Resource => {
+            let at = |s: &Snapshot| s.resources.values().find(|r| is(id, &r.reach, &r.name)).cloned();
+            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+                found.tenants(&old.reach, &new.reach);
+                resource(found, &old.spec, &new.spec);
+            });
+        }
+        ObjectKind::Agent => {
+            let at = |s: &Snapshot| s.agents.values().find(|a| is(id, &a.reach, &a.name)).cloned();
+            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+                found.tenants(&old.reach, &new.reach);
+                agent(found, &old.spec, &new.spec);
+            });
+        }
+        ObjectKind::TaskType => {
+            let agents: Vec<&Agent> = before.agents.values().map(AsRef::as_ref).collect();
+            found.changed(before.task_type_of(id), after.task_type_of(id), |found, old, new| {
+                task_type(found, old, new, &agents);
+            });
+        }
+        ObjectKind::Exception => {
+            let at = |s: &Snapshot| s.exceptions.iter().find(|e| is(id, &e.reach, &e.name)).cloned();
+            match (at(before), at(after)) {
+                (None, Some(_)) => found.add("spec", "a new exception"),
+                (Some(old), Some(new)) => exception(&mut found, &old.spec, &new.spec),
+                (_, None) => {}
+            }
+        }
+    }
+    found.0
+}
+
+fn is(id: &ObjectRef, reach: &Reach, name: &Name) -> bool {
+    reach.tenant == id.tenant && *name == id.name
+}
+
+impl Snapshot {
+    fn issuer_of(&self, id: &ObjectRef) -> Option<&Issuer> {
+        self.issuers.values().map(AsRef::as_ref).find(|i| is(id, &i.reach, &i.name))
+    }
+
+    fn task_type_of(&self, id: &ObjectRef) -> Option<&TaskType> {
+        self.task_types.get(&(id.tenant.clone(), id.name.clone()))?.current.as_deref()
+    }
+}
+
+struct Found(Vec<Widening>);
+
+impl Found {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Widening { path: path.into(), message: message.into() });
+    }
+
+    fn add_if(&mut self, wider: bool, path: &str, message: &str) {
+        if wider {
+            self.add(path, message);
+        }
+    }
+
+    /// Compares two versions, where there are two.
+    fn changed<T>(&mut self, before: Option<&T>, after: Option<&T>, compare: impl FnOnce(&mut Self, &T, &T)) {
+        if let (Some(before), Some(after)) = (before, after) {
+            compare(self, before, after);
+        }
+    }
+
+    /// What `after` lists and `before` does not.
+    fn added<T: PartialEq + Display>(&mut self, path: &str, before: &[T], after: &[T]) {
+        for item in after.iter().filter(|item| !before.contains(item)) {
+            self.add(path, format!("adds `{item}`"));
+        }
+    }
+
+    fn raised(&mut self, path: &str, before: u32, after: u32) {
+        if after > before {
+            self.add(path, format!("rises from {before} to {after}"));
+        }
+    }
+
+    fn tenants(&mut self, before: &Reach, after: &Reach) {
+        match (&before.only, &after.only) {
+            (Some(_), None) => self.add("spec.tenants", "now serves all tenants"),
+            (Some(old), Some(new)) => self.added("spec.tenants", old, new),
+            (None, _) => {}
+        }
+    }
+
+    fn bound(&mut self, path: &str, before: &Bound, after: &Bound) {
+        match (&before.scopes, &after.scopes) {
+            (Some(_), None) => self.add(format!("{path}.scopes"), "scopes are no longer limited"),
+            (Some(old), Some(new)) => {
+                for scope in new.difference(old).iter() {
+                    self.add(format!("{path}.scopes"), format!("adds `{scope}`"));
+                }
+            }
+            (None, _) => {}
+        }
+        match (&before.resources, &after.resources) {
+            (Some(_), None) => self.add(format!("{path}.resources"), "resources are no longer limited"),
+            (Some(old), Some(new)) => {
+                for uri in new.difference(old) {
+                    self.add(format!("{path}.resources"), format!("adds {uri}"));
+                }
+            }
+            (None, _) => {}
+        }
+        let path = format!("{path}.authorization_details");
+        match (&before.details, &after.details) {
+            (Some(_), None) => self.add(path, "authorization details are no longer limited"),
+            (Some(old), Some(new)) => {
+                for detail in new.uncovered_by(old).iter() {
+                    let text = serde_json::Value::Object(detail.to_json());
+                    self.add(path.clone(), format!("nothing before covered {text}"));
+                }
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+/// Whether `before` allows all that `after` does.
+fn holds(before: &Bound, after: &Bound) -> bool {
+    let mut found = Found(Vec::new());
+    found.bound("", before, after);
+    found.0.is_empty()
+}
+
+fn issuer(found: &mut Found, old: &Issuer, new: &Issuer) {
+    found.tenants(&old.reach, &new.reach);
+    let (was, now): (&TrustedIssuerSpec, &TrustedIssuerSpec) = (&old.spec, &new.spec);
+    found.add_if(was.issuer != now.issuer, "spec.issuer", "another issuer is trusted");
+    found.add_if(was.jwks_uri != now.jwks_uri, "spec.jwks_uri", "keys come from elsewhere");
+    let maps = |s: &TrustedIssuerSpec| (s.tenant_claim.clone(), s.fixed_tenant.clone());
+    found.add_if(maps(was) != maps(now), "spec.tenant_claim", "its principals may belong to other tenants");
+    let prefix = was.subject_prefix != now.subject_prefix;
+    found.add_if(prefix, "spec.subject_prefix", "its principals take other names, perhaps somebody else's");
+    found.add_if(was.groups_claim != now.groups_claim, "spec.groups_claim", "groups come from another claim");
+    found.add_if(was.roles_claim != now.roles_claim, "spec.roles_claim", "roles come from another claim");
+    found.add_if(!was.any_agent && now.any_agent, "spec.any_agent", "any agent may spend its tokens");
+    for (index, accept) in now.accept.iter().enumerate() {
+        let wider = !was.accept.iter().any(|a| accepts(a, accept));
+        found.add_if(wider, &format!("spec.accept[{index}]"), "more tokens are session tokens");
+    }
+    found.added("spec.algorithms", &was.algorithms, &now.algorithms);
+    found.raised("spec.max_session_age", was.max_session_age, now.max_session_age);
+    for (index, rule) in new.entitlements.iter().enumerate() {
+        let covered =
+            |e: &Entitlement| (e.when.is_none() || e.when == rule.when) && holds(&e.bound, &rule.bound);
+        if !old.entitlements.iter().any(covered) {
+            entitlement(found, index, old, rule);
+        }
+    }
+}
+
+/// Tells what is wider against the earlier rule for the same principals, if there is one.
+fn entitlement(found: &mut Found, index: usize, old: &Issuer, rule: &Entitlement) {
+    let path = format!("spec.entitlements[{index}]");
+    let same: Vec<&Entitlement> = old.entitlements.iter().filter(|e| e.when == rule.when).collect();
+    match same.as_slice() {
+        [one] => found.bound(&path, &one.bound, &rule.bound),
+        _ => found.add(path, "a new entitlement"),
+    }
+}
+
+fn accepts(old: &AcceptSpec, new: &AcceptSpec) -> bool {
+    old.kind == new.kind && old.audience == new.audience && new.typ.iter().all(|t| old.typ.contains(t))
+}
+
+/// Any other rule compares values differently; only `equals` is within every rule of its kind.
+fn detail_type(found: &mut Found, old: &AuthorizationDetailTypeSpec, new: &AuthorizationDetailTypeSpec) {
+    for (field, rule) in &new.fields {
+        let path = format!("spec.fields.{field}");
+        match old.fields.get(field) {
+            None => found.add(path, "a new field"),
+            Some(was) if was != rule && *rule != FieldRule::Equals => {
+                found.add(path, "the field narrows by another rule");
+            }
+            Some(_) => {}
+        }
+    }
+    let schema = old.schema != new.schema;
+    found.add_if(schema, "spec.schema", "the schema changes: whether it loosens cannot be told");
+}
+
+fn resource(found: &mut Found, old: &ResourceSpec, new: &ResourceSpec) {
+    found.add_if(old.uri.key() != new.uri.key(), "spec.uri", "another service stands under this name");
+    found.added("spec.scopes", &old.scopes, &new.scopes);
+    found.add_if(
+        new.client_id.is_some() && old.client_id != new.client_id,
+        "spec.client_id",
+        "another client may introspect",
+    );
+    let secrets = new.auth.secret_sha256.iter().any(|s| !old.auth.secret_sha256.contains(s));
+    found.add_if(secrets, "spec.auth.secret_sha256", "adds a secret");
+}
+
+fn agent(found: &mut Found, old: &AgentSpec, new: &AgentSpec) {
+    found.add_if(old.disabled && !new.disabled, "spec.disabled", "it is enabled again");
+    found.add_if(old.client_id != new.client_id, "spec.client_id", "another client acts as this agent");
+    found.add_if(old.class != new.class, "spec.class", "it may do what its new class may");
+    for (index, upstream) in new.upstream_clients.iter().enumerate() {
+        let wider = !old.upstream_clients.contains(upstream);
+        found.add_if(wider, &format!("spec.upstream_clients[{index}]"), "it may spend more session tokens");
+    }
+    let secrets = new.auth.secret_sha256.iter().any(|s| !old.auth.secret_sha256.contains(s));
+    found.add_if(secrets, "spec.auth.secret_sha256", "adds a secret");
+    let keys = new.actor_jwks.is_some() && old.actor_jwks != new.actor_jwks;
+    found.add_if(keys, "spec.actor_jwks", "other keys may prove its instances");
+}
+
+fn task_type(found: &mut Found, old: &TaskType, new: &TaskType, agents: &[&Agent]) {
+    found.tenants(&old.reach, &new.reach);
+    found.bound("spec", &old.bound, &new.bound);
+    found.add_if(old.spec.disabled && !new.spec.disabled, "spec.disabled", "it is enabled again");
+    let (was, now) = (old.spec.lifetime, new.spec.lifetime);
+    found.raised("spec.lifetime.token.default", was.token.default, now.token.default);
+    found.raised("spec.lifetime.token.max", was.token.max, now.token.max);
+    found.raised("spec.lifetime.task", was.task, now.task);
+    for (index, starter) in new.spec.agents.iter().enumerate() {
+        if !old.spec.agents.iter().any(|s| includes(s, starter, agents)) {
+            let text = String::from(starter.clone());
+            found.add(format!("spec.agents[{index}]"), format!("`{text}` may start it"));
+        }
+    }
+    let depth = (old.spec.delegation.max_depth, new.spec.delegation.max_depth);
+    found.raised("spec.delegation.max_depth", depth.0, depth.1);
+    for (index, edge) in new.edges.iter().enumerate() {
+        if !old.edges.iter().any(|e| edge_covers(e, edge, agents)) {
+            found.add(format!("spec.delegation.edges[{index}]"), "no earlier edge allowed all of this");
+        }
+    }
+    approval(found, &old.spec.approval, &new.spec.approval);
+}
+
+/// Whether `wide` selects all that `narrow` does; an agent's class is what it is before the change.
+fn includes(wide: &Selector, narrow: &Selector, agents: &[&Agent]) -> bool {
+    let in_class = |agent: &&&Agent| matches!(narrow, Selector::Agent(id) if *id == agent.spec.client_id);
+    wide == narrow
+        || agents.iter().find(in_class).is_some_and(|a| wide.selects(&a.spec.client_id, &a.spec.class))
+}
+
+fn edge_covers(old: &Edge, new: &Edge, agents: &[&Agent]) -> bool {
+    let from = match (&old.from, &new.from) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(old), Some(new)) => includes(old, new, agents),
+    };
+    from && includes(&old.to, &new.to, agents) && holds(&old.bound, &new.bound)
+}
+
+fn approval(found: &mut Found, old: &ApprovalSpec, new: &ApprovalSpec) {
+    let weaker = old.when == ApprovalWhen::Always && new.when != ApprovalWhen::Always;
+    found.add_if(weaker, "spec.approval.when", "a person is asked only when policy says so");
+    if new.quorum < old.quorum {
+        found.add("spec.approval.quorum", format!("falls from {} to {}", old.quorum, new.quorum));
+    }
+    for owner in new.approvers.iter().filter(|o| !old.approvers.contains(o)) {
+        found.add("spec.approval.approvers", format!("`{}` may approve", String::from(owner.clone())));
+    }
+    let emptied = new.approvers.is_empty() && !old.approvers.is_empty();
+    found.add_if(emptied, "spec.approval.approvers", "approvers are no longer named");
+}
+
+fn exception(found: &mut Found, old: &ExceptionSpec, new: &ExceptionSpec) {
+    found.add_if(new.expires_at > old.expires_at, "spec.expires_at", "it lasts longer");
+    found.add_if(new.not_before < old.not_before, "spec.not_before", "it begins earlier");
+    found.add_if(new.about != old.about, "spec.about", "it is about something else");
+}
+
+#[cfg(test)]
+#[path = "widening_tests.rs"]
+mod tests;

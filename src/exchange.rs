@@ -1,1 +1,0 @@
-//! The use case: one token exchange, top to bottom (DESIGN §4).

@@ -1,0 +1,489 @@
+//! Steps 6 to 9: the ceilings, the attenuation, policy, and the last check before signing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ring::digest::{SHA256, digest};
+
+use super::story::Story;
+use super::verify::{Origin, Parent, Verified};
+use super::{Exchange, Moment, facts};
+use crate::domain::capability::{Capability, Grant, Lifetime, expiry, never_wider};
+use crate::domain::ceiling::{Authority, CeilingName, Ceilings, Defaults, Layer, Wanted};
+use crate::domain::chain::Chain;
+use crate::domain::claims::{Envelope, TokenClaims};
+use crate::domain::decision::Reason;
+use crate::domain::ids::{DecisionId, Jti, TaskId, shown};
+use crate::domain::objects::ApprovalWhen;
+use crate::domain::record::{SessionKey, TaskRecord, TokenRecord};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::Target;
+use crate::domain::resource::ResourceUri;
+use crate::domain::snapshot::{Resource, TaskType};
+use crate::policy::judgement::{Judgement, Outcome};
+
+/// A hand-over token lives at most this long, in seconds (DESIGN §4 "Hand-over").
+const HAND_OVER_LIFETIME: u32 = 60;
+
+/// A decision to grant, with everything the commit needs.
+pub(super) struct Granted {
+    pub(super) grant: Grant,
+    pub(super) claims: TokenClaims,
+    /// The task that begins with it.
+    pub(super) task: Option<TaskRecord>,
+    pub(super) session: SessionKey,
+    pub(super) task_type: Arc<TaskType>,
+    /// The single-use token it spends, and that token's expiry.
+    pub(super) spends: Option<(Jti, DateTime<Utc>)>,
+    pub(super) issued_at: DateTime<Utc>,
+    pub(super) narrowed: Vec<&'static str>,
+    pub(super) dry_run: bool,
+}
+
+/// What attenuation settled, before policy.
+struct Attenuated {
+    wanted: Wanted,
+    ceilings: Ceilings,
+    authority: Authority,
+    depth_left: u32,
+}
+
+impl Exchange {
+    /// Grants `verified` within every ceiling, or refuses with the reason (L1, L2, L8).
+    pub(super) fn grant(
+        &self,
+        at: &Moment,
+        verified: &Verified,
+        story: &mut Story,
+    ) -> Result<Granted, Refusal> {
+        let wanted = self.wanted(at, verified)?;
+        check_delegate(at, verified, &wanted)?;
+        let attenuated = attenuate(verified, wanted)?;
+        let judgement = self.judge(at, verified, &attenuated, story)?;
+        let (grant, narrowed) = self.narrow(at, verified, attenuated, &judgement)?;
+        if let Origin::Parent(parent) = &verified.origin {
+            never_wider(&parent.grant, &grant).map_err(Refusal::Widens)?;
+        }
+        Ok(self.granted(at, verified, grant, narrowed))
+    }
+
+    /// The request's wish with its targets resolved to registered resources. Our own issuer among them asks for
+    /// an exchange-only token.
+    fn wanted(&self, at: &Moment, verified: &Verified) -> Result<Wanted, Refusal> {
+        let mut resources = BTreeSet::new();
+        let mut exchange_only = false;
+        for target in &verified.wish.targets {
+            if target.as_str() == self.parts.issuer {
+                exchange_only = true;
+            } else {
+                let found = find(at, verified, target);
+                let resource =
+                    found.ok_or_else(|| Refusal::UnknownTarget { asked: shown(target.as_str()) })?;
+                resources.insert(resource.spec.uri.clone());
+            }
+        }
+        let resources = (!resources.is_empty()).then_some(resources);
+        let (scopes, details) = (verified.wish.scope.clone(), verified.details.clone());
+        Ok(Wanted { scopes, resources, details, exchange_only })
+    }
+
+    /// Step 7: policy on the verified facts, and what the task type itself wants approved.
+    fn judge(
+        &self,
+        at: &Moment,
+        verified: &Verified,
+        attenuated: &Attenuated,
+        story: &mut Story,
+    ) -> Result<Judgement, Refusal> {
+        let wanted = &attenuated.wanted;
+        let asked = facts::Asked {
+            authority: &attenuated.authority,
+            ceilings: &attenuated.ceilings,
+            lifetime: lifetime(verified, wanted),
+            depth_left: attenuated.depth_left,
+            exchange_only: wanted.exchange_only,
+        };
+        let input = facts::input(&self.parts.environment, at, verified, &asked);
+        let judged = at.world.policy.judge(&input);
+        story.judged(at.world.policy.version(), &input, judged.as_ref().ok());
+        let mut judgement = judged.map_err(|fault| Refusal::PolicyFault { why: fault.to_string() })?;
+        if needs_approval(verified, wanted) {
+            judgement.require_approval.insert(always_approved());
+        }
+        match judgement.outcome() {
+            Outcome::Allow => Ok(judgement),
+            Outcome::Deny => Err(Refusal::Policy { reasons: judgement.deny.into_iter().collect() }),
+            Outcome::RequireApproval => {
+                Err(Refusal::Approval { reasons: judgement.require_approval.into_iter().collect() })
+            }
+        }
+    }
+
+    /// What policy limits is taken away, and said so; nothing left is a denial (L8). Then every ceiling once more.
+    fn narrow(
+        &self,
+        at: &Moment,
+        verified: &Verified,
+        attenuated: Attenuated,
+        judgement: &Judgement,
+    ) -> Result<(Grant, Vec<&'static str>), Refusal> {
+        let Attenuated { wanted, ceilings, mut authority, depth_left } = attenuated;
+        let mut narrowed = Vec::new();
+        if let Some(allowed) = judgement.limits.scopes() {
+            let kept = authority.scopes.iter().filter(|s| allowed.contains(s.as_str())).cloned().collect();
+            if kept != authority.scopes {
+                narrowed.push("scope");
+                authority.scopes = kept;
+            }
+        }
+        let asked = lifetime(verified, &wanted);
+        let ends = ends(verified);
+        let unlimited = expiry(at.now, asked, &ends);
+        let limit = judgement.limits.lifetime().map_or(u32::MAX, |s| u32::try_from(s).unwrap_or(u32::MAX));
+        let expires_at = expiry(at.now, Lifetime { max: asked.max.min(limit), ..asked }, &ends);
+        if expires_at < unlimited {
+            narrowed.push("expires_in");
+        }
+        if unlimited <= at.now {
+            return Err(Refusal::Expired);
+        }
+        if authority.scopes.is_empty() || expires_at <= at.now {
+            return Err(Refusal::NarrowedToNothing);
+        }
+        ceilings.admits(&authority, wanted.exchange_only).map_err(Refusal::Excess)?;
+        let sender_key = None;
+        let capability = Capability { authority, expires_at, depth_left, sender_key };
+        Ok((self.to_grant(at, verified, &wanted, capability), narrowed))
+    }
+
+    fn to_grant(&self, at: &Moment, verified: &Verified, wanted: &Wanted, capability: Capability) -> Grant {
+        let (task_id, task_deadline) = match &verified.origin {
+            Origin::Session { .. } => (self.parts.random.task(at.now), deadline(at, verified)),
+            Origin::Parent(parent) => (parent.task.id, parent.grant.task_deadline),
+        };
+        Grant {
+            tenant: verified.tenant.clone(),
+            principal: verified.principal.clone(),
+            task_id,
+            task_deadline,
+            agent: verified.agent.spec.client_id.clone(),
+            chain: verified.chain.clone(),
+            capability,
+            exchange_only: wanted.exchange_only,
+            may_act: verified.wish.delegate_to.clone(),
+        }
+    }
+
+    fn granted(
+        &self,
+        at: &Moment,
+        verified: &Verified,
+        grant: Grant,
+        narrowed: Vec<&'static str>,
+    ) -> Granted {
+        let parent = match &verified.origin {
+            Origin::Session { .. } => None,
+            Origin::Parent(parent) => Some(parent),
+        };
+        let began_with = parent.map_or(&verified.task_type, |p| &p.began_with).clone();
+        let envelope = Envelope {
+            issuer: self.parts.issuer.clone(),
+            jti: self.parts.random.jti(at.now),
+            parent: parent.map(|p| p.jti),
+            iat: at.now,
+            subject: verified.subject.clone(),
+            task_type: began_with.label(),
+            login: verified.login.clone(),
+            approval: parent.and_then(|p| p.approval.clone()),
+        };
+        let claims = TokenClaims::new(&grant, envelope);
+        let (task, session) = match &verified.origin {
+            Origin::Session { key, .. } => (Some(new_task(at, verified, &grant, key)), key.clone()),
+            Origin::Parent(parent) => (None, parent.task.session.clone()),
+        };
+        let spends = parent.filter(|p| p.grant.may_act.is_some());
+        Granted {
+            spends: spends.map(|p| (p.jti, p.grant.capability.expires_at)),
+            grant,
+            claims,
+            task,
+            session,
+            task_type: began_with,
+            issued_at: at.now,
+            narrowed,
+            dry_run: verified.wish.dry_run,
+        }
+    }
+}
+
+/// The registered resource that a target names, if it serves the tenant (L10).
+fn find<'a>(at: &'a Moment, verified: &Verified, target: &Target) -> Option<&'a Arc<Resource>> {
+    let snapshot = &at.world.snapshot;
+    let by_uri = |uri: &ResourceUri| snapshot.resource(&verified.tenant, uri);
+    match target {
+        Target::Uri(uri) => by_uri(uri),
+        Target::Audience(name) => {
+            let named = name.parse().ok().and_then(|name| snapshot.resource_named(&verified.tenant, &name));
+            named.or_else(|| by_uri(&name.parse().ok()?))
+        }
+    }
+}
+
+/// `delegate_to` makes a hand-over token: exchange-only, for an agent that an edge leads to and a chain that has
+/// room for it. The edge's own limits bite when that agent redeems it.
+fn check_delegate(at: &Moment, verified: &Verified, wanted: &Wanted) -> Result<(), Refusal> {
+    let Some(to) = &verified.wish.delegate_to else { return Ok(()) };
+    if !wanted.exchange_only {
+        return Err(Refusal::malformed("delegate_to", "needs `audience` set to this server's issuer"));
+    }
+    let known = at.world.snapshot.agent(to).filter(|a| !a.spec.disabled && a.reach.serves(&verified.tenant));
+    let known = known.ok_or_else(|| Refusal::malformed("delegate_to", "no such agent serves this tenant"))?;
+    if verified.chain.actors().any(|actor| actor.sub == to.as_str()) {
+        return Err(Refusal::Chain(crate::domain::chain::BadChain::Repeated));
+    }
+    let from = verified.agent.spec.client_id.clone();
+    let lets = |task_type: &TaskType| task_type.edges_between(&verified.agent, known).next().is_some();
+    if task_types(verified).all(|t| lets(t)) { Ok(()) } else { Err(Refusal::NoEdge { from, to: to.clone() }) }
+}
+
+/// The versions of the task type whose ceilings hold: the task's own and the one in force (DESIGN §5).
+fn task_types(verified: &Verified) -> impl Iterator<Item = &Arc<TaskType>> {
+    let began_with = match &verified.origin {
+        Origin::Session { .. } => None,
+        Origin::Parent(parent) => {
+            Some(&parent.began_with).filter(|t| t.version != verified.task_type.version)
+        }
+    };
+    began_with.into_iter().chain([&verified.task_type])
+}
+
+/// Step 6: the request within parent, task type, edge and entitlements.
+fn attenuate(verified: &Verified, wanted: Wanted) -> Result<Attenuated, Refusal> {
+    let depth_left = depth_left(verified, &wanted)?;
+    let mut refusal = None;
+    for ceilings in ceilings(verified)? {
+        match ceilings.attenuate(&wanted, &defaults(verified)) {
+            Ok(authority) => return Ok(Attenuated { wanted, ceilings, authority, depth_left }),
+            Err(excess) => refusal = refusal.or(Some(Refusal::Excess(excess))),
+        }
+    }
+    Err(refusal.unwrap_or(Refusal::Depth))
+}
+
+/// All ceilings but time; for a hand-over one set for each edge (of each version that holds), since a token lies within one single edge (L2).
+fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
+    let mut layers = Vec::with_capacity(5);
+    if let Origin::Parent(parent) = &verified.origin {
+        layers.push(Layer::one(CeilingName::Parent, held(parent)));
+    }
+    layers.extend(task_types(verified).map(|t| Layer::one(CeilingName::TaskType, t.bound.clone())));
+    let any_of = verified.issuer.entitled(&verified.facts);
+    layers.push(Layer { ceiling: CeilingName::Entitlement, any_of });
+    let listed: BTreeMap<_, _> = verified.task_type.listed.clone();
+    let edges = match &verified.origin {
+        Origin::Parent(parent) if parent.hands_over_to(&verified.agent) => edges(parent, verified)?,
+        Origin::Session { .. } | Origin::Parent(_) => return Ok(vec![Ceilings { layers, listed }]),
+    };
+    let with_edges = |edges: Vec<Layer>| Ceilings {
+        layers: layers.iter().cloned().chain(edges).collect(),
+        listed: listed.clone(),
+    };
+    Ok(edges.into_iter().map(with_edges).collect())
+}
+
+/// The edges that let the parent's holder hand over to the agent: one of each version that holds, in every
+/// combination, since a token lies within one single edge of each.
+fn edges(parent: &Parent, verified: &Verified) -> Result<Vec<Vec<Layer>>, Refusal> {
+    let mut combinations = vec![Vec::new()];
+    for task_type in task_types(verified) {
+        let edges = task_type.edges_between(&parent.holder, &verified.agent);
+        let layers: Vec<_> = edges.map(|e| Layer::one(CeilingName::Delegation, e.bound.clone())).collect();
+        let extended = |held: &Vec<Layer>| {
+            let with = |layer: &Layer| held.iter().cloned().chain([layer.clone()]).collect();
+            layers.iter().map(with).collect::<Vec<_>>()
+        };
+        combinations = combinations.iter().flat_map(extended).collect();
+    }
+    if combinations.is_empty() {
+        let to = verified.agent.spec.client_id.clone();
+        return Err(Refusal::NoEdge { from: parent.grant.agent.clone(), to });
+    }
+    Ok(combinations)
+}
+
+fn held(parent: &Parent) -> crate::domain::ceiling::Bound {
+    let authority = parent.grant.capability.authority.clone();
+    crate::domain::ceiling::Bound {
+        scopes: Some(authority.scopes),
+        resources: Some(authority.resources),
+        details: Some(authority.details),
+    }
+}
+
+fn defaults(verified: &Verified) -> Defaults {
+    match &verified.origin {
+        Origin::Session { .. } => Defaults {
+            scopes: verified.task_type.default_scopes.clone(),
+            details: verified.task_type.details(),
+        },
+        Origin::Parent(parent) => {
+            let held = &parent.grant.capability.authority;
+            Defaults { scopes: held.scopes.clone(), details: held.details.clone() }
+        }
+    }
+}
+
+/// Hand-overs left: the task type's at the root, less what a foreign chain used up; one less at a hand-over.
+fn depth_left(verified: &Verified, wanted: &Wanted) -> Result<u32, Refusal> {
+    let most = |t: &Arc<TaskType>| t.spec.delegation.max_depth;
+    let left = match &verified.origin {
+        Origin::Session { foreign_actors, .. } => {
+            let used = u32::try_from(*foreign_actors).unwrap_or(u32::MAX);
+            most(&verified.task_type).checked_sub(used).ok_or(Refusal::Depth)?
+        }
+        Origin::Parent(parent) => {
+            let held = parent.grant.capability.depth_left;
+            let left = if parent.hands_over_to(&verified.agent) { held.checked_sub(1) } else { Some(held) };
+            // A lowered max_depth bites live tasks too: what the chain used up counts against it.
+            let used = u32::try_from(verified.chain.len() - 1).unwrap_or(u32::MAX);
+            let in_force = most(&verified.task_type).checked_sub(used).ok_or(Refusal::Depth)?;
+            left.ok_or(Refusal::Depth)?.min(in_force)
+        }
+    };
+    if left == 0 && wanted.exchange_only && verified.wish.delegate_to.is_some() {
+        return Err(Refusal::Depth);
+    }
+    Ok(left)
+}
+
+/// `lifetime.token` bounds tokens for a service and hand-over tokens; any other exchange-only token lives until
+/// the task's deadline unless asked shorter (DESIGN §3).
+fn lifetime(verified: &Verified, wanted: &Wanted) -> Lifetime {
+    let asked = verified.wish.expires_in;
+    let hand_over = verified.wish.delegate_to.is_some();
+    if wanted.exchange_only && !hand_over {
+        return Lifetime { asked, default: u32::MAX, max: u32::MAX };
+    }
+    let most = if hand_over { HAND_OVER_LIFETIME } else { u32::MAX };
+    let token = task_types(verified).map(|t| t.spec.lifetime.token);
+    let start = Lifetime { asked, default: most, max: most };
+    token.fold(start, |held, token| Lifetime {
+        default: held.default.min(token.default),
+        max: held.max.min(token.max),
+        ..held
+    })
+}
+
+/// When the task ends at the latest: its own lifetime or the session's end (L5).
+fn deadline(at: &Moment, verified: &Verified) -> DateTime<Utc> {
+    let seconds = TimeDelta::seconds(i64::from(verified.task_type.spec.lifetime.task));
+    let own = at.now + seconds;
+    let end = match &verified.origin {
+        Origin::Session { ends, .. } => own.min(*ends),
+        Origin::Parent(parent) => own.min(parent.grant.task_deadline),
+    };
+    DateTime::from_timestamp(end.timestamp(), 0).unwrap_or(end)
+}
+
+/// The instants that no token of this exchange may outlive.
+fn ends(verified: &Verified) -> Vec<DateTime<Utc>> {
+    match &verified.origin {
+        Origin::Session { ends, .. } => vec![*ends],
+        Origin::Parent(parent) => vec![parent.grant.capability.expires_at, parent.grant.task_deadline],
+    }
+}
+
+/// `approval: always` asks at each root exchange and each hand-over, whatever policy says (DESIGN §5).
+fn needs_approval(verified: &Verified, wanted: &Wanted) -> bool {
+    let hand_over = wanted.exchange_only && verified.wish.delegate_to.is_some();
+    let crosses = match &verified.origin {
+        Origin::Session { .. } => true,
+        Origin::Parent(parent) => hand_over || parent.hands_over_to(&verified.agent),
+    };
+    crosses && task_types(verified).any(|t| t.spec.approval.when == ApprovalWhen::Always)
+}
+
+fn always_approved() -> Reason {
+    Reason {
+        code: "task_type_approval".to_owned(),
+        message: "this task type always needs a person's approval".to_owned(),
+        public: true,
+    }
+}
+
+fn new_task(at: &Moment, verified: &Verified, grant: &Grant, session: &SessionKey) -> TaskRecord {
+    TaskRecord {
+        id: grant.task_id,
+        tenant: grant.tenant.clone(),
+        principal: grant.principal.clone(),
+        session: session.clone(),
+        started_by: grant.agent.clone(),
+        task_type_tenant: verified.task_type.reach.tenant.clone(),
+        task_type: verified.task_type.name.clone(),
+        task_type_version: verified.task_type.version,
+        created_at: at.now,
+        deadline: grant.task_deadline,
+        facts: verified.facts.clone(),
+    }
+}
+
+impl Granted {
+    /// The token's record. The commit fills in the ancestors.
+    pub(super) fn record(&self, decision_id: DecisionId) -> TokenRecord {
+        let grant = &self.grant;
+        let own_agents = |chain: &Chain| {
+            let iss = &self.claims.iss;
+            chain.actors().filter(|a| a.iss == *iss).filter_map(|a| a.sub.parse().ok()).collect()
+        };
+        TokenRecord {
+            jti: self.claims.jti,
+            task_id: grant.task_id,
+            tenant: grant.tenant.clone(),
+            parent: self.claims.parent_jti,
+            ancestors: Vec::new(),
+            principal: grant.principal.clone(),
+            session: self.session.clone(),
+            agent: grant.agent.clone(),
+            chain_agents: own_agents(&grant.chain),
+            chain: self.claims.act.clone(),
+            task_type_tenant: self.task_type.reach.tenant.clone(),
+            task_type: self.task_type.name.clone(),
+            task_type_version: self.task_type.version,
+            capability_digest: capability_digest(&self.claims),
+            audience: (!grant.exchange_only).then(|| self.claims.aud.clone()),
+            iat: self.issued_at,
+            exp: grant.capability.expires_at,
+            key_thumbprint: grant.capability.sender_key.clone(),
+            status: None,
+            approval_id: self.claims.approval.as_ref().map(|a| a.id),
+            decision_id,
+        }
+    }
+
+    /// The token's id.
+    pub(super) fn jti(&self) -> Jti {
+        self.claims.jti
+    }
+
+    /// The task it belongs to.
+    pub(super) fn task_id(&self) -> TaskId {
+        self.grant.task_id
+    }
+}
+
+/// SHA-256 of the capability's claims in canonical JSON: members in a fixed order, sets sorted.
+fn capability_digest(claims: &TokenClaims) -> [u8; 32] {
+    let canonical = serde_json::json!([
+        claims.aud,
+        claims.authorization_details,
+        claims.cnf,
+        claims.depth_left,
+        claims.exp,
+        claims.resources,
+        claims.scope,
+    ]);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, canonical.to_string().as_bytes()).as_ref());
+    hash
+}

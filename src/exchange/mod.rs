@@ -1,0 +1,288 @@
+//! The use case: one token exchange, top to bottom (DESIGN §4). Read [`Exchange::run`] first.
+
+mod facts;
+mod grant;
+mod story;
+mod tasks;
+mod verify;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tracing::{error, info, warn};
+
+use crate::clock::{Clock, Random};
+use crate::configuration::active::{Active, InForce};
+use crate::domain::claims::TokenClaims;
+use crate::domain::decision::Decision;
+use crate::domain::ids::{DecisionId, TaskId};
+use crate::domain::record::{MAX_HEIGHT, RevocationKind};
+use crate::domain::refusal::Refusal;
+use crate::domain::request::ExchangeRequest;
+use crate::domain::snapshot::Agent;
+use crate::issuers::session::Issuers;
+use crate::keys::keyring::{ACCESS_TOKEN, KeyRing};
+use crate::store::Store;
+use crate::store::change::{Change, CommitFault, Committed, Issue, Loss, Receipt, Spend, SpendKind};
+use crate::store::error::StoreError;
+use crate::store::writer::Writer;
+
+use grant::Granted;
+use story::Story;
+use tasks::TaskCache;
+
+/// The use case with all that it needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Exchange {
+    parts: Arc<Parts>,
+    tasks: Arc<TaskCache>,
+}
+
+/// What an exchange is made of.
+pub struct Parts {
+    /// Our `iss`, which is also the `aud` of exchange-only tokens.
+    pub issuer: String,
+    /// The deployment's name for itself, told to policy.
+    pub environment: String,
+    /// Objects and policy in force.
+    pub active: Active,
+    /// Trusted issuers' keys.
+    pub issuers: Arc<Issuers>,
+    /// Our keys.
+    pub keys: Arc<KeyRing>,
+    /// For the one row that a child exchange reads: its task's.
+    pub store: Store,
+    /// The one writer.
+    pub writer: Writer,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids.
+    pub random: Random,
+}
+
+/// What the caller said, as far as HTTP read it.
+pub struct Asked<'a> {
+    /// The authenticated agent.
+    pub agent: Arc<Agent>,
+    /// The decoded form.
+    pub form: &'a [(String, String)],
+    /// A well-formed `traceparent`, for the record only (TR-03).
+    pub trace: Option<String>,
+}
+
+/// A token that is signed but not yet anybody's: only proof of its record hands it over (L3).
+pub struct Minted {
+    compact: String,
+}
+
+impl Minted {
+    /// The compact token, at the price of proof that its record and decision are durable.
+    pub fn release(self, _proof: &Receipt) -> String {
+        self.compact
+    }
+}
+
+/// A granted exchange, ready to answer (RFC 8693 §2.2.1).
+#[derive(Debug)]
+pub struct Issued {
+    /// The compact token; none for a dry run.
+    pub token: Option<String>,
+    /// Its decision.
+    pub decision_id: DecisionId,
+    /// Its task.
+    pub task_id: TaskId,
+    /// `scope`.
+    pub scope: String,
+    /// Seconds it lives.
+    pub expires_in: i64,
+    /// `authorization_details`, if any were granted.
+    pub authorization_details: Option<Value>,
+    /// URIs of its resources.
+    pub resources: Vec<String>,
+    /// Which answer members policy narrowed.
+    pub narrowed: Vec<&'static str>,
+}
+
+/// Why no token is answered.
+#[derive(Debug)]
+pub enum NotIssued {
+    /// Refused, and the refusal is in the log.
+    Refused {
+        /// Its decision.
+        decision_id: DecisionId,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
+    /// The decision cannot be recorded, or its record is unknown: nothing may leave (L3).
+    Unavailable,
+}
+
+/// The facts of this moment that one exchange sees throughout.
+struct Moment {
+    world: Arc<InForce>,
+    now: DateTime<Utc>,
+}
+
+impl Exchange {
+    /// Wires the use case.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts), tasks: Arc::default() }
+    }
+
+    /// One exchange by an authenticated agent: decided, recorded, and only then answered (L3, L12).
+    pub async fn run(&self, asked: Asked<'_>) -> Result<Issued, NotIssued> {
+        let at = Moment { world: self.parts.active.load(), now: self.parts.clock.now() };
+        let caller = asked.agent.spec.client_id.as_str();
+        let mut story = Story::begin(self.parts.random.decision(at.now), caller, asked.trace.clone(), at.now);
+        match self.decide(&at, &asked, &mut story).await {
+            Ok(granted) if granted.dry_run => self.answer_dry_run(granted, story).await,
+            Ok(granted) => self.issue(granted, story).await,
+            Err(refusal) => Err(self.refuse(refusal, story).await),
+        }
+    }
+
+    /// A resource asked for an exchange: refused and recorded like any other refusal.
+    pub async fn refuse_resource(&self, client_id: &str, trace: Option<String>) -> NotIssued {
+        let now = self.parts.clock.now();
+        let story = Story::begin(self.parts.random.decision(now), client_id, trace, now);
+        self.refuse(Refusal::NotAnAgent, story).await
+    }
+
+    /// Steps 1 to 9: reads the request, verifies what it presents, and grants within every ceiling.
+    async fn decide(&self, at: &Moment, asked: &Asked<'_>, story: &mut Story) -> Result<Granted, Refusal> {
+        let request = ExchangeRequest::parse(asked.form)?;
+        story.asked(&request);
+        let verified = self.verify(at, &asked.agent, request).await?;
+        story.verified(&verified);
+        let granted = self.grant(at, &verified, story)?;
+        if granted.dry_run {
+            self.check_liveness(&granted).await?;
+        }
+        Ok(granted)
+    }
+
+    /// Steps 9 to 11: signs, commits, and answers only what is committed.
+    async fn issue(&self, granted: Granted, mut story: Story) -> Result<Issued, NotIssued> {
+        let Ok(compact) = self.parts.keys.sign(ACCESS_TOKEN, &granted.claims) else {
+            error!("the token could not be signed");
+            return Err(NotIssued::Unavailable);
+        };
+        let minted = Minted { compact };
+        story.granted(&granted);
+        let decision = story.allow(self.parts.clock.now());
+        let change = Change::Issue(Box::new(granted.change(decision)));
+        match self.parts.writer.submit(change).await {
+            Ok(Committed::Done(receipt)) => {
+                info!(decision_id = %receipt.decision_id, "token issued");
+                Ok(granted.answer(Some(minted.release(&receipt)), receipt.decision_id))
+            }
+            Ok(Committed::Lost(loss, receipt)) => {
+                let refusal = Box::new(refusal_of(loss));
+                info!(decision_id = %receipt.decision_id, reason_code = refusal.code(), "commit refused the token");
+                Err(NotIssued::Refused { decision_id: receipt.decision_id, refusal })
+            }
+            Err(fault) => Err(unavailable(fault)),
+        }
+    }
+
+    /// A dry run: recorded as such, nothing signed, spent or issued.
+    async fn answer_dry_run(&self, granted: Granted, mut story: Story) -> Result<Issued, NotIssued> {
+        story.granted(&granted);
+        let decision = story.allow(self.parts.clock.now());
+        let decision_id = decision.id;
+        self.record(decision).await?;
+        Ok(granted.answer(None, decision_id))
+    }
+
+    /// Records a refusal; one that cannot be recorded is answered 503 instead (DESIGN §4 "Refusals").
+    async fn refuse(&self, refusal: Refusal, story: Story) -> NotIssued {
+        let decision = story.refuse(&refusal, self.parts.clock.now());
+        let decision_id = decision.id;
+        if let Refusal::PolicyFault { why } = &refusal {
+            warn!(%decision_id, why, "policy engine fault: denied");
+        }
+        info!(%decision_id, reason_code = refusal.code(), "exchange refused");
+        match self.record(decision).await {
+            Ok(()) => NotIssued::Refused { decision_id, refusal: Box::new(refusal) },
+            Err(unavailable) => unavailable,
+        }
+    }
+
+    async fn record(&self, decision: Decision) -> Result<(), NotIssued> {
+        self.parts.writer.submit(Change::Refuse(Box::new(decision))).await.map(drop).map_err(unavailable)
+    }
+
+    /// What the commit would check, for a dry run: read without the lock, so it may change meanwhile.
+    async fn check_liveness(&self, granted: &Granted) -> Result<(), Refusal> {
+        match self.would_lose(granted).await {
+            Ok(None) => Ok(()),
+            Ok(Some(loss)) => Err(refusal_of(loss)),
+            Err(_) => Err(Refusal::StoreFault),
+        }
+    }
+
+    async fn would_lose(&self, granted: &Granted) -> Result<Option<Loss>, StoreError> {
+        let store = &self.parts.store;
+        let own = granted.record(self.parts.random.decision(granted.issued_at));
+        if let Some(parent) = own.parent {
+            let Some(parent) = store.token(parent).await? else { return Ok(Some(Loss::ParentUnknown)) };
+            if !store.is_alive(&parent).await? {
+                return Ok(Some(Loss::Revoked { kind: RevocationKind::Token }));
+            }
+            if parent.ancestors.len() + 2 > MAX_HEIGHT {
+                return Ok(Some(Loss::TreeTooHigh));
+            }
+        }
+        if let Some((jti, _)) = granted.spends
+            && store.is_spent(SpendKind::HandOver, &jti.to_string()).await?
+        {
+            return Ok(Some(Loss::AlreadySpent { kind: SpendKind::HandOver }));
+        }
+        let alive = store.is_alive(&own).await?;
+        Ok((!alive).then_some(Loss::Revoked { kind: RevocationKind::Task }))
+    }
+}
+
+/// How the commit's verdict reads to the client.
+fn refusal_of(loss: Loss) -> Refusal {
+    match loss {
+        Loss::ParentUnknown | Loss::Duplicate => Refusal::UnknownParent,
+        Loss::ParentExpired => Refusal::Expired,
+        Loss::Revoked { kind } => Refusal::Revoked { what: kind.as_str() },
+        Loss::AlreadySpent { .. } => Refusal::Spent,
+        Loss::TreeTooHigh => Refusal::TooHigh,
+    }
+}
+
+fn unavailable(fault: CommitFault) -> NotIssued {
+    warn!(%fault, "the decision is not recorded: nothing is issued");
+    NotIssued::Unavailable
+}
+
+impl Granted {
+    fn answer(self, token: Option<String>, decision_id: DecisionId) -> Issued {
+        let claims: TokenClaims = self.claims;
+        Issued {
+            token,
+            decision_id,
+            task_id: claims.task_id,
+            scope: claims.scope.to_string(),
+            expires_in: claims.exp - claims.iat,
+            authorization_details: claims.authorization_details,
+            resources: self.grant.capability.authority.resources.iter().map(ToString::to_string).collect(),
+            narrowed: self.narrowed,
+        }
+    }
+
+    /// What the commit writes and what it spends: a hand-over token dies with its one exchange.
+    fn change(&self, decision: Decision) -> Issue {
+        let spend = self.spends.iter().map(|(jti, exp)| Spend {
+            kind: SpendKind::HandOver,
+            key: jti.to_string(),
+            keep_until: *exp,
+        });
+        let token = self.record(decision.id);
+        Issue { task: self.task.clone(), token, spend: spend.collect(), decision }
+    }
+}

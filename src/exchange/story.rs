@@ -1,0 +1,108 @@
+//! The story of one exchange as the decision log will tell it: filled in step by step, whatever the end (L12).
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::grant::Granted;
+use super::verify::{Origin, Verified};
+use crate::domain::decision::{Decision, Kind, Outcome, Record};
+use crate::domain::ids::DecisionId;
+use crate::domain::refusal::Refusal;
+use crate::domain::request::ExchangeRequest;
+use crate::policy::input::PolicyInput;
+use crate::policy::judgement::Judgement;
+
+/// A decision in the making.
+pub(super) struct Story {
+    decision: Decision,
+}
+
+impl Story {
+    /// Begins with what is known after client authentication.
+    pub(super) fn begin(id: DecisionId, caller: &str, trace: Option<String>, at: DateTime<Utc>) -> Self {
+        let record = Record { actor: Some(caller.to_owned()), trace, ..Record::default() };
+        let decision = Decision {
+            id,
+            kind: Kind::Exchange,
+            at,
+            tenant: None,
+            outcome: Outcome::Deny,
+            policy: None,
+            task_type: None,
+            record,
+            input: None,
+        };
+        Self { decision }
+    }
+
+    /// The request was readable.
+    pub(super) fn asked(&mut self, request: &ExchangeRequest) {
+        self.decision.record.asked = request.asked();
+        self.decision.record.dry_run = request.wish.dry_run;
+    }
+
+    /// What was presented is verified.
+    pub(super) fn verified(&mut self, verified: &Verified) {
+        let record = &mut self.decision.record;
+        record.principal = Some(verified.principal.clone());
+        record.chain = Some(verified.chain.to_json());
+        record.data_class = verified.task_type.spec.labels.get("data_class").cloned();
+        let task_type = match &verified.origin {
+            Origin::Session { .. } => &verified.task_type,
+            Origin::Parent(parent) => {
+                record.task_id = Some(parent.task.id);
+                record.parent_jti = Some(parent.jti);
+                &parent.began_with
+            }
+        };
+        self.decision.task_type = Some(task_type.label());
+        self.decision.tenant = Some(verified.tenant.clone());
+    }
+
+    /// Policy was asked; `judgement` is absent when the engine failed.
+    pub(super) fn judged(&mut self, version: &str, input: &PolicyInput, judgement: Option<&Judgement>) {
+        self.decision.policy = Some(version.to_owned());
+        self.decision.input = serde_json::to_vec(input).ok();
+        if let Some(judgement) = judgement {
+            self.decision.record.tags = judgement.tags.iter().cloned().collect();
+        }
+    }
+
+    /// It was granted.
+    pub(super) fn granted(&mut self, granted: &Granted) {
+        let record = &mut self.decision.record;
+        let claims = &granted.claims;
+        record.task_id = Some(granted.task_id());
+        record.jti = (!granted.dry_run).then(|| granted.jti());
+        record.granted = json!({
+            "aud": claims.aud,
+            "authorization_details": claims.authorization_details,
+            "depth_left": claims.depth_left,
+            "exp": claims.exp,
+            "may_act": claims.may_act,
+            "narrowed": granted.narrowed,
+            "resources": claims.resources,
+            "scope": claims.scope,
+        });
+    }
+
+    /// Ends with an allow.
+    pub(super) fn allow(mut self, now: DateTime<Utc>) -> Decision {
+        self.decision.outcome = Outcome::Allow;
+        self.end(now)
+    }
+
+    /// Ends with a refusal and all its reasons.
+    pub(super) fn refuse(mut self, refusal: &Refusal, now: DateTime<Utc>) -> Decision {
+        let approval = matches!(refusal, Refusal::Approval { .. });
+        self.decision.outcome = if approval { Outcome::RequireApproval } else { Outcome::Deny };
+        self.decision.record.reasons = refusal.reasons();
+        self.end(now)
+    }
+
+    fn end(mut self, now: DateTime<Utc>) -> Decision {
+        let took = now - self.decision.at;
+        self.decision.record.duration_us = took.num_microseconds().unwrap_or(i64::MAX).max(0);
+        self.decision
+    }
+}

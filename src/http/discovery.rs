@@ -1,0 +1,62 @@
+//! Authorization server metadata (RFC 8414) and the key set (RFC 7517).
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::Public;
+use crate::domain::request::TOKEN_EXCHANGE;
+
+/// Seconds that clients may keep the metadata and the key set.
+const MAX_AGE: &str = "public, max-age=300";
+
+/// `GET /.well-known/oauth-authorization-server`, and the `openid-configuration` alias that some clients try.
+pub(super) async fn metadata(State(public): State<Public>) -> Response {
+    cached(document(&public))
+}
+
+/// `GET /oauth/jwks`.
+pub(super) async fn jwks(State(public): State<Public>) -> Response {
+    cached(public.keys.jwks().clone())
+}
+
+fn cached(document: Value) -> Response {
+    let mut response = Json(document).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(MAX_AGE));
+    response
+}
+
+/// MD-01…03. There is no authorization endpoint, so `response_types_supported` is empty, which RFC 8414 requires
+/// to be present; `taskgrant_*` members are ours.
+fn document(public: &Public) -> Value {
+    let at = |path: &str| format!("{}{path}", public.issuer);
+    let methods = ["client_secret_basic", "client_secret_post"];
+    let world = public.active.load();
+    let platform = |reach: &crate::domain::snapshot::Reach| reach.tenant.is_system() && reach.only.is_none();
+    let kinds = world.snapshot.detail_types().iter().filter(|t| platform(&t.reach));
+    let mut kinds: Vec<&str> = kinds.map(|t| t.name.as_str()).collect();
+    kinds.sort_unstable();
+    json!({
+        "issuer": public.issuer,
+        "token_endpoint": at("/oauth/token"),
+        "jwks_uri": at("/oauth/jwks"),
+        "introspection_endpoint": at("/oauth/introspect"),
+        "revocation_endpoint": at("/oauth/revoke"),
+        "grant_types_supported": [TOKEN_EXCHANGE],
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_methods_supported": methods,
+        "authorization_details_types_supported": kinds,
+        "taskgrant_task_types_endpoint": at("/task-types"),
+        "taskgrant_subject_token_types_supported": [
+            "urn:ietf:params:oauth:token-type:access_token",
+            "urn:ietf:params:oauth:token-type:id_token",
+            "urn:ietf:params:oauth:token-type:jwt",
+        ],
+        "taskgrant_requested_token_types_supported": ["urn:ietf:params:oauth:token-type:access_token"],
+        "taskgrant_token_signing_alg_values_supported": [public.keys.algorithm().name()],
+    })
+}

@@ -1,0 +1,194 @@
+//! The one table from refusals to OAuth errors (RFC 6749 §5.2, RFC 8693 §2.2.2, RFC 9396 §5).
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::domain::ceiling::Over;
+use crate::domain::ids::DecisionId;
+use crate::domain::refusal::Refusal;
+use crate::exchange::NotIssued;
+
+/// Seconds after which a 503 may be tried again.
+const RETRY_AFTER: &str = "1";
+
+/// An error answer of an OAuth endpoint.
+#[derive(Debug)]
+pub(super) struct OAuthError {
+    status: StatusCode,
+    body: Map<String, Value>,
+    challenge: bool,
+}
+
+impl OAuthError {
+    fn new(status: StatusCode, error: &str, description: &str) -> Self {
+        let mut body = Map::new();
+        body.insert("error".to_owned(), error.into());
+        body.insert("error_description".to_owned(), plain(description).into());
+        Self { status, body, challenge: false }
+    }
+
+    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.body.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Client authentication failed: the same answer whatever was wrong (RFC 6749 §5.2, CA-02).
+    pub(super) fn invalid_client() -> Self {
+        let words = "client authentication failed: unknown client, wrong secret or disabled";
+        let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", words);
+        Self { challenge: true, ..error }
+            .with("reason_code", "client_authentication_failed")
+            .with("retry", "never")
+    }
+
+    /// The request cannot be read at all, before any client is known.
+    pub(super) fn invalid_request(description: &str) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", description);
+        error.with("reason_code", "malformed_request").with("retry", "never")
+    }
+
+    /// The client may not do this.
+    pub(super) fn unauthorized_client(description: &str) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, "unauthorized_client", description);
+        error.with("reason_code", "client_not_allowed").with("retry", "never")
+    }
+
+    /// `token_type_hint`s and tokens of other kinds (RFC 7009 §2.2.1).
+    pub(super) fn method_not_allowed() -> Self {
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "this endpoint takes POST");
+        error.with("reason_code", "method_not_allowed").with("retry", "never")
+    }
+
+    /// The body is not a form.
+    pub(super) fn not_a_form() -> Self {
+        let words = "send application/x-www-form-urlencoded";
+        let error = Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", words);
+        error.with("reason_code", "malformed_request").with("retry", "never")
+    }
+
+    /// The body is larger than the limit.
+    pub(super) fn too_large() -> Self {
+        let error = Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is too large");
+        error.with("reason_code", "malformed_request").with("retry", "never")
+    }
+
+    /// Nothing is served here.
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "nothing is served at this path")
+    }
+
+    /// Not now: nothing was issued or changed as far as is known (TX-10).
+    pub(super) fn unavailable() -> Self {
+        let words = "the decision cannot be recorded now, so nothing is issued; try again";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", words);
+        error.with("reason_code", "not_recorded").with("retry", "later")
+    }
+
+    /// A refusal in the log: all of it that the client may see.
+    pub(super) fn refused(refusal: &Refusal, decision_id: DecisionId) -> Self {
+        let (status, code) = oauth(refusal);
+        let mut error = Self::new(status, code, &refusal.to_string())
+            .with("decision_id", decision_id.to_string())
+            .with("reason_code", refusal.code())
+            .with("retry", json!(refusal.retry()));
+        if let Some(ceiling) = refusal.ceiling() {
+            error = error.with("ceiling", json!(ceiling));
+        }
+        if let Some(grantable) = refusal.grantable() {
+            error = error.with("grantable", grantable.to_json());
+        }
+        let public = |r: &crate::domain::decision::Reason| json!({"code": r.code, "message": r.message});
+        let reasons: Vec<Value> = refusal.public_reasons().map(public).collect();
+        if reasons.is_empty() { error } else { error.with("reasons", reasons) }
+    }
+}
+
+impl From<NotIssued> for OAuthError {
+    fn from(not_issued: NotIssued) -> Self {
+        match not_issued {
+            NotIssued::Refused { decision_id, refusal } => Self::refused(&refusal, decision_id),
+            NotIssued::Unavailable => Self::unavailable(),
+        }
+    }
+}
+
+/// Which OAuth error a refusal is. Invalid subject and actor tokens are `invalid_request`, never `invalid_grant`
+/// (RFC 8693 §2.2.2, TX-09).
+pub(super) fn oauth(refusal: &Refusal) -> (StatusCode, &'static str) {
+    let code = match refusal {
+        Refusal::Scope(_) => "invalid_scope",
+        Refusal::UnknownTarget { .. } => "invalid_target",
+        Refusal::Details(_) => "invalid_authorization_details",
+        Refusal::Excess(excess) => match excess.over {
+            Over::Scopes { .. } => "invalid_scope",
+            Over::Resources { .. } | Over::NotOneResource { .. } => "invalid_target",
+            Over::Details { .. } => "invalid_authorization_details",
+        },
+        Refusal::GrantType => "unsupported_grant_type",
+        Refusal::NotAnAgent => "unauthorized_client",
+        Refusal::Approval { .. } => "interaction_required",
+        Refusal::PolicyFault { .. } | Refusal::StoreFault => {
+            return (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
+        }
+        Refusal::Malformed { .. }
+        | Refusal::AgentNotServed
+        | Refusal::Subject(_)
+        | Refusal::Actor(_)
+        | Refusal::NotYours { .. }
+        | Refusal::Instance
+        | Refusal::TaskTypeMissing { .. }
+        | Refusal::TaskType { .. }
+        | Refusal::NoEdge { .. }
+        | Refusal::Depth
+        | Refusal::Chain(_)
+        | Refusal::Expired
+        | Refusal::Policy { .. }
+        | Refusal::NarrowedToNothing
+        | Refusal::Widens(_)
+        | Refusal::Revoked { .. }
+        | Refusal::Spent
+        | Refusal::TooHigh
+        | Refusal::UnknownParent => "invalid_request",
+    };
+    (StatusCode::BAD_REQUEST, code)
+}
+
+/// `text` in the character set of `error_description` (RFC 6749 §5.2): printable ASCII without `"` and `\`.
+fn plain(text: &str) -> String {
+    let mask = |c: char| match c {
+        '"' => '\'',
+        '\\' => '/',
+        ' '..='~' => c,
+        _ => '?',
+    };
+    text.chars().take(1000).map(mask).collect()
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(Value::Object(self.body))).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+        if self.challenge {
+            let basic = HeaderValue::from_static("Basic realm=\"taskgrant\", charset=\"UTF-8\"");
+            headers.insert(header::WWW_AUTHENTICATE, basic);
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_keeps_to_the_character_set_of_rfc_6749() {
+        assert_eq!(plain("a \"b\" \\ ä\n`c`"), "a 'b' / ??`c`");
+    }
+}

@@ -1,0 +1,60 @@
+//! `POST /oauth/introspect` (RFC 7662) and `POST /oauth/revoke` (RFC 7009).
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::client_auth::{Client, authenticate};
+use super::error::OAuthError;
+use super::{Public, form, no_store, read_form};
+use crate::introspection::Caller;
+use crate::revocation::NotRevoked;
+
+/// `POST /oauth/introspect`: what is not live, not known or not the caller's business is `{"active":false}` (IN-01).
+pub(super) async fn introspect(
+    State(public): State<Public>,
+    request: axum::extract::Request,
+) -> Result<Response, OAuthError> {
+    let (headers, form) = read_form(request).await?;
+    let world = public.active.load();
+    let client = authenticate(&world.snapshot, &headers, &form).inspect_err(|_| public.failures.count())?;
+    let token = token_parameter(&form)?;
+    let caller = match &client {
+        Client::Agent(agent) => Caller::Agent(agent),
+        Client::Resource(resource) => Caller::Resource(resource),
+    };
+    let active =
+        public.introspection.run(&world, caller, token).await.map_err(|_| OAuthError::unavailable())?;
+    let answer = active.map_or_else(|| json!({"active": false}), |claims| json!(claims));
+    Ok(no_store(Json(answer).into_response()))
+}
+
+/// `POST /oauth/revoke`: 200 for a token that is revoked now or was never alive (RV-01).
+pub(super) async fn revoke(
+    State(public): State<Public>,
+    request: axum::extract::Request,
+) -> Result<Response, OAuthError> {
+    let (headers, form) = read_form(request).await?;
+    let world = public.active.load();
+    let client = authenticate(&world.snapshot, &headers, &form).inspect_err(|_| public.failures.count())?;
+    let token = token_parameter(&form)?;
+    let Client::Agent(agent) = &client else {
+        return Err(OAuthError::unauthorized_client("a resource may not revoke tokens"));
+    };
+    match public.revocation.revoke_own(agent, token).await {
+        Ok(()) => Ok(no_store(StatusCode::OK.into_response())),
+        Err(NotRevoked::NotYours) => {
+            Err(OAuthError::invalid_request("the token was issued to another client"))
+        }
+        Err(NotRevoked::Unavailable) => Err(OAuthError::unavailable()),
+    }
+}
+
+fn token_parameter(form: &[(String, String)]) -> Result<&str, OAuthError> {
+    if form.iter().filter(|(key, _)| key == "token").count() > 1 {
+        return Err(OAuthError::invalid_request("token: the parameter is sent more than once"));
+    }
+    form::value(form, "token").ok_or_else(|| OAuthError::invalid_request("token: the parameter is missing"))
+}

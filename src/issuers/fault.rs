@@ -1,0 +1,257 @@
+//! Why a session token or an actor token is not accepted: closed lists of facts. No message holds any of the token
+//! but excerpts of its `iss` and `typ`.
+
+use thiserror::Error;
+
+use super::keysets::KeysUnavailable;
+use crate::domain::chain::BadChain;
+use crate::domain::ids::Name;
+use crate::domain::objects::SessionTokenKind;
+use crate::domain::refusal::{Retry, TokenFault};
+use crate::keys::algorithm::Algorithm;
+use crate::keys::dates::BadDate;
+use crate::keys::fault::{Excerpt, JwsFault};
+
+/// The URN's last word (RFC 8693 §3).
+pub(super) fn kind_name(kind: SessionTokenKind) -> &'static str {
+    match kind {
+        SessionTokenKind::AccessToken => "access_token",
+        SessionTokenKind::IdToken => "id_token",
+        SessionTokenKind::Jwt => "jwt",
+    }
+}
+
+/// Why a session token is not accepted.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SessionFault {
+    /// `iss` is missing or names no trusted issuer.
+    #[error("`iss` {0} is not a trusted issuer; register it as TrustedIssuer")]
+    UnknownIssuer(Excerpt),
+    /// The issuer may not use this algorithm [JW-01].
+    #[error("algorithm {algorithm} is not among the `algorithms` of issuer `{issuer}`")]
+    Algorithm {
+        /// The token's `alg`.
+        algorithm: Algorithm,
+        /// The issuer's object.
+        issuer: Name,
+    },
+    /// A JWT of another kind: event, logout token, proof, assertion [JW-04].
+    #[error("header `typ` {0} is of a token that is never a session token")]
+    OtherTyp(Excerpt),
+    /// A JWT of another kind, by a claim that only such have [JW-04].
+    #[error("claim `{0}` is of a token that is never a session token")]
+    OtherKind(&'static str),
+    /// No accepted kind has this `typ`.
+    #[error("header `typ` {typ} is not among the accepted ones of issuer `{issuer}`: see `accept.typ`")]
+    Typ {
+        /// The token's `typ`, empty when absent.
+        typ: Excerpt,
+        /// The issuer's object.
+        issuer: Name,
+    },
+    /// Issued for somebody else (T04).
+    #[error("`aud` does not hold an `accept.audience` of issuer `{0}`: the token is for another party")]
+    Audience(Name),
+    /// Declared as something that it is not (T18).
+    #[error("the token is not of the type declared by `subject_token_type`, `{}`", kind_name(*.0))]
+    Kind(SessionTokenKind),
+    /// The issuer's settings make it both an access token and an ID token.
+    #[error(
+        "the token could be an access token or an ID token; give the two kinds of `accept` different audiences or `typ`s"
+    )]
+    AmbiguousKind,
+    /// The issuer's keys are not at hand.
+    #[error(transparent)]
+    Keys(#[from] KeysUnavailable),
+    /// The signature does not verify (T33).
+    #[error("{0}")]
+    Signature(#[from] JwsFault),
+    /// A claim that is needed is absent.
+    #[error("claim `{0}` is missing")]
+    Missing(&'static str),
+    /// A claim is of another kind or size than its standard says.
+    #[error("claim `{claim}` is not {wanted}")]
+    Malformed {
+        /// Which.
+        claim: &'static str,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// A claim is not a date [JW-05].
+    #[error(transparent)]
+    Date(#[from] BadDate),
+    /// `exp` has passed; there is no leeway.
+    #[error("`exp` has passed; get a fresh session token")]
+    Expired,
+    /// A date is further ahead than clocks may differ.
+    #[error("`{0}` is in the future; compare the clocks of issuer and server")]
+    NotYet(&'static str),
+    /// The login is older than `max_session_age`.
+    #[error(
+        "the login (`auth_time`, else `iat`) is older than {0} s, the issuer's `max_session_age`; log in again"
+    )]
+    TooOld(u32),
+    /// `cnf`: bound to a key of the client, of which there is no proof here.
+    #[error(
+        "`cnf` binds the token to a key, and its proof cannot be checked here; use a token without `cnf`"
+    )]
+    Bound,
+    /// An ID token for several parties must say for whom it was issued (OpenID Connect Core §2) (T04).
+    #[error("`azp` is missing, and `aud` has several values")]
+    NoAuthorizedParty,
+    /// Two claims name two clients.
+    #[error("`azp` and `client_id` differ: which client the token was issued to is unclear")]
+    TwoClients,
+    /// The tenant claim is absent or not a tenant's name.
+    #[error("the issuer's `tenant_claim` holds no tenant's name")]
+    NoTenant,
+    /// The tenant does not exist or the issuer does not serve it (T42).
+    #[error("tenant `{0}` does not exist or is not served by the issuer")]
+    Tenant(Name),
+    /// A subject that looks like another issuer's (T34).
+    #[error("`sub` begins with the `subject_prefix` of another issuer of the tenant")]
+    ForeignPrefix,
+    /// A subject that is the client id of an agent or a resource [AT-05, T17].
+    #[error("`sub` is the client id of an agent or a resource; give the issuer a `subject_prefix`")]
+    SubjectIsClient,
+    /// `act` cannot be read [TX-12].
+    #[error(transparent)]
+    Act(#[from] BadChain),
+    /// `may_act` has a member that this server cannot match against an agent [TX-15].
+    #[error("`may_act` has members other than `sub` and `iss`, which cannot be matched")]
+    MayActMembers,
+    /// The claims to keep with the task are too large.
+    #[error("the claims that the issuer's rules name are longer than {0} bytes together")]
+    FactsTooLarge(usize),
+}
+
+impl SessionFault {
+    /// A stable code, the tail of a reason code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownIssuer(_) => "unknown_issuer",
+            Self::Algorithm { .. } => "algorithm",
+            Self::OtherTyp(_) | Self::OtherKind(_) => "not_a_session_token",
+            Self::Typ { .. } => "typ",
+            Self::Audience(_) => "audience",
+            Self::Kind(_) | Self::AmbiguousKind => "wrong_type",
+            Self::Keys(_) => "issuer_unavailable",
+            Self::Signature(_) => "signature",
+            Self::Missing(_) | Self::Malformed { .. } | Self::Date(_) => "malformed",
+            Self::Expired => "expired",
+            Self::NotYet(_) => "not_yet_valid",
+            Self::TooOld(_) => "session_too_old",
+            Self::Bound => "sender_constrained",
+            Self::NoAuthorizedParty | Self::TwoClients => "client",
+            Self::NoTenant | Self::Tenant(_) => "tenant",
+            Self::ForeignPrefix | Self::SubjectIsClient => "subject",
+            Self::Act(_) => "act",
+            Self::MayActMembers => "may_act",
+            Self::FactsTooLarge(_) => "facts_too_large",
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Expired | Self::TooOld(_) | Self::Signature(JwsFault::UnknownKey) => Retry::NewSession,
+            Self::Keys(_) | Self::NotYet(_) => Retry::Later,
+            Self::UnknownIssuer(_)
+            | Self::Algorithm { .. }
+            | Self::OtherTyp(_)
+            | Self::OtherKind(_)
+            | Self::Typ { .. }
+            | Self::Audience(_)
+            | Self::Kind(_)
+            | Self::AmbiguousKind
+            | Self::Signature(_)
+            | Self::Missing(_)
+            | Self::Malformed { .. }
+            | Self::Date(_)
+            | Self::Bound
+            | Self::NoAuthorizedParty
+            | Self::TwoClients
+            | Self::NoTenant
+            | Self::Tenant(_)
+            | Self::ForeignPrefix
+            | Self::SubjectIsClient
+            | Self::Act(_)
+            | Self::MayActMembers
+            | Self::FactsTooLarge(_) => Retry::Never,
+        }
+    }
+}
+
+impl From<SessionFault> for TokenFault {
+    fn from(fault: SessionFault) -> Self {
+        Self { code: fault.code(), why: fault.to_string(), retry: fault.retry() }
+    }
+}
+
+/// Why an actor token is not accepted.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ActorFault {
+    /// Not an actor token by its header [JW-04].
+    #[error("header `typ` is not `actor+jwt`")]
+    Typ,
+    /// No registered key of the agent verifies it (T33).
+    #[error("{0}; it must be signed by a key in the agent's `actor_jwks`")]
+    Signature(#[from] JwsFault),
+    /// It identifies another agent than the authenticated one [TX-19, T12].
+    #[error("`iss` is not the client id of the authenticated agent")]
+    OtherAgent,
+    /// Not for this server alone (T14).
+    #[error("`aud` is not this server's issuer as the only value")]
+    Audience,
+    /// A claim that is needed is absent.
+    #[error("claim `{0}` is missing")]
+    Missing(&'static str),
+    /// A claim is of another kind or size than it should be.
+    #[error("claim `{claim}` is not {wanted}")]
+    Malformed {
+        /// Which.
+        claim: &'static str,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// A claim is not a date [JW-05].
+    #[error(transparent)]
+    Date(#[from] BadDate),
+    /// `exp` has passed (T25).
+    #[error("`exp` has passed; sign a fresh actor token")]
+    Expired,
+    /// `exp` is too far ahead.
+    #[error("`exp` is more than {0} s ahead; sign shorter-lived actor tokens")]
+    TooLong(i64),
+    /// A date is further ahead than clocks may differ.
+    #[error("`{0}` is in the future; compare the clocks of agent and server")]
+    NotYet(&'static str),
+    /// A claim that would be dropped in silence, though it matters.
+    #[error("claim `{0}` has no meaning in an actor token here; leave it out")]
+    Unsupported(&'static str),
+}
+
+impl ActorFault {
+    /// A stable code, the tail of a reason code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Typ => "typ",
+            Self::Signature(_) => "signature",
+            Self::OtherAgent => "other_agent",
+            Self::Audience => "audience",
+            Self::Missing(_) | Self::Malformed { .. } | Self::Date(_) => "malformed",
+            Self::Expired => "expired",
+            Self::TooLong(_) => "too_long",
+            Self::NotYet(_) => "not_yet_valid",
+            Self::Unsupported(_) => "unsupported",
+        }
+    }
+}
+
+impl From<ActorFault> for TokenFault {
+    /// A fresh actor token helps where time was wrong; the rest is the agent's own doing.
+    fn from(fault: ActorFault) -> Self {
+        let fresh = matches!(fault, ActorFault::Expired | ActorFault::NotYet(_));
+        let retry = if fresh { Retry::Later } else { Retry::Never };
+        Self { code: fault.code(), why: fault.to_string(), retry }
+    }
+}

@@ -1,0 +1,243 @@
+//! From a presented session token to a [`Session`]: who the principal is, in which tenant, for how long (DESIGN §4
+//! step 4). Who may spend it is decided later, from `may_act` and `client`.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::cache::SignatureCache;
+use super::claims::{self, Claims, MayAct};
+use super::fault::SessionFault;
+use super::keysets::KeySets;
+use super::kind::{Token, accept, refuse_other_claims, refuse_other_typ};
+use crate::domain::build::is_client;
+use crate::domain::chain::Actor;
+use crate::domain::ids::Name;
+use crate::domain::objects::{self, SessionTokenKind};
+use crate::domain::principal::Principal;
+use crate::domain::record::SessionKey;
+use crate::domain::snapshot::{Issuer, Snapshot};
+use crate::keys::dates::BadDate;
+use crate::keys::fault::Excerpt;
+use crate::keys::jws::{Jws, VerifiedJws};
+
+/// How far an upstream issuer's clock may be ahead of ours, in seconds. `exp` has no leeway.
+pub const LEEWAY: i64 = 30;
+
+/// What a verified session token says. Immutable facts; nothing in it has been authorised yet.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Who vouches for it.
+    pub issuer: Arc<Issuer>,
+    /// Whose principal it is.
+    pub tenant: Name,
+    /// On whose behalf.
+    pub principal: Principal,
+    /// The principal's `sub` in our tokens: the issuer's prefix and the upstream `sub`.
+    pub subject: String,
+    /// What the token is.
+    pub kind: SessionTokenKind,
+    /// What revocation calls the session.
+    pub key: SessionKey,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+    /// When the person logged in, where the token tells.
+    pub auth_time: Option<DateTime<Utc>>,
+    /// How strongly (RFC 9470), where the token tells.
+    pub acr: Option<String>,
+    /// By which methods (RFC 8176).
+    pub amr: Vec<String>,
+    /// The one agent that may spend it, where the token tells.
+    pub may_act: Option<MayAct>,
+    /// The upstream client that the token was issued to, where the token tells.
+    pub client: Option<String>,
+    /// Actors that the issuer tells of, the current one first.
+    pub foreign_actors: Vec<Actor>,
+    /// The claims that the issuer's rules name: what entitlements and policy may read, now and later.
+    pub facts: Claims,
+}
+
+/// Verifies session tokens.
+pub struct Issuers {
+    key_sets: Arc<KeySets>,
+    cache: SignatureCache,
+}
+
+impl Issuers {
+    /// With the keys to verify with. `cached_tokens` verified signatures are remembered, none if 0.
+    pub fn new(key_sets: Arc<KeySets>, cached_tokens: usize) -> Self {
+        Self { key_sets, cache: SignatureCache::new(cached_tokens) }
+    }
+
+    /// Verifies `jws` as a session token that the client declared to be `declared`, at `now`.
+    ///
+    /// May fetch the issuer's keys, if the token is signed with one not seen before.
+    pub async fn verify_session(
+        &self,
+        snapshot: &Snapshot,
+        jws: Jws<'_>,
+        declared: SessionTokenKind,
+        now: DateTime<Utc>,
+    ) -> Result<Session, SessionFault> {
+        let issuer = trusted_issuer(snapshot, &jws)?;
+        refuse_other_typ(&jws)?;
+        let token = self.verify_signature(&issuer, jws).await?;
+        let claims = token.jws.claims();
+        refuse_other_claims(claims)?;
+        let audiences = accept(&issuer, &token, declared)?;
+        let dates = Dates::read(&token.jws)?;
+        let since = dates.check(&issuer, now)?;
+        let principal = principal(&issuer, claims)?;
+        let tenant = tenant(snapshot, &issuer, claims)?;
+        let subject = subject(snapshot, &issuer, &tenant, &principal.sub)?;
+        Ok(Session {
+            tenant,
+            subject,
+            kind: declared,
+            key: SessionKey {
+                iss: principal.iss.clone(),
+                sid: claims::text(claims, "sid")?.map(str::to_owned),
+                token_sha256: hex(&token.hash),
+                since,
+            },
+            expires_at: instant(dates.expires_at, "exp")?,
+            auth_time: dates.auth_time.map(|at| instant(at, "auth_time")).transpose()?,
+            acr: claims::text(claims, "acr")?.map(str::to_owned),
+            amr: claims::methods(claims)?,
+            may_act: claims::may_act(claims)?,
+            client: claims::client(claims, declared, &audiences)?,
+            foreign_actors: claims::actors(claims, &principal.iss)?,
+            facts: claims::facts(&issuer, claims)?,
+            principal,
+            issuer,
+        })
+    }
+
+    /// Checks the signature with the issuer's keys, or remembers that it was checked with these keys before.
+    async fn verify_signature(&self, issuer: &Issuer, jws: Jws<'_>) -> Result<Token, SessionFault> {
+        let told = jws.unverified();
+        let (typ, name, hash) = (told.typ.map(Excerpt::of), jws.sha256(), jws.signed_sha256());
+        let keys = self.key_sets.keys_for(issuer, told.kid, told.algorithm).await?;
+        if let Some(jws) = self.cache.get(&name, issuer, &keys) {
+            return Ok(Token { jws, hash, typ });
+        }
+        let verified = {
+            let candidates = keys.find(told.kid, told.algorithm);
+            Arc::new(jws.verify_any(&candidates)?)
+        };
+        self.cache.put(name, issuer, keys, verified.clone());
+        Ok(Token { jws: verified, hash, typ })
+    }
+}
+
+/// The issuer that the token names, if it is trusted and may use the token's algorithm [JW-01].
+fn trusted_issuer(snapshot: &Snapshot, jws: &Jws<'_>) -> Result<Arc<Issuer>, SessionFault> {
+    let told = jws.unverified();
+    let iss = told.issuer.unwrap_or_default();
+    let unknown = || SessionFault::UnknownIssuer(Excerpt::of(iss));
+    let issuer = snapshot.issuer(iss).ok_or_else(unknown)?;
+    if issuer.spec.algorithms.iter().any(|a| a == told.algorithm.name()) {
+        return Ok(issuer.clone());
+    }
+    Err(SessionFault::Algorithm { algorithm: told.algorithm, issuer: issuer.name.clone() })
+}
+
+/// The token's dates, in seconds since 1970.
+struct Dates {
+    expires_at: i64,
+    not_before: Option<i64>,
+    issued_at: Option<i64>,
+    auth_time: Option<i64>,
+}
+
+impl Dates {
+    fn read(jws: &VerifiedJws) -> Result<Self, SessionFault> {
+        Ok(Self {
+            expires_at: jws.expires_at()?.ok_or(SessionFault::Missing("exp"))?,
+            not_before: jws.not_before()?,
+            issued_at: jws.issued_at()?,
+            auth_time: jws.authenticated_at()?,
+        })
+    }
+
+    /// Checks them against `now` and returns when the person logged in: `auth_time`, else `iat`, at most `now`, so
+    /// that a revocation made now always bears on it.
+    fn check(&self, issuer: &Issuer, now: DateTime<Utc>) -> Result<DateTime<Utc>, SessionFault> {
+        let present = now.timestamp();
+        if self.expires_at <= present {
+            return Err(SessionFault::Expired);
+        }
+        let dates = [("nbf", self.not_before), ("iat", self.issued_at), ("auth_time", self.auth_time)];
+        if let Some((claim, _)) = dates.into_iter().find(|(_, at)| at.is_some_and(|at| at > present + LEEWAY))
+        {
+            return Err(SessionFault::NotYet(claim));
+        }
+        let since = self.auth_time.or(self.issued_at).ok_or(SessionFault::Missing("iat"))?;
+        if present - since > i64::from(issuer.spec.max_session_age) {
+            return Err(SessionFault::TooOld(issuer.spec.max_session_age));
+        }
+        Ok(instant(since, "iat")?.min(now))
+    }
+}
+
+fn instant(seconds: i64, claim: &'static str) -> Result<DateTime<Utc>, BadDate> {
+    DateTime::from_timestamp(seconds, 0).ok_or(BadDate(claim))
+}
+
+/// The principal: issuer and subject together, since one subject may exist at two issuers (T34).
+fn principal(issuer: &Issuer, claims: &Claims) -> Result<Principal, SessionFault> {
+    let sub = claims::text(claims, "sub")?.ok_or(SessionFault::Missing("sub"))?.to_owned();
+    Ok(Principal { iss: issuer.spec.issuer.clone(), sub })
+}
+
+/// The tenant, never from the request: an issuer of a tenant yields that tenant only, a platform issuer the one that
+/// it is fixed to or that its claim names, among those it serves (L10) (T42).
+fn tenant(snapshot: &Snapshot, issuer: &Issuer, claims: &Claims) -> Result<Name, SessionFault> {
+    let named = |claim: &String| objects::claim(claims, claim).and_then(Value::as_str)?.parse().ok();
+    let spec = &issuer.spec;
+    let tenant = match (&spec.fixed_tenant, &spec.tenant_claim) {
+        _ if !issuer.reach.tenant.is_system() => issuer.reach.tenant.clone(),
+        (Some(fixed), _) => fixed.clone(),
+        (None, claim) => claim.as_ref().and_then(named).ok_or(SessionFault::NoTenant)?,
+    };
+    if tenant.is_system() || snapshot.tenant(&tenant).is_none() || !issuer.reach.serves(&tenant) {
+        return Err(SessionFault::Tenant(tenant));
+    }
+    Ok(tenant)
+}
+
+/// The `sub` of our tokens: prefix and upstream `sub`. It may be neither another issuer's to give nor a client's id
+/// [T34, AT-05]. Prefixes never begin one another, so only an issuer with an empty one can meet another's.
+fn subject(
+    snapshot: &Snapshot,
+    issuer: &Issuer,
+    tenant: &Name,
+    upstream: &str,
+) -> Result<String, SessionFault> {
+    let prefix = issuer.spec.subject_prefix.as_str();
+    if prefix.is_empty() && snapshot.subject_prefixes(tenant).any(|other| upstream.starts_with(other)) {
+        return Err(SessionFault::ForeignPrefix);
+    }
+    let subject = format!("{prefix}{upstream}");
+    if is_client(snapshot, &subject) {
+        return Err(SessionFault::SubjectIsClient);
+    }
+    Ok(subject)
+}
+
+fn hex(hash: &[u8; 32]) -> String {
+    use std::fmt::Write as _;
+    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "kind_tests.rs"]
+mod kind_tests;

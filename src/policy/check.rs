@@ -1,0 +1,321 @@
+//! The lint of a bundle (`taskgrant policy check`): what is refused, and what would go wrong in silence.
+
+use std::collections::BTreeSet;
+
+use regorus::Engine;
+use serde::Serialize;
+
+use super::bundle::{Bundle, Kind};
+use super::fault::{Location, PolicyFault};
+use super::input::PolicyInput;
+use super::machine::{Machine, Parsed, add_module};
+use super::suite::{Fixture, Pair, patient};
+use super::syntax::{Head, ModuleFacts, RuleFacts};
+
+/// Evaluated whatever fixtures a bundle brings, so that none is never run before it goes live.
+const SAMPLE: &str = include_str!("../../policies/base/fixtures/within_the_ceiling.json");
+/// Variants tried of one fixture.
+const MAX_VARIANTS: usize = 200;
+/// Lines that the annotation of a rule may take.
+const MAX_ANNOTATION: usize = 30;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The bundle may not go live.
+    Error,
+    /// Somebody should look at it.
+    Warning,
+}
+
+/// One thing that the lint found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// File, and line and column where they are known.
+    pub at: String,
+    /// What it is.
+    pub problem: String,
+}
+
+/// What the lint found, errors first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The findings.
+    pub findings: BTreeSet<Finding>,
+    /// How the bundle would run; `None` if it does not compile.
+    pub machine: Option<Machine>,
+}
+
+impl Report {
+    /// Whether the bundle may go live.
+    pub fn is_ok(&self) -> bool {
+        !self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    fn error(&mut self, at: impl ToString, problem: impl ToString) {
+        self.add(Severity::Error, at, problem);
+    }
+
+    fn warning(&mut self, at: impl ToString, problem: impl ToString) {
+        self.add(Severity::Warning, at, problem);
+    }
+
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "places and problems are small, of several types, and moved in"
+    )]
+    fn add(&mut self, severity: Severity, at: impl ToString, problem: impl ToString) {
+        self.findings.insert(Finding { severity, at: at.to_string(), problem: problem.to_string() });
+    }
+
+    fn fault(&mut self, fault: PolicyFault) {
+        match fault {
+            PolicyFault::Source { at, problem } => self.error(at, problem),
+            PolicyFault::File { path, problem } => self.error(path, problem),
+            fault @ (PolicyFault::NotABundle
+            | PolicyFault::Compile(_)
+            | PolicyFault::Limit(_)
+            | PolicyFault::Evaluation(_)
+            | PolicyFault::Output(_)) => self.error("bundle", fault),
+        }
+    }
+}
+
+/// Lints a bundle: every module is parsed and judged, then all is run on the fixtures.
+pub fn check(bundle: &Bundle) -> Report {
+    let mut report = Report::default();
+    for (path, text) in bundle.of_kind(Kind::Rules).chain(bundle.of_kind(Kind::Tests)) {
+        if let Err(fault) = add_module(&mut Engine::new(), path, text) {
+            report.fault(fault);
+        }
+    }
+    if report.is_ok() {
+        structure(bundle, &mut report);
+    }
+    if report.is_ok() {
+        match Pair::build(bundle) {
+            Ok(pair) => behaviour(bundle, pair, &mut report),
+            Err(fault) => report.fault(fault),
+        }
+    }
+    report
+}
+
+fn structure(bundle: &Bundle, report: &mut Report) {
+    let parsed = match Parsed::of(bundle, &[Kind::Rules, Kind::Tests], patient()) {
+        Ok(parsed) => parsed,
+        Err(fault) => return report.fault(fault),
+    };
+    for problem in parsed.problems() {
+        report.error(problem.at, problem.text);
+    }
+    for (kind, module) in &parsed.modules {
+        if *kind == Kind::Rules {
+            annotations(bundle, module, report);
+        }
+    }
+}
+
+/// The rules that decide say in an annotation what they are for, who owns them and when they are looked at again.
+fn annotations(bundle: &Bundle, module: &ModuleFacts, report: &mut Report) {
+    let decides = |rule: &&RuleFacts| matches!(rule.head, Head::True | Head::Set);
+    let text = bundle.files().find(|(path, _)| *path == module.at.path).map_or("", |(_, text)| text);
+    let places =
+        module.rules.iter().filter(decides).filter(|rule| is_decisive(&rule.name)).map(|rule| &rule.at);
+    for at in places {
+        let missing = missing_annotations(text, at);
+        if !missing.is_empty() {
+            report.warning(at, format!("the annotation lacks {}", missing.join(", ")));
+        }
+    }
+}
+
+fn is_decisive(name: &str) -> bool {
+    matches!(name, "allow" | "deny" | "require_approval" | "limits" | "tags")
+}
+
+/// Keys that the comment right above a line lacks.
+fn missing_annotations(text: &str, at: &Location) -> Vec<&'static str> {
+    let above: Vec<&str> = text.lines().take((at.line as usize).saturating_sub(1)).collect();
+    let comment = above.iter().rev().take_while(|line| line.starts_with('#')).take(MAX_ANNOTATION);
+    let keys: Vec<&str> = comment.map(|line| line.trim_start_matches(['#', ' '])).collect();
+    let required = ["METADATA", "title:", "owner:", "review_by:"];
+    required.into_iter().filter(|key| !keys.iter().any(|line| line.starts_with(key))).collect()
+}
+
+fn behaviour(bundle: &Bundle, mut pair: Pair, report: &mut Report) {
+    if let Machine::Interpreter { at, reason } = &pair.machine {
+        let at = at.as_ref().map_or_else(|| "bundle".to_owned(), ToString::to_string);
+        report.warning(at, format!("the interpreter runs this bundle, some three times slower: {reason}"));
+    }
+    for (path, text) in bundle.of_kind(Kind::Fixture).chain([("sample input", SAMPLE)]) {
+        match Fixture::read(path, text) {
+            Ok(fixture) => evaluate(path, &fixture.input, &mut pair, report),
+            Err(problem) => report.error(path, problem),
+        }
+    }
+    report.machine = Some(pair.machine);
+}
+
+fn evaluate(path: &str, input: &PolicyInput, pair: &mut Pair, report: &mut Report) {
+    let unclaimed = PolicyInput { claimed: std::collections::BTreeMap::new(), ..input.clone() };
+    match (pair.judge(input), pair.judge(&unclaimed)) {
+        (Ok(with), Ok(without)) if without.is_stricter_than(&with) => {
+            report.error(path, "what the agent claims makes the answer less strict");
+        }
+        (Ok(_), Ok(_)) => {}
+        (Err(problem), _) | (_, Err(problem)) => return report.error(path, problem),
+    }
+    for (place, variant) in variants(input) {
+        if let Err(fault) = pair.interpreter.decide(&variant) {
+            report.warning(path, format!("with another kind of value at `{place}`: {fault}"));
+        }
+    }
+}
+
+/// The input with each value of its authorization details replaced by other kinds of JSON. Their type's schema may
+/// admit those; a built-in that fails on one would be skipped in silence by the virtual machine.
+fn variants(input: &PolicyInput) -> Vec<(String, PolicyInput)> {
+    let Ok(document) = serde_json::to_value(input) else { return Vec::new() };
+    let mut places = Vec::new();
+    for root in ["/parent", "/requested", "/ceiling"] {
+        let root = format!("{root}/authorization_details");
+        if let Some(details) = document.pointer(&root) {
+            inner_places(&root, details, &mut places);
+        }
+    }
+    let kinds = ["null", "7", "\"x\"", "[]", "{}"].map(|text| serde_json::from_str(text).unwrap_or_default());
+    let each =
+        places.iter().flat_map(|place| kinds.iter().map(move |kind: &serde_json::Value| (place, kind)));
+    each.take(MAX_VARIANTS)
+        .filter_map(|(place, kind)| {
+            let mut variant = document.clone();
+            variant.pointer_mut(place)?.clone_from(kind);
+            Some((place.clone(), serde_json::from_value(variant).ok()?))
+        })
+        .collect()
+}
+
+/// JSON pointers to the values within, at any depth.
+fn inner_places(root: &str, value: &serde_json::Value, places: &mut Vec<String>) {
+    let mut inner = |name: String, value| {
+        let place = format!("{root}/{name}");
+        inner_places(&place, value, places);
+        places.push(place);
+    };
+    match value {
+        serde_json::Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| inner(index.to_string(), item));
+        }
+        serde_json::Value::Object(members) => {
+            members.iter().for_each(|(name, item)| inner(name.replace('~', "~0").replace('/', "~1"), item));
+        }
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::testing::{bundle_of, good_input, module, rules};
+
+    fn errors(report: &Report) -> Vec<String> {
+        let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        errors.map(|finding| format!("{}: {}", finding.at, finding.problem)).collect()
+    }
+
+    fn warnings(report: &Report) -> Vec<&str> {
+        let warnings = report.findings.iter().filter(|finding| finding.severity == Severity::Warning);
+        warnings.map(|finding| finding.problem.as_str()).collect()
+    }
+
+    fn fixture(claimed: &serde_json::Value, details: &serde_json::Value) -> String {
+        let mut input = serde_json::to_value(good_input()).unwrap();
+        input["claimed"] = claimed.clone();
+        input["requested"]["authorization_details"] = details.clone();
+        json!({"input": input, "decision": {}}).to_string()
+    }
+
+    #[test]
+    fn the_starter_and_the_demo_have_no_findings() {
+        for bundle in [Bundle::embedded_base(), Bundle::embedded_demo()] {
+            let report = check(&bundle.unwrap());
+            assert_eq!(report.findings, BTreeSet::new());
+            assert_eq!(report.machine, Some(Machine::Vm));
+        }
+    }
+
+    #[test]
+    fn every_module_that_does_not_parse_is_named() {
+        let report = check(&bundle_of(&[("a/x.rego", &module("allow if {")), ("b/y.rego", "packag x")]));
+        let found = errors(&report);
+        assert!(
+            found.len() == 2 && found[0].starts_with("a/x.rego:") && found[1].starts_with("b/y.rego:"),
+            "{found:?}"
+        );
+        assert!(!report.is_ok());
+    }
+
+    #[test]
+    fn every_refusal_is_named() {
+        let found = errors(&check(&rules("default allow := true\nallow if input.claimed.x\ndecision := 1")));
+        assert_eq!(found.len(), 3, "{found:?}");
+    }
+
+    #[test]
+    fn a_builtin_error_does_not_vanish_even_without_fixtures() {
+        let broken = "allow if true\ndeny contains {\"code\": \"a\", \"message\": \"m\"} if count(3) > 0";
+        let found = errors(&check(&rules(broken)));
+        assert!(
+            found.iter().any(|error| error.contains("own/rules.rego:4:") && error.contains("`count`")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_claim_may_not_make_the_answer_less_strict() {
+        let trusting = module(
+            "allow if true\ndeny contains {\"code\": \"a\", \"message\": \"m\"} if not input.claimed.safe",
+        );
+        let limiting = module("allow if true\nlimits contains {\"lifetime\": 9} if not input.claimed.safe");
+        for rules in [trusting, limiting] {
+            let fixture = fixture(&json!({"safe": true}), &json!([]));
+            let found = errors(&check(&bundle_of(&[("a/x.rego", &rules), ("a/fixtures/f.json", &fixture)])));
+            assert_eq!(found, ["a/fixtures/f.json: what the agent claims makes the answer less strict"]);
+        }
+        let strict = module(
+            "allow if true\ndeny contains {\"code\": \"a\", \"message\": \"m\"} if input.claimed.risky",
+        );
+        let fixture = fixture(&json!({"risky": true}), &json!([]));
+        assert!(check(&bundle_of(&[("a/x.rego", &strict), ("a/fixtures/f.json", &fixture)])).is_ok());
+    }
+
+    #[test]
+    fn a_builtin_that_fails_on_another_kind_of_detail_is_shown() {
+        let rules = module(
+            "allow if true\ndeny contains {\"code\": \"a\", \"message\": \"m\"} if {\n\tsome d in input.requested.authorization_details\n\tcount(d.tools) > 2\n}",
+        );
+        let fixture = fixture(&json!({}), &json!([{"tools": ["x"]}]));
+        let report = check(&bundle_of(&[("a/x.rego", &rules), ("a/fixtures/f.json", &fixture)]));
+        assert!(report.is_ok());
+        let place = "/requested/authorization_details/0/tools";
+        assert!(warnings(&report).iter().any(|problem| problem.contains(place)), "{report:?}");
+    }
+
+    #[test]
+    fn the_fallback_and_missing_annotations_are_warnings() {
+        let report = check(&rules("allow if { input.now == 1 with input.now as 1 }"));
+        assert!(report.is_ok());
+        let found = warnings(&report).join("\n");
+        assert!(found.contains("the interpreter runs this bundle"), "{found}");
+        assert!(found.contains("the annotation lacks METADATA, title:, owner:, review_by:"), "{found}");
+    }
+}

@@ -1,0 +1,87 @@
+//! What goes wrong with a policy, as facts.
+
+use std::fmt;
+
+/// A place in a bundle: `path:line:col`, both counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Location {
+    /// Bundle path, such as `base/allow.rego`.
+    pub path: String,
+    /// Line.
+    pub line: u32,
+    /// Column.
+    pub col: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}:{}", self.path, self.line, self.col)
+    }
+}
+
+/// Why a bundle cannot be loaded or compiled, or why it gave no judgement. Upstream this is a denial, never an allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyFault {
+    /// A folder or file could not be read, or has no place in a bundle.
+    #[error("`{path}`: {problem}")]
+    File {
+        /// The file or folder.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Stored bytes are not a bundle.
+    #[error("these bytes are not a policy bundle")]
+    NotABundle,
+    /// A module does not parse, does not compile, or does what bundles may not.
+    #[error("{at}: {problem}")]
+    Source {
+        /// Where.
+        at: Location,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// The engine refuses the bundle and does not say where.
+    #[error("the bundle does not compile: {0}")]
+    Compile(String),
+    /// The evaluation took more instructions or more time than allowed.
+    #[error("the policy ran over its {0} limit")]
+    Limit(&'static str),
+    /// The evaluation failed.
+    #[error("the policy failed: {0}")]
+    Evaluation(String),
+    /// The answer is not a judgement.
+    #[error("the policy's output is refused: {0}")]
+    Output(String),
+}
+
+/// Reads the engine's error text, `--> path:line:col` … `error: sentence`, into a place and a sentence.
+pub(super) fn locate(text: &str) -> (Option<Location>, String) {
+    let at = text.lines().find_map(|line| place(line.strip_prefix("--> ")?));
+    let problem = text.lines().find_map(|line| line.strip_prefix("error: "));
+    (at, problem.unwrap_or_else(|| text.trim()).to_owned())
+}
+
+/// `path:line:col`; the path itself may hold colons.
+fn place(text: &str) -> Option<Location> {
+    let mut parts = text.trim().rsplitn(3, ':');
+    let col = parts.next()?.parse().ok()?;
+    let line = parts.next()?.parse().ok()?;
+    Some(Location { path: parts.next()?.to_owned(), line, col })
+}
+
+/// The engine's refusal of a module.
+pub(super) fn compile_fault(text: &str) -> PolicyFault {
+    match locate(text) {
+        (Some(at), problem) => PolicyFault::Source { at, problem },
+        (None, problem) => PolicyFault::Compile(problem),
+    }
+}
+
+/// The engine's failure to evaluate.
+pub(super) fn evaluation_fault(text: &str) -> PolicyFault {
+    match locate(text) {
+        (Some(at), problem) => PolicyFault::Evaluation(format!("{at}: {problem}")),
+        (None, problem) => PolicyFault::Evaluation(problem),
+    }
+}

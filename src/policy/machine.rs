@@ -1,0 +1,202 @@
+//! The two ways to run a bundle: the compiled virtual machine, and the interpreter where it cannot compile.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use regorus::languages::rego::compiler::{Compiler, CompilerError};
+use regorus::rvm::RegoVM;
+use regorus::rvm::program::Program;
+use regorus::rvm::vm::VmError;
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, LimitError, Value};
+
+use super::bundle::{Bundle, Kind};
+use super::fault::{Location, PolicyFault, compile_fault, evaluation_fault};
+use super::input::PolicyInput;
+use super::rules::{PACKAGE, Problem};
+use super::syntax::{self, ModuleFacts};
+use super::{rules, value};
+
+const ENTRY: &str = include_str!("entry.rego");
+const ENTRY_PATH: &str = "entry.rego";
+const DECISION: &str = "data.taskgrant.exchange.decision";
+/// Steps between two looks at the clock.
+const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::new(128).unwrap();
+
+/// How much one evaluation may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunLimits {
+    /// Instructions of the virtual machine; a bundle of 100 lines takes about 300. The interpreter does not count.
+    pub instructions: usize,
+    /// Wall-clock time.
+    pub time: Duration,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self { instructions: 200_000, time: Duration::from_millis(50) }
+    }
+}
+
+impl RunLimits {
+    fn timer(self) -> ExecutionTimerConfig {
+        ExecutionTimerConfig { limit: self.time, check_interval: CHECK_INTERVAL }
+    }
+}
+
+/// The modules and data of a bundle, parsed; tests only where they are asked for.
+pub(super) struct Parsed {
+    pub(super) engine: Engine,
+    pub(super) modules: Vec<(Kind, ModuleFacts)>,
+    entry: ModuleFacts,
+}
+
+impl Parsed {
+    /// Parses the modules of these kinds, the entry module and the data.
+    pub(super) fn of(bundle: &Bundle, kinds: &[Kind], limits: RunLimits) -> Result<Self, PolicyFault> {
+        let mut engine = Engine::new();
+        // An error in a built-in is a fault, and with it a denial: undefined would silently skip a `deny` rule.
+        engine.set_strict_builtin_errors(true);
+        engine.set_execution_timer_config(limits.timer());
+        let entry = add_module(&mut engine, ENTRY_PATH, ENTRY)?;
+        let mut modules = Vec::new();
+        for kind in kinds {
+            for (path, text) in bundle.of_kind(*kind) {
+                modules.push((*kind, add_module(&mut engine, path, text)?));
+            }
+        }
+        for (path, text) in bundle.of_kind(Kind::Data) {
+            add_data(&mut engine, path, text)?;
+        }
+        Ok(Self { engine, modules, entry })
+    }
+
+    /// What the bundle may not say.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        rules::problems(&self.modules, &self.entry)
+    }
+}
+
+/// Parses one module into the engine; faults name the place.
+pub(super) fn add_module(engine: &mut Engine, path: &str, text: &str) -> Result<ModuleFacts, PolicyFault> {
+    let parsed = engine.add_policy(path.to_owned(), text.to_owned());
+    parsed.map_err(|error| compile_fault(&error.to_string()))?;
+    let module = engine.get_modules().last().map(|module| syntax::facts(module));
+    module.ok_or_else(|| PolicyFault::Compile("the engine lost a module".to_owned()))
+}
+
+/// Puts the document of `FOLDER/data/teams/eu.json` at `data.teams.eu`.
+fn add_data(engine: &mut Engine, path: &str, text: &str) -> Result<(), PolicyFault> {
+    let fault = |problem: String| PolicyFault::File { path: path.to_owned(), problem };
+    let document: serde_json::Value = serde_json::from_str(text).map_err(|error| fault(error.to_string()))?;
+    let place = path.strip_suffix(".json").unwrap_or(path).split('/').skip(2);
+    let place: Vec<&str> = place.collect();
+    if place.first() == Some(&PACKAGE[0]) {
+        return Err(fault(format!("`data.{}` is the place of the rules", PACKAGE[0])));
+    }
+    let nested = place.iter().rev().fold(document, |inner, segment| {
+        serde_json::Value::Object(serde_json::Map::from_iter([((*segment).to_owned(), inner)])) //
+    });
+    engine.add_data(value::json(&nested)).map_err(|error| fault(error.to_string()))
+}
+
+/// A bundle on one thread, with its own program and data: sharing either makes two threads slower than one.
+pub(super) enum Worker {
+    Vm(Box<RegoVM>),
+    Interpreter(Box<Engine>),
+}
+
+/// How a bundle runs.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Machine {
+    /// By the compiled virtual machine.
+    Vm,
+    /// By the interpreter, some three times slower.
+    Interpreter {
+        /// Where the virtual machine gave up, if it says so.
+        at: Option<Location>,
+        /// What it cannot compile.
+        reason: String,
+    },
+}
+
+impl Worker {
+    /// Builds the fastest worker that can run the bundle, from its source.
+    pub(super) fn build(bundle: &Bundle, limits: RunLimits) -> Result<(Self, Machine), PolicyFault> {
+        let mut parsed = Parsed::of(bundle, &[Kind::Rules], limits)?;
+        if let Some(problem) = parsed.problems().into_iter().next() {
+            return Err(problem.into());
+        }
+        match program(&mut parsed.engine)? {
+            Ok(program) => Ok((Self::vm(program, &parsed.engine, limits)?, Machine::Vm)),
+            Err(gave_up) => Ok((Self::Interpreter(Box::new(parsed.engine)), gave_up)),
+        }
+    }
+
+    /// Builds the interpreter, which places every error; for lint, tests and comparison.
+    pub(super) fn interpreter(bundle: &Bundle, limits: RunLimits) -> Result<Self, PolicyFault> {
+        Ok(Self::Interpreter(Box::new(Parsed::of(bundle, &[Kind::Rules], limits)?.engine)))
+    }
+
+    fn vm(program: Arc<Program>, engine: &Engine, limits: RunLimits) -> Result<Self, PolicyFault> {
+        let mut vm = RegoVM::new();
+        vm.load_program(program);
+        vm.set_data(engine.get_data()).map_err(|error| PolicyFault::Compile(error.to_string()))?;
+        vm.set_max_instructions(limits.instructions);
+        vm.set_execution_timer_config(Some(limits.timer()));
+        Ok(Self::Vm(Box::new(vm)))
+    }
+
+    /// The value of `decision` for this input.
+    pub(super) fn decide(&mut self, input: &PolicyInput) -> Result<Value, PolicyFault> {
+        match self {
+            Self::Vm(vm) => {
+                vm.set_input(input.to_value());
+                vm.execute().map_err(|error| vm_fault(&error))
+            }
+            Self::Interpreter(engine) => {
+                engine.set_input(input.to_value());
+                evaluate(engine, DECISION)
+            }
+        }
+    }
+}
+
+/// The value of one rule, by the interpreter.
+pub(super) fn evaluate(engine: &mut Engine, rule: &str) -> Result<Value, PolicyFault> {
+    engine.eval_rule(rule.to_owned()).map_err(|error| match error.downcast_ref::<LimitError>() {
+        Some(_) => PolicyFault::Limit("time"),
+        None => evaluation_fault(&error.to_string()),
+    })
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of the engine's eighty errors only the limits are told apart"
+)]
+fn vm_fault(error: &VmError) -> PolicyFault {
+    match error {
+        VmError::InstructionLimitExceeded { .. } => PolicyFault::Limit("instruction"),
+        VmError::TimeLimitExceeded { .. } => PolicyFault::Limit("time"),
+        other => evaluation_fault(&other.to_string()),
+    }
+}
+
+/// Compiles for the virtual machine. `Err` inside is a bundle that only the interpreter can run; a function that does
+/// not exist is a fault, since the interpreter would find it only when it gets there.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other errors are things that this compiler lacks")]
+fn program(engine: &mut Engine) -> Result<Result<Arc<Program>, Machine>, PolicyFault> {
+    let policy = engine.compile_with_entrypoint(&DECISION.into());
+    let policy = policy.map_err(|error| compile_fault(&error.to_string()))?;
+    Compiler::compile_from_policy(&policy, &[DECISION]).map(Ok).or_else(|error| match &error.error {
+        CompilerError::NotBuiltinFunction { .. }
+        | CompilerError::UnknownBuiltinFunction { .. }
+        | CompilerError::UnknownFunction { .. } => Err(compile_fault(&error.to_string())),
+        reason => {
+            let (at, _) = super::fault::locate(&error.to_string());
+            Ok(Err(Machine::Interpreter { at, reason: reason.to_string() }))
+        }
+    })
+}

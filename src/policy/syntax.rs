@@ -1,0 +1,265 @@
+//! What a module says, as far as `rules` judges it: its package, and for each rule its head and what it refers to.
+//!
+//! The only reader of the engine's syntax tree, which regorus does not promise to keep.
+
+use regorus::Value;
+use regorus::unstable::{Expr, ExprRef, Literal, Module, Query, Rule, RuleAssign, RuleBody, RuleHead, Span};
+
+use super::fault::Location;
+
+/// One module.
+pub(super) struct ModuleFacts {
+    /// Segments of the package, such as `taskgrant`, `exchange`.
+    pub(super) package: Vec<String>,
+    /// Where the package is named.
+    pub(super) at: Location,
+    pub(super) rules: Vec<RuleFacts>,
+}
+
+/// What kind of head a rule has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// `name if …`, without a value or with the value `true` in each of its bodies.
+    True,
+    /// `name := value`, or a name with further segments.
+    Other,
+    /// `name contains …`
+    Set,
+    /// `name(…)`
+    Function,
+    /// `default name := …`
+    Default,
+}
+
+/// One definition of a rule.
+pub(super) struct RuleFacts {
+    /// First segment of the head.
+    pub(super) name: String,
+    pub(super) head: Head,
+    pub(super) at: Location,
+    pub(super) references: Vec<Reference>,
+}
+
+/// How a reference is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Read,
+    Call,
+    /// Target of a `with`.
+    Replace,
+}
+
+/// A name and its literal segments, as far as they go: `input.task[x].y` is `input`, `task`.
+pub(super) struct Reference {
+    pub(super) path: Vec<String>,
+    pub(super) used: Use,
+    pub(super) at: Location,
+}
+
+/// Reads one parsed module.
+pub(super) fn facts(module: &Module) -> ModuleFacts {
+    let mut package = Collector::default();
+    package.chain(&module.package.refr, Use::Read);
+    let aliases: Vec<_> =
+        module.imports.iter().filter_map(|import| alias(&import.refr, import.r#as.as_ref())).collect();
+    ModuleFacts {
+        package: package.references.pop().map(|reference| reference.path).unwrap_or_default(),
+        at: location(&module.package.span),
+        rules: module.policy.iter().map(|rule| rule_facts(rule, &aliases)).collect(),
+    }
+}
+
+/// The name that an import of input or data stands for, and its path.
+fn alias(refr: &Expr, name: Option<&Span>) -> Option<(String, Vec<String>)> {
+    let mut collector = Collector::default();
+    collector.chain(refr, Use::Read);
+    let path = collector.references.pop()?.path;
+    let root = path.first()?;
+    let name = name.map_or_else(|| path.last().cloned(), |span| Some(span.text().to_owned()))?;
+    (root == "input" || root == "data").then_some((name, path))
+}
+
+fn rule_facts(rule: &Rule, aliases: &[(String, Vec<String>)]) -> RuleFacts {
+    let mut collector = Collector::default();
+    let (refr, head) = match rule {
+        Rule::Spec { head, bodies, .. } => {
+            for body in bodies {
+                collector.assign(body.assign.as_ref());
+                collector.query(&body.query);
+            }
+            collector.head(head, bodies)
+        }
+        Rule::Default { refr, value, .. } => {
+            collector.expr(value);
+            (refr.as_ref(), Head::Default)
+        }
+    };
+    let mut references = collector.references;
+    for reference in &mut references {
+        if let Some((_, path)) = aliases.iter().find(|(name, _)| reference.path.first() == Some(name)) {
+            reference.path.splice(..1, path.iter().cloned());
+        }
+    }
+    RuleFacts { name: root(refr), head, at: location(rule.span()), references }
+}
+
+/// The first name of a reference.
+fn root(mut expr: &Expr) -> String {
+    while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = expr {
+        expr = refr;
+    }
+    expr.span().text().to_owned()
+}
+
+fn is_true(assign: Option<&RuleAssign>) -> bool {
+    assign.is_none_or(|assign| matches!(assign.value.as_ref(), Expr::Bool { value: Value::Bool(true), .. }))
+}
+
+fn location(span: &Span) -> Location {
+    Location { path: span.source.get_path().clone(), line: span.line, col: span.col }
+}
+
+#[derive(Default)]
+struct Collector {
+    references: Vec<Reference>,
+}
+
+impl Collector {
+    fn head<'rule>(&mut self, head: &'rule RuleHead, bodies: &[RuleBody]) -> (&'rule Expr, Head) {
+        match head {
+            RuleHead::Compr { refr, assign, .. } => {
+                self.assign(assign.as_ref());
+                self.indices(refr);
+                let plain = matches!(refr.as_ref(), Expr::Var { .. });
+                let all_true =
+                    is_true(assign.as_ref()) && bodies.iter().all(|body| is_true(body.assign.as_ref()));
+                (refr, if plain && all_true { Head::True } else { Head::Other })
+            }
+            RuleHead::Set { refr, key, .. } => {
+                self.exprs(key);
+                let plain = key.is_some() && matches!(refr.as_ref(), Expr::Var { .. });
+                (refr, if plain { Head::Set } else { Head::Other })
+            }
+            RuleHead::Func { refr, args, assign, .. } => {
+                self.exprs(args);
+                self.assign(assign.as_ref());
+                (refr, Head::Function)
+            }
+        }
+    }
+
+    fn assign(&mut self, assign: Option<&RuleAssign>) {
+        if let Some(assign) = assign {
+            self.expr(&assign.value);
+        }
+    }
+
+    fn query(&mut self, query: &Query) {
+        for statement in &query.stmts {
+            match &statement.literal {
+                Literal::SomeVars { .. } => {}
+                Literal::SomeIn { key, value, collection, .. } => {
+                    self.exprs(key.iter().chain([value, collection]));
+                }
+                Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.expr(expr),
+                Literal::Every { domain, query, .. } => {
+                    self.expr(domain);
+                    self.query(query);
+                }
+            }
+            for modifier in &statement.with_mods {
+                self.chain(&modifier.refr, Use::Replace);
+                self.expr(&modifier.r#as);
+            }
+        }
+    }
+
+    fn exprs<'rule>(&mut self, exprs: impl IntoIterator<Item = &'rule ExprRef>) {
+        for expr in exprs {
+            self.expr(expr);
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match expr {
+            Expr::String { .. }
+            | Expr::RawString { .. }
+            | Expr::Number { .. }
+            | Expr::Bool { .. }
+            | Expr::Null { .. } => {}
+            Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => self.chain(expr, Use::Read),
+            Expr::Array { items, .. } | Expr::Set { items, .. } => self.exprs(items),
+            Expr::Object { fields, .. } => {
+                self.exprs(fields.iter().flat_map(|(_, key, value)| [key, value]));
+            }
+            Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
+                self.expr(term);
+                self.query(query);
+            }
+            Expr::ObjectCompr { key, value, query, .. } => {
+                self.exprs([key, value]);
+                self.query(query);
+            }
+            Expr::Call { fcn, params, .. } => {
+                self.chain(fcn, Use::Call);
+                self.exprs(params);
+            }
+            Expr::UnaryExpr { expr, .. } => self.expr(expr),
+            Expr::BinExpr { lhs, rhs, .. }
+            | Expr::BoolExpr { lhs, rhs, .. }
+            | Expr::ArithExpr { lhs, rhs, .. }
+            | Expr::AssignExpr { lhs, rhs, .. } => self.exprs([lhs, rhs]),
+            Expr::Membership { key, value, collection, .. } => {
+                self.exprs(key.iter().chain([value, collection]));
+            }
+        }
+    }
+
+    /// The expressions in the brackets of a rule's head.
+    fn indices(&mut self, mut expr: &Expr) {
+        while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = expr {
+            if let Expr::RefBrack { index, .. } = expr {
+                self.expr(index);
+            }
+            expr = refr;
+        }
+    }
+
+    /// A reference, from its last segment back to its root; what stands in brackets is looked at too.
+    fn chain(&mut self, whole: &Expr, used: Use) {
+        let mut segments = Vec::new();
+        let mut expr = whole;
+        while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = expr {
+            segments.push(self.segment(expr));
+            expr = refr;
+        }
+        if let Expr::Var { value, .. } = expr {
+            segments.push(literal(value));
+            self.references.push(reference(segments, used, location(whole.span())));
+        } else {
+            self.expr(expr);
+        }
+    }
+
+    /// The last segment of a reference, if it is a literal.
+    fn segment(&mut self, expr: &Expr) -> Option<String> {
+        if let Expr::RefDot { field, .. } = expr {
+            return literal(&field.1);
+        }
+        let Expr::RefBrack { index, .. } = expr else { return None };
+        if let Expr::String { value, .. } | Expr::RawString { value, .. } = index.as_ref() {
+            return literal(value);
+        }
+        self.expr(index);
+        None
+    }
+}
+
+fn literal(value: &Value) -> Option<String> {
+    value.as_string().ok().map(ToString::to_string)
+}
+
+/// A reference of segments that were collected back to front.
+fn reference(segments: Vec<Option<String>>, used: Use, at: Location) -> Reference {
+    Reference { path: segments.into_iter().rev().map_while(|segment| segment).collect(), used, at }
+}

@@ -1,0 +1,147 @@
+//! The batch statements, in both dialects side by side: their number does not grow with the batch.
+//!
+//! SQLite gets rows as one JSON text, with the long bytes behind one another in one BLOB that the rows point into;
+//! PostgreSQL gets one array per column. `transaction.rs` binds them, `writer.rs` says in which order they run.
+
+use super::rows::{task_columns, token_columns};
+
+/// One statement in both dialects.
+pub(super) struct Sql {
+    pub(super) sqlite: &'static str,
+    pub(super) postgres: &'static str,
+}
+
+/// Takes the write lock before anything is read. On PostgreSQL each statement must see what was committed until the
+/// lock was granted, whatever the server's default isolation is.
+pub(super) const BEGIN: Sql =
+    Sql { sqlite: "BEGIN IMMEDIATE", postgres: "BEGIN ISOLATION LEVEL READ COMMITTED" };
+
+/// The first statement of every commit: the row lock on PostgreSQL.
+pub(super) const LOCK: &str =
+    "UPDATE log_head SET epoch = epoch + 1 WHERE id = 1 RETURNING size, frontier, greatest_iat";
+
+/// The tokens of these ids.
+pub(super) const TOKENS: Sql = Sql {
+    sqlite: concat!(
+        "SELECT ",
+        token_columns!(),
+        " FROM tokens WHERE jti IN (SELECT value FROM json_each($1))"
+    ),
+    postgres: concat!("SELECT ", token_columns!(), " FROM tokens WHERE jti = ANY($1::text[])"),
+};
+
+/// Which of these keys are revoked: position in the list, from 0, and `not_before`.
+pub(super) const REVOKED: Sql = Sql {
+    sqlite: "SELECT k.key, r.not_before FROM json_each($1) k CROSS JOIN revocations r \
+             ON r.kind = k.value->>0 AND r.key = k.value->>1",
+    postgres: "SELECT k.n - 1, r.not_before FROM UNNEST($1::text[], $2::text[]) WITH ORDINALITY k(kind, key, n) \
+               JOIN revocations r ON r.kind = k.kind AND r.key = k.key",
+};
+
+/// Which of these keys are spent: position in the list, from 0.
+pub(super) const SPENT: Sql = Sql {
+    sqlite: "SELECT k.key FROM json_each($1) k CROSS JOIN spent s \
+             ON s.kind = k.value->>0 AND s.key = k.value->>1",
+    postgres: "SELECT k.n - 1 FROM UNNEST($1::text[], $2::text[]) WITH ORDINALITY k(kind, key, n) \
+               JOIN spent s ON s.kind = k.kind AND s.key = k.key",
+};
+
+/// Log entries, spent ids, tasks, tokens and the new head: one round trip. A task, token or spent id that exists
+/// breaks its primary key and with it the batch, whatever was read before.
+pub(super) const WRITE: Sql = Sql {
+    sqlite: concat!(
+        "INSERT INTO decisions (idx, id, tenant, kind, at, outcome, leaf) \
+           SELECT value->>'idx', value->>'id', value->>'tenant', value->>'kind', value->>'at', \
+             value->>'outcome', substr($2, value->>'leaf_at', value->>'leaf_len') FROM json_each($1); \
+         INSERT INTO decision_records (idx, salt, record) \
+           SELECT value->>'idx', unhex(value->>'salt'), substr($2, value->>'record_at', value->>'record_len') \
+             FROM json_each($1); \
+         INSERT INTO decision_inputs (idx, input, keep_until) \
+           SELECT value->>'idx', substr($2, value->>'input_at', value->>'input_len'), value->>'keep_until' \
+             FROM json_each($1) WHERE value->>'keep_until' IS NOT NULL; \
+         INSERT INTO spent (kind, key, keep_until) \
+           SELECT value->>0, value->>1, value->>2 FROM json_each($3); \
+         INSERT INTO tasks (",
+        task_columns!(),
+        ") SELECT value->>'id', value->>'tenant', value->>'principal_iss', value->>'principal_sub', \
+             value->>'session_iss', value->>'session_sid', value->>'session_hash', value->>'session_since', \
+             value->>'started_by', value->>'task_type_tenant', value->>'task_type', \
+             value->>'task_type_version', value->>'created_at', value->>'deadline', value->>'facts' \
+             FROM json_each($4); \
+         INSERT INTO tokens (",
+        token_columns!(),
+        ") SELECT value->>'jti', value->>'task_id', value->>'tenant', value->>'parent', value->>'ancestors', \
+             value->>'principal_iss', value->>'principal_sub', value->>'session_iss', value->>'session_sid', \
+             value->>'session_hash', value->>'session_since', value->>'agent', value->>'chain_agents', \
+             value->>'chain', value->>'task_type_tenant', value->>'task_type', value->>'task_type_version', \
+             unhex(value->>'capability_digest'), value->>'audience', value->>'iat', value->>'exp', \
+             value->>'key_thumbprint', value->>'status_list', value->>'status_index', \
+             value->>'approval_id', value->>'decision_id' FROM json_each($5); \
+         UPDATE log_head SET size = $6, frontier = $7, greatest_iat = $8 WHERE id = 1",
+    ),
+    postgres: concat!(
+        "WITH d AS (INSERT INTO decisions (idx, id, tenant, kind, at, outcome, leaf) \
+           SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], \
+             $7::bytea[])), \
+         r AS (INSERT INTO decision_records (idx, salt, record) \
+           SELECT * FROM UNNEST($1::bigint[], $8::bytea[], $9::bytea[])), \
+         i AS (INSERT INTO decision_inputs (idx, input, keep_until) \
+           SELECT * FROM UNNEST($10::bigint[], $11::bytea[], $12::bigint[])), \
+         s AS (INSERT INTO spent (kind, key, keep_until) \
+           SELECT * FROM UNNEST($13::text[], $14::text[], $15::bigint[])), \
+         k AS (INSERT INTO tasks (",
+        task_columns!(),
+        ") SELECT * FROM UNNEST($16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], \
+             $22::text[], $23::bigint[], $24::text[], $25::text[], $26::text[], $27::bigint[], $28::bigint[], \
+             $29::bigint[], $30::text[])), \
+         t AS (INSERT INTO tokens (",
+        token_columns!(),
+        ") SELECT * FROM UNNEST($31::text[], $32::text[], $33::text[], $34::text[], $35::text[], $36::text[], \
+             $37::text[], $38::text[], $39::text[], $40::text[], $41::bigint[], $42::text[], $43::text[], \
+             $44::text[], $45::text[], $46::text[], $47::bigint[], $48::bytea[], $49::text[], $50::bigint[], \
+             $51::bigint[], $52::text[], $53::text[], $54::bigint[], $55::text[], $56::text[])) \
+         UPDATE log_head SET size = $57, frontier = $58, greatest_iat = $59 WHERE id = 1",
+    ),
+};
+
+/// Revocations; one that exists keeps the later times and takes over the newer reason.
+pub(super) const REVOKE: Sql = Sql {
+    sqlite: "INSERT INTO revocations (kind, key, not_before, keep_until, tenant, reason, decision_id) \
+             SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 \
+               FROM json_each($1) WHERE true \
+             ON CONFLICT (kind, key) DO UPDATE SET not_before = max(not_before, excluded.not_before), \
+               keep_until = max(keep_until, excluded.keep_until), tenant = excluded.tenant, \
+               reason = excluded.reason, decision_id = excluded.decision_id",
+    postgres: "INSERT INTO revocations AS r (kind, key, not_before, keep_until, tenant, reason, decision_id) \
+               SELECT j->>0, j->>1, (j->>2)::bigint, (j->>3)::bigint, j->>4, j->>5, j->>6 \
+                 FROM json_array_elements($1::json) j \
+               ON CONFLICT (kind, key) DO UPDATE SET not_before = GREATEST(r.not_before, excluded.not_before), \
+                 keep_until = GREATEST(r.keep_until, excluded.keep_until), tenant = excluded.tenant, \
+                 reason = excluded.reason, decision_id = excluded.decision_id",
+};
+
+/// Objects, bundles and settings; rare, so both databases get JSON.
+pub(super) const CONFIGURE: Sql = Sql {
+    sqlite: "UPDATE objects SET is_current = FALSE WHERE is_current AND (tenant, kind, name) IN \
+               (SELECT value->>0, value->>1, value->>2 FROM json_each($1)); \
+             INSERT INTO objects (tenant, kind, name, version, spec, digest, published_at, is_current) \
+               SELECT value->>'tenant', value->>'kind', value->>'name', value->>'version', \
+                 unhex(value->>'spec'), unhex(value->>'digest'), value->>'published_at', value->>'is_current' \
+                 FROM json_each($2); \
+             INSERT INTO bundles (version, content, created_at) \
+               SELECT value->>'version', unhex(value->>'content'), value->>'created_at' \
+                 FROM json_each($3) WHERE true ON CONFLICT (version) DO NOTHING; \
+             INSERT INTO settings (key, value) SELECT key, value FROM json_each($4) WHERE true \
+               ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    postgres: "WITH u AS (UPDATE objects SET is_current = FALSE WHERE is_current AND (tenant, kind, name) IN \
+                 (SELECT j->>0, j->>1, j->>2 FROM json_array_elements($1::json) j)), \
+               o AS (INSERT INTO objects (tenant, kind, name, version, spec, digest, published_at, is_current) \
+                 SELECT j->>'tenant', j->>'kind', j->>'name', (j->>'version')::bigint, \
+                   decode(j->>'spec', 'hex'), decode(j->>'digest', 'hex'), (j->>'published_at')::bigint, \
+                   (j->>'is_current')::boolean FROM json_array_elements($2::json) j), \
+               b AS (INSERT INTO bundles (version, content, created_at) \
+                 SELECT j->>'version', decode(j->>'content', 'hex'), (j->>'created_at')::bigint \
+                   FROM json_array_elements($3::json) j ON CONFLICT (version) DO NOTHING) \
+               INSERT INTO settings (key, value) SELECT key, value FROM json_each_text($4::json) \
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+};

@@ -1,0 +1,222 @@
+//! What may be changed, and what the writer answers: closed enums (DESIGN §7).
+
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+
+use super::rows::{BundleRow, ObjectRow};
+use crate::domain::decision::{Decision, Reason};
+use crate::domain::ids::DecisionId;
+use crate::domain::objects::ObjectRef;
+use crate::domain::record::{RevocationKey, RevocationKind, TaskRecord, TokenRecord};
+
+/// Everything that changes liveness, configuration or the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A token is issued, if it can live.
+    Issue(Box<Issue>),
+    /// Nothing changes but the log: a refusal, or a dry run.
+    Refuse(Box<Decision>),
+    /// Something is revoked.
+    Revoke(Box<Revoke>),
+    /// The configuration changes.
+    Configure(Box<Configure>),
+}
+
+/// A token to issue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Issue {
+    /// The task that begins with it: given exactly when the token has no parent.
+    pub task: Option<TaskRecord>,
+    /// The token. The ancestors of a child, and its session, are taken from its parent's record.
+    pub token: TokenRecord,
+    /// What it uses up. All of it, or nothing if the issue loses.
+    pub spend: Vec<Spend>,
+    /// The decision that allowed it.
+    pub decision: Decision,
+}
+
+/// Something to revoke.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revoke {
+    /// What dies. An empty list only writes the decision.
+    pub keys: Vec<RevocationKey>,
+    /// When nothing that it kills can live any more, so that the rows may go.
+    pub keep_until: DateTime<Utc>,
+    /// Why, for people.
+    pub reason: String,
+    /// The decision; its tenant is the rows' tenant.
+    pub decision: Decision,
+}
+
+/// A change of the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configure {
+    /// New versions of objects; each becomes the current one. A version that exists already makes the change
+    /// [`CommitFault::Rejected`]: somebody else published meanwhile.
+    pub put: Vec<ObjectRow>,
+    /// Objects that shall have no current version any more.
+    pub retire: Vec<ObjectRef>,
+    /// Policy bundles to keep; one that is kept already stays as it is.
+    pub bundles: Vec<BundleRow>,
+    /// Settings to write over.
+    pub settings: Vec<(String, String)>,
+    /// The decision.
+    pub decision: Decision,
+}
+
+/// Whose single use is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SpendKind {
+    /// A client assertion (RFC 7523 §3, `jti`); key: client id and jti.
+    ClientAssertion,
+    /// An actor token that proves an instance; key: its issuer and jti.
+    ActorToken,
+    /// A hand-over token; key: its jti.
+    HandOver,
+}
+
+impl SpendKind {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientAssertion => "client_assertion",
+            Self::ActorToken => "actor_token",
+            Self::HandOver => "hand_over",
+        }
+    }
+}
+
+/// One thing that may be used once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spend {
+    /// What it is.
+    pub kind: SpendKind,
+    /// Which one.
+    pub key: String,
+    /// Its expiry plus the verifier's leeway: before that, forgetting it would allow a replay.
+    pub keep_until: DateTime<Utc>,
+}
+
+/// Proof that a decision is durable: the price of releasing a token (L3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Index of the leaf in the decision log.
+    pub index: u64,
+    /// The decision.
+    pub decision_id: DecisionId,
+    /// The writer's time under the lock.
+    pub committed_at: DateTime<Utc>,
+}
+
+/// What became of a change. Either way its decision is in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// It is done.
+    Done(Receipt),
+    /// The issue lost: the log tells its refusal, and nothing else was written.
+    Lost(Loss, Receipt),
+}
+
+/// Why an issue that was allowed is refused by the commit (L4).
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Loss {
+    /// The parent has no record, or is of another task; or a token without parent starts no task.
+    #[error("the parent token has no record")]
+    ParentUnknown,
+    /// The parent has expired meanwhile.
+    #[error("the parent token has expired")]
+    ParentExpired,
+    /// It, its parent or what they hang on has been revoked.
+    #[error("revoked: {}", kind.as_str())]
+    Revoked {
+        /// What was revoked.
+        kind: RevocationKind,
+    },
+    /// Something that may be used once has been.
+    #[error("used before: {}", kind.as_str())]
+    AlreadySpent {
+        /// What was used.
+        kind: SpendKind,
+    },
+    /// The tree of tokens would be higher than `MAX_HEIGHT`.
+    #[error("the tree of tokens would be too high")]
+    TreeTooHigh,
+    /// A token of this id has been issued.
+    #[error("a token of this id exists")]
+    Duplicate,
+}
+
+impl Loss {
+    /// As the log tells it, under the code that the client is told too.
+    pub fn reason(self) -> Reason {
+        let code = match self {
+            Self::ParentUnknown => "parent_unknown",
+            Self::ParentExpired => "nothing_left",
+            Self::Revoked { .. } => "revoked",
+            Self::AlreadySpent { kind: SpendKind::HandOver } => "hand_over_spent",
+            Self::AlreadySpent { kind: SpendKind::ActorToken } => "actor_token_replayed",
+            Self::AlreadySpent { kind: SpendKind::ClientAssertion } => "client_assertion_replayed",
+            Self::TreeTooHigh => "token_tree_too_high",
+            Self::Duplicate => "duplicate_token_id",
+        };
+        Reason { code: code.to_owned(), message: self.to_string(), public: true }
+    }
+}
+
+/// Why nothing is known to have been written: the caller answers 503 and hands out no token (L3).
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum CommitFault {
+    /// Too many changes wait already.
+    #[error("the writer's queue is full")]
+    Full,
+    /// The commit failed or its outcome is unknown: something may have been written, the caller may not rely on it.
+    #[error("the commit failed or its outcome is unknown")]
+    Unavailable,
+    /// The database refuses this change's data, alone: trying again does not help.
+    #[error("the database refuses this change")]
+    Rejected,
+}
+
+impl Change {
+    /// The decision that it records.
+    pub fn decision(&self) -> &Decision {
+        match self {
+            Self::Issue(issue) => &issue.decision,
+            Self::Refuse(decision) => decision,
+            Self::Revoke(revoke) => &revoke.decision,
+            Self::Configure(configure) => &configure.decision,
+        }
+    }
+
+    /// The token that it issues, if it does.
+    pub(super) fn issue(&self) -> Option<&Issue> {
+        match self {
+            Self::Issue(issue) => Some(issue),
+            Self::Refuse(_) | Self::Revoke(_) | Self::Configure(_) => None,
+        }
+    }
+}
+
+impl From<Issue> for Change {
+    fn from(issue: Issue) -> Self {
+        Self::Issue(Box::new(issue))
+    }
+}
+
+impl From<Decision> for Change {
+    fn from(refusal: Decision) -> Self {
+        Self::Refuse(Box::new(refusal))
+    }
+}
+
+impl From<Revoke> for Change {
+    fn from(revoke: Revoke) -> Self {
+        Self::Revoke(Box::new(revoke))
+    }
+}
+
+impl From<Configure> for Change {
+    fn from(configure: Configure) -> Self {
+        Self::Configure(Box::new(configure))
+    }
+}

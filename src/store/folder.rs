@@ -1,0 +1,109 @@
+//! Where the data lies, and the lock that keeps a second process out of a data folder (DESIGN §7).
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use sqlx::postgres::PgConnectOptions;
+
+use super::error::StoreError;
+
+/// Where the data lies.
+#[derive(Clone)]
+pub enum Location {
+    /// In memory, gone with the store: the test double.
+    Memory,
+    /// SQLite in a data folder, which is made if it is missing.
+    Folder(PathBuf),
+    /// A PostgreSQL server.
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl FromStr for Location {
+    type Err = StoreError;
+
+    /// `postgres://…` or `postgresql://…` is a server, `sqlite::memory:` is memory, anything without `://` is a
+    /// data folder.
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        let bad = |why: &str| StoreError::Location(why.to_owned());
+        match text.split_once("://") {
+            Some(("postgres" | "postgresql", _)) => {
+                // The parser's own error could repeat the password.
+                let options = text.parse().map_err(|_| bad("the URL is malformed"))?;
+                Ok(Self::Postgres(Box::new(options)))
+            }
+            Some(_) => Err(bad("unknown kind of URL")),
+            None if text.is_empty() => Err(bad("it is empty")),
+            None if text == "sqlite::memory:" => Ok(Self::Memory),
+            None => Ok(Self::Folder(text.into())),
+        }
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("Memory"),
+            Self::Folder(folder) => f.debug_tuple("Folder").field(folder).finish(),
+            Self::Postgres(options) => f.debug_tuple("Postgres").field(&options.get_host()).finish(),
+        }
+    }
+}
+
+const LOCK_FILE: &str = "taskgrant.lock";
+const DATABASE_FILE: &str = "taskgrant.db";
+
+/// A data folder that this process owns until the value is dropped.
+#[derive(Debug)]
+pub(super) struct OwnedFolder {
+    database: PathBuf,
+    _lock: File,
+}
+
+impl OwnedFolder {
+    /// Makes the folder if need be (mode 0700) and takes its lock, or tells who holds it.
+    pub(super) fn take(folder: &Path) -> Result<Self, StoreError> {
+        let failed = |why| StoreError::Folder { folder: folder.to_owned(), why };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let mut lock = private(&folder.join(LOCK_FILE)).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => sign(&mut lock).map_err(failed)?,
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder(&mut lock).map_err(failed)?;
+                return Err(StoreError::Held { folder: folder.to_owned(), holder });
+            }
+            Err(TryLockError::Error(why)) => return Err(failed(why)),
+        }
+        // SQLite would make the file readable by all; its WAL takes the mode of the database.
+        let database = folder.join(DATABASE_FILE);
+        private(&database).map_err(failed)?;
+        Ok(Self { database, _lock: lock })
+    }
+
+    /// Path of the database file, which exists.
+    pub(super) fn database(&self) -> &Path {
+        &self.database
+    }
+}
+
+/// Opens a file that only its owner may read or write, making it if need be.
+fn private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Writes our process id into the lock file.
+fn sign(lock: &mut File) -> std::io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+/// The process id in the lock file.
+fn holder(lock: &mut File) -> std::io::Result<String> {
+    let mut text = String::new();
+    lock.take(32).read_to_string(&mut text)?;
+    Ok(if text.trim().is_empty() { "unknown".to_owned() } else { text.trim().to_owned() })
+}

@@ -1,0 +1,266 @@
+//! What the commit decides under the lock, in queue order: pure, from the facts that were read (L4).
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use super::change::{Change, Committed, Configure, Issue, Loss, Receipt, Revoke, Spend, SpendKind};
+use super::entry::Entry;
+use super::read::Head;
+use super::rows::{BundleRow, ObjectRow, TaskRow, TokenRow, micros};
+use crate::domain::ids::Jti;
+use crate::domain::objects::ObjectRef;
+use crate::domain::record::{Bears, MAX_HEIGHT, RevocationKey, TokenRecord};
+
+/// A revocation also reaches tokens that a replica with a clock ahead by less than this has signed (DESIGN §7).
+const REVOCATION_MARGIN_US: i64 = 2_000_000;
+
+/// Whether a revocation row kills what it bears on in this way; the very instant is dead too.
+pub(super) fn kills(bears: Bears, not_before: i64) -> bool {
+    match bears {
+        Bears::Always => true,
+        Bears::IfSince(began) => micros(began) <= not_before,
+    }
+}
+
+/// A row of `revocations`.
+#[derive(Clone, Debug)]
+pub(super) struct RevocationRow {
+    pub(super) not_before: i64,
+    pub(super) keep_until: i64,
+    pub(super) tenant: Option<String>,
+    pub(super) reason: String,
+    pub(super) decision_id: String,
+}
+
+/// A row of `spent`.
+#[derive(Clone, Debug)]
+pub(super) struct SpentRow {
+    pub(super) kind: &'static str,
+    pub(super) key: String,
+    pub(super) keep_until: i64,
+}
+
+/// Everything one batch writes.
+#[derive(Debug, Default)]
+pub(super) struct Writes<'b> {
+    pub(super) entries: Vec<(i64, Cow<'b, Entry>)>,
+    pub(super) spent: Vec<SpentRow>,
+    pub(super) tasks: Vec<TaskRow>,
+    pub(super) tokens: Vec<TokenRow>,
+    pub(super) revocations: BTreeMap<RevocationKey, RevocationRow>,
+    /// New versions, and the names whose current version ends.
+    pub(super) objects: Vec<ObjectRow>,
+    /// The version that is current after this batch, none for a retired object.
+    pub(super) current: BTreeMap<ObjectRef, Option<i64>>,
+    pub(super) bundles: Vec<BundleRow>,
+    pub(super) settings: BTreeMap<String, String>,
+}
+
+/// The state that the batch sees and moves on.
+#[derive(Debug)]
+pub(super) struct Ledger<'b> {
+    now: DateTime<Utc>,
+    head: Head,
+    /// Tokens with a record: those read, and those issued in this batch.
+    tokens: HashMap<Jti, TokenRecord>,
+    /// Every key that was asked for, with its `not_before` if it is revoked.
+    revoked: HashMap<RevocationKey, Option<i64>>,
+    spent: HashSet<(SpendKind, String)>,
+    writes: Writes<'b>,
+}
+
+/// The token of `issue` as it would stand in its record; none if its parent is unknown. A parent may be earlier in
+/// the same batch: `drafts` are the tokens of this batch so far.
+fn complete(
+    issue: &Issue,
+    known: &HashMap<Jti, TokenRecord>,
+    drafts: &HashMap<Jti, TokenRecord>,
+) -> Option<TokenRecord> {
+    let mut token = issue.token.clone();
+    token.ancestors.clear();
+    if let Some(jti) = token.parent {
+        let parent = known.get(&jti).or_else(|| drafts.get(&jti))?;
+        token.ancestors.clone_from(&parent.ancestors);
+        token.ancestors.push(jti);
+        token.session = parent.session.clone();
+    }
+    Some(token)
+}
+
+impl<'b> Ledger<'b> {
+    /// Begins a batch at the head under the lock, knowing the tokens that the batch names.
+    pub(super) fn new(now: DateTime<Utc>, head: Head, tokens: Vec<TokenRecord>) -> Self {
+        let tokens = tokens.into_iter().map(|token| (token.jti, token)).collect();
+        Self { now, head, tokens, revoked: HashMap::new(), spent: HashSet::new(), writes: Writes::default() }
+    }
+
+    /// Every revocation that could touch an issue of the batch, each once.
+    pub(super) fn revocations_to_read<'c>(
+        &self,
+        changes: impl Iterator<Item = &'c Change>,
+    ) -> Vec<RevocationKey> {
+        let mut drafts = HashMap::new();
+        let mut keys: HashSet<_> =
+            self.tokens.values().flat_map(TokenRecord::killed_by).map(|(key, _)| key).collect();
+        for issue in changes.filter_map(Change::issue) {
+            if let Some(token) = complete(issue, &self.tokens, &drafts) {
+                keys.extend(token.killed_by().into_iter().map(|(key, _)| key));
+                drafts.entry(token.jti).or_insert(token);
+            }
+        }
+        keys.into_iter().collect()
+    }
+
+    /// Takes in which of `asked` are revoked: position and `not_before`.
+    pub(super) fn learn_revoked(&mut self, asked: Vec<RevocationKey>, found: &[(i64, i64)]) {
+        let mut answers = vec![None; asked.len()];
+        for (at, not_before) in found {
+            if let Some(answer) = usize::try_from(*at).ok().and_then(|at| answers.get_mut(at)) {
+                *answer = Some(*not_before);
+            }
+        }
+        self.revoked.extend(asked.into_iter().zip(answers));
+    }
+
+    /// Takes in what is spent.
+    pub(super) fn learn_spent(&mut self, rows: impl Iterator<Item = (SpendKind, String)>) {
+        self.spent.extend(rows);
+    }
+
+    /// Decides on one change and appends its decision to the log.
+    pub(super) fn take(&mut self, change: &Change, entry: &'b Entry) -> Committed {
+        let outcome = match change {
+            Change::Issue(issue) => self.issue(issue),
+            Change::Refuse(_) => Ok(()),
+            Change::Revoke(revoke) => {
+                self.revoke(revoke);
+                Ok(())
+            }
+            Change::Configure(configure) => {
+                self.configure(configure);
+                Ok(())
+            }
+        };
+        let Err(loss) = outcome else {
+            return Committed::Done(self.append(change, Cow::Borrowed(entry)));
+        };
+        let refused = change.decision().clone().refused(loss.reason());
+        Committed::Lost(loss, self.append(change, Cow::Owned(entry.clone().retold(&refused))))
+    }
+
+    /// What the batch writes, and the head after it.
+    pub(super) fn into_writes(self) -> (Writes<'b>, Head) {
+        (self.writes, self.head)
+    }
+
+    fn append(&mut self, change: &Change, entry: Cow<'b, Entry>) -> Receipt {
+        let index = self.head.frontier.size();
+        self.head.frontier.append(entry.leaf.hash());
+        // The column is signed; 2^63 leaves will not be reached.
+        self.writes.entries.push((i64::try_from(index).unwrap_or(i64::MAX), entry));
+        Receipt { index, decision_id: change.decision().id, committed_at: self.now }
+    }
+
+    fn issue(&mut self, issue: &Issue) -> Result<(), Loss> {
+        let token = self.judge(issue)?;
+        // From here on the issue has won: only now is anything spent.
+        for spend in &issue.spend {
+            if self.spent.insert((spend.kind, spend.key.clone())) {
+                self.writes.spent.push(spent_row(spend));
+            }
+        }
+        self.writes.tasks.extend(issue.task.as_ref().map(TaskRow::from));
+        self.writes.tokens.push(TokenRow::from(&token));
+        self.head.greatest_iat = self.head.greatest_iat.max(token.iat);
+        self.tokens.insert(token.jti, token);
+        Ok(())
+    }
+
+    fn judge(&self, issue: &Issue) -> Result<TokenRecord, Loss> {
+        if self.tokens.contains_key(&issue.token.jti) {
+            return Err(Loss::Duplicate);
+        }
+        match issue.token.parent {
+            Some(parent) => self.judge_parent(issue, parent)?,
+            None if issue.task.as_ref().is_some_and(|task| task.id == issue.token.task_id) => {}
+            None => return Err(Loss::ParentUnknown),
+        }
+        let token = complete(issue, &self.tokens, &HashMap::new()).ok_or(Loss::ParentUnknown)?;
+        if token.ancestors.len() >= MAX_HEIGHT {
+            return Err(Loss::TreeTooHigh);
+        }
+        self.judge_life(&token)?;
+        let used = |spend: &&Spend| self.spent.contains(&(spend.kind, spend.key.clone()));
+        match issue.spend.iter().find(used) {
+            Some(spend) => Err(Loss::AlreadySpent { kind: spend.kind }),
+            None => Ok(token),
+        }
+    }
+
+    /// The parent has a record, is of the same task, tenant and principal (L1), has not expired and is alive by its
+    /// own keys: an agent revoked after the parent's `iat` kills it although the child is younger.
+    fn judge_parent(&self, issue: &Issue, parent: Jti) -> Result<(), Loss> {
+        let parent = self.tokens.get(&parent).ok_or(Loss::ParentUnknown)?;
+        let child = &issue.token;
+        let of_one_task = parent.task_id == child.task_id
+            && parent.tenant == child.tenant
+            && parent.principal == child.principal;
+        if !of_one_task || issue.task.is_some() {
+            return Err(Loss::ParentUnknown);
+        }
+        if parent.exp <= self.now {
+            return Err(Loss::ParentExpired);
+        }
+        self.judge_life(parent)
+    }
+
+    /// Nothing that is revoked kills the token. A key that was not asked for counts as revoked (L7).
+    fn judge_life(&self, token: &TokenRecord) -> Result<(), Loss> {
+        let killed = |(key, bears): &(RevocationKey, Bears)| match self.revoked.get(key) {
+            Some(revoked) => revoked.is_some_and(|not_before| kills(*bears, not_before)),
+            None => true,
+        };
+        match token.killed_by().into_iter().find(killed) {
+            Some((key, _)) => Err(Loss::Revoked { kind: key.kind }),
+            None => Ok(()),
+        }
+    }
+
+    fn revoke(&mut self, revoke: &Revoke) {
+        let latest = self.now.max(self.head.greatest_iat);
+        let not_before = micros(latest).saturating_add(REVOCATION_MARGIN_US);
+        for key in &revoke.keys {
+            let known = self.revoked.entry(key.clone()).or_default();
+            let not_before = known.map_or(not_before, |known| known.max(not_before));
+            *known = Some(not_before);
+            let row = RevocationRow {
+                not_before,
+                keep_until: micros(revoke.keep_until),
+                tenant: revoke.decision.tenant.as_ref().map(ToString::to_string),
+                reason: revoke.reason.clone(),
+                decision_id: revoke.decision.id.to_string(),
+            };
+            let earlier = self.writes.revocations.get(key).map_or(i64::MIN, |row| row.keep_until);
+            let row = RevocationRow { keep_until: row.keep_until.max(earlier), ..row };
+            self.writes.revocations.insert(key.clone(), row);
+        }
+    }
+
+    fn configure(&mut self, configure: &Configure) {
+        for name in &configure.retire {
+            self.writes.current.insert(name.clone(), None);
+        }
+        for object in &configure.put {
+            self.writes.current.insert(object.id.clone(), Some(object.version));
+        }
+        self.writes.objects.extend(configure.put.iter().cloned());
+        self.writes.bundles.extend(configure.bundles.iter().cloned());
+        self.writes.settings.extend(configure.settings.iter().cloned());
+    }
+}
+
+fn spent_row(spend: &Spend) -> SpentRow {
+    SpentRow { kind: spend.kind.as_str(), key: spend.key.clone(), keep_until: micros(spend.keep_until) }
+}

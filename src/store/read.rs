@@ -1,0 +1,166 @@
+//! What the request path and the snapshot read, from the reader pool.
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+
+use super::change::SpendKind;
+use super::error::StoreError;
+use super::rows::{
+    ObjectRow, StoredDecision, TaskRow, TokenRow, corrupt, instant, parsed, task_columns, token_columns,
+};
+use super::transaction::Conn;
+use super::{Db, Store, ledger, on_db};
+use crate::domain::ids::{DecisionId, Jti, TaskId, shown};
+use crate::domain::objects::{ObjectKind, ObjectRef};
+use crate::domain::record::{TaskRecord, TokenRecord};
+use crate::log::tree::Frontier;
+
+pub(super) const TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1");
+pub(super) const TOKEN: &str = concat!("SELECT ", token_columns!(), " FROM tokens WHERE jti = $1");
+pub(super) const IS_SPENT: &str = "SELECT count(*) FROM spent WHERE kind = $1 AND key = $2";
+pub(super) const OBJECTS_CURRENT: &str = "SELECT tenant, kind, name, version, spec, digest, published_at \
+     FROM objects WHERE is_current ORDER BY tenant, kind, name";
+pub(super) const OBJECT_VERSIONS: &str = "SELECT tenant, kind, name, version, spec, digest, published_at \
+     FROM objects WHERE kind = $1 ORDER BY tenant, name, version";
+pub(super) const BUNDLE: &str = "SELECT content FROM bundles WHERE version = $1";
+pub(super) const DECISION: &str = "SELECT d.idx, d.leaf, r.salt, r.record, i.input FROM decisions d \
+     LEFT JOIN decision_records r ON r.idx = d.idx LEFT JOIN decision_inputs i ON i.idx = d.idx WHERE d.id = $1";
+pub(super) const HEAD: &str = "SELECT size, frontier, greatest_iat FROM log_head WHERE id = 1";
+pub(super) const SETTING: &str = "SELECT value FROM settings WHERE key = $1";
+
+/// The head of the decision log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Size and root of the tree.
+    pub frontier: Frontier,
+    /// Greatest `iat` of any token committed.
+    pub greatest_iat: DateTime<Utc>,
+}
+
+/// The head as its row has it.
+#[derive(Debug, FromRow)]
+pub(super) struct HeadRow {
+    size: i64,
+    frontier: Vec<u8>,
+    greatest_iat: i64,
+}
+
+impl TryFrom<HeadRow> for Head {
+    type Error = StoreError;
+    fn try_from(row: HeadRow) -> Result<Self, StoreError> {
+        // A negative size has no frontier of its length either.
+        let size = u64::try_from(row.size).unwrap_or(u64::MAX);
+        let frontier = Frontier::from_bytes(size, &row.frontier)?;
+        Ok(Self { frontier, greatest_iat: instant(row.greatest_iat)? })
+    }
+}
+
+#[derive(FromRow)]
+struct ObjectColumns {
+    tenant: String,
+    kind: String,
+    name: String,
+    version: i64,
+    spec: Vec<u8>,
+    digest: Vec<u8>,
+    published_at: i64,
+}
+
+impl TryFrom<ObjectColumns> for ObjectRow {
+    type Error = StoreError;
+    fn try_from(row: ObjectColumns) -> Result<Self, StoreError> {
+        let kind = ObjectKind::ALL.into_iter().find(|kind| kind.as_str() == row.kind);
+        let id = ObjectRef {
+            kind: kind.ok_or_else(|| corrupt("kind of object")(shown(&row.kind)))?,
+            tenant: parsed(&row.tenant, "tenant")?,
+            name: parsed(&row.name, "object name")?,
+        };
+        let published_at = instant(row.published_at)?;
+        let object = Self { id, version: row.version, spec: row.spec, published_at };
+        if object.digest() == row.digest {
+            Ok(object)
+        } else {
+            Err(corrupt("object")(format!("`{}` differs from its digest", object.id)))
+        }
+    }
+}
+
+impl Store {
+    /// The task of this id.
+    pub async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError> {
+        let row = on_db!(self.db(), pools =>
+            sqlx::query_as::<_, TaskRow>(TASK).bind(id.to_string()).fetch_optional(&pools.read).await?);
+        row.map(TaskRecord::try_from).transpose()
+    }
+
+    /// The token of this id.
+    pub async fn token(&self, jti: Jti) -> Result<Option<TokenRecord>, StoreError> {
+        let row = on_db!(self.db(), pools =>
+            sqlx::query_as::<_, TokenRow>(TOKEN).bind(jti.to_string()).fetch_optional(&pools.read).await?);
+        row.map(TokenRecord::try_from).transpose()
+    }
+
+    /// Whether nothing that is revoked kills `token`. Its expiry is not looked at.
+    pub async fn is_alive(&self, token: &TokenRecord) -> Result<bool, StoreError> {
+        let killed_by = token.killed_by();
+        let keys: Vec<_> = killed_by.iter().map(|(key, _)| key).collect();
+        let revoked = match self.db() {
+            Db::Sqlite(pools) => Conn::Sqlite(&mut *pools.read.acquire().await?).revoked(&keys).await?,
+            Db::Postgres(pools) => Conn::Postgres(&mut *pools.read.acquire().await?).revoked(&keys).await?,
+        };
+        let kills = |(at, not_before): &(i64, i64)| {
+            let bears = usize::try_from(*at).ok().and_then(|at| killed_by.get(at));
+            bears.is_none_or(|(_, bears)| ledger::kills(*bears, *not_before))
+        };
+        Ok(!revoked.iter().any(kills))
+    }
+
+    /// Whether something that may be used once has been, as far as is committed now.
+    pub async fn is_spent(&self, kind: SpendKind, key: &str) -> Result<bool, StoreError> {
+        let count: i64 = on_db!(self.db(), pools =>
+            sqlx::query_scalar(IS_SPENT).bind(kind.as_str()).bind(key).fetch_one(&pools.read).await?);
+        Ok(count > 0)
+    }
+
+    /// The current version of every object that has one.
+    pub async fn objects_current(&self) -> Result<Vec<ObjectRow>, StoreError> {
+        let rows = on_db!(self.db(), pools =>
+            sqlx::query_as::<_, ObjectColumns>(OBJECTS_CURRENT).fetch_all(&pools.read).await?);
+        rows.into_iter().map(ObjectRow::try_from).collect()
+    }
+
+    /// All versions of all objects of one kind, the oldest version of each first.
+    pub async fn object_versions(&self, kind: ObjectKind) -> Result<Vec<ObjectRow>, StoreError> {
+        let rows = on_db!(self.db(), pools =>
+            sqlx::query_as::<_, ObjectColumns>(OBJECT_VERSIONS).bind(kind.as_str()).fetch_all(&pools.read).await?);
+        rows.into_iter().map(ObjectRow::try_from).collect()
+    }
+
+    /// Content of the policy bundle of this version.
+    pub async fn bundle(&self, version: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(on_db!(self.db(), pools =>
+            sqlx::query_scalar(BUNDLE).bind(version).fetch_optional(&pools.read).await?))
+    }
+
+    /// The decision of this id, with its input unpacked.
+    pub async fn decision(&self, id: DecisionId) -> Result<Option<StoredDecision>, StoreError> {
+        let row = on_db!(self.db(), pools =>
+            sqlx::query_as::<_, StoredDecision>(DECISION).bind(id.to_string()).fetch_optional(&pools.read).await?);
+        let Some(mut decision) = row else { return Ok(None) };
+        let unpacked = decision.input.as_deref().map(lz4_flex::decompress_size_prepended).transpose();
+        decision.input = unpacked.map_err(|why| corrupt("input")(why.to_string()))?;
+        Ok(Some(decision))
+    }
+
+    /// The head of the decision log.
+    pub async fn head(&self) -> Result<Head, StoreError> {
+        on_db!(self.db(), pools => sqlx::query_as::<_, HeadRow>(HEAD).fetch_one(&pools.read).await?)
+            .try_into()
+    }
+
+    /// A fact of the deployment.
+    pub async fn setting(&self, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(on_db!(self.db(), pools =>
+            sqlx::query_scalar(SETTING).bind(key).fetch_optional(&pools.read).await?))
+    }
+}

@@ -1,0 +1,81 @@
+//! Every statement is prepared on both databases: what `query!` would have checked.
+
+use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
+
+use super::batch::{CONFIGURE, LOCK, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE};
+use super::folder::Location;
+use super::read::{BUNDLE, DECISION, HEAD, IS_SPENT, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, TASK, TOKEN};
+use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
+
+#[path = "../../tests/it/support/postgres.rs"]
+mod postgres;
+
+/// One text for both databases.
+const SHARED: [&str; 11] = [
+    LOCK,
+    TASK,
+    TOKEN,
+    IS_SPENT,
+    OBJECTS_CURRENT,
+    OBJECT_VERSIONS,
+    BUNDLE,
+    DECISION,
+    HEAD,
+    SETTING,
+    LATEST_MIGRATION,
+];
+/// Two dialects side by side.
+const BATCH: [Sql; 6] = [TOKENS, REVOKED, SPENT, WRITE, REVOKE, CONFIGURE];
+
+async fn prepare_all(store: &Store) {
+    match store.db() {
+        Db::Sqlite(pools) => {
+            let texts = SHARED.into_iter().chain(BATCH.map(|sql| sql.sqlite));
+            // SQLite checks the later statements of one text only when it gets there.
+            for text in texts.flat_map(|text| text.split("; ")) {
+                let prepared =
+                    pools.write.acquire().await.unwrap().prepare(AssertSqlSafe(text).into_sql_str()).await;
+                assert!(prepared.is_ok(), "{text}: {:?}", prepared.err());
+            }
+        }
+        Db::Postgres(pools) => {
+            let texts = SHARED.into_iter().chain(BATCH.map(|sql| sql.postgres)).chain([POSTGRES_SESSION]);
+            for text in texts {
+                let prepared =
+                    pools.write.acquire().await.unwrap().prepare(AssertSqlSafe(text).into_sql_str()).await;
+                assert!(prepared.is_ok(), "{text}: {:?}", prepared.err());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_statement_prepares_on_both_databases() {
+    prepare_all(&Store::open(&Location::Memory).await.unwrap()).await;
+    if let Some(scratch) = postgres::Scratch::new().await {
+        let store = Store::migrate(&Location::Postgres(Box::new(scratch.options()))).await.unwrap();
+        prepare_all(&store).await;
+        store.close().await;
+        scratch.remove().await;
+    }
+}
+
+#[test]
+fn no_statement_is_left_out_above() {
+    let sources = [include_str!("batch.rs"), include_str!("read.rs"), include_str!("mod.rs")].concat();
+    let declared =
+        |kind: &str| sources.lines().filter(|line| line.contains("const ") && line.contains(kind)).count();
+    // `BEGIN` cannot be prepared; `POSTGRES_SESSION` and the error code `UNDEFINED_TABLE` are not for both.
+    assert_eq!(declared(": &str"), SHARED.len() + 2);
+    assert_eq!(declared(": Sql"), BATCH.len() + 1);
+}
+
+#[test]
+fn only_the_writer_opens_a_transaction() {
+    for (file, source) in [("read.rs", include_str!("read.rs")), ("mod.rs", include_str!("mod.rs"))] {
+        for way in ["begin", "WriteConnection"] {
+            assert!(!source.contains(way), "{file}: {way}");
+        }
+    }
+    assert_eq!(include_str!("writer.rs").matches(".begin()").count(), 1);
+}

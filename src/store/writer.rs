@@ -1,0 +1,254 @@
+//! The one writer: a task that commits whatever queued up while the last commit ran (DESIGN §7).
+//!
+//! No other code opens a write transaction, migrations apart. The task keeps no head of the log between commits: each
+//! gets it together with the lock, so that replicas share one log and a failed commit leaves nothing stale behind.
+
+use std::mem::take;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use ring::rand::SystemRandom;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Store;
+use super::change::{Change, CommitFault, Committed, SpendKind};
+use super::entry::{Entry, salt};
+use super::error::StoreError;
+use super::ledger::Ledger;
+use super::transaction::{Batch, WriteConnection};
+use crate::clock::Clock;
+
+/// Most changes that wait; one more is answered 503.
+pub const MAX_QUEUE: usize = 8192;
+/// Most changes of one commit: larger ones gain little and hold the lock longer.
+pub const MAX_BATCH: usize = 128;
+/// How often the writer lets others run before it commits, if each time more arrives.
+const MAX_YIELDS: usize = 2;
+/// How long one commit may take before its outcome counts as unknown.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After how long a connection is asked whether it is alive before it is used.
+const IDLE: Duration = Duration::from_secs(1);
+/// Pause after the first failure in a row; doubles up to [`LONGEST_PAUSE`].
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+type Answer = Result<Committed, CommitFault>;
+
+/// One change in the queue, with all that can be computed before the lock.
+struct Job {
+    change: Change,
+    entry: Entry,
+    reply: oneshot::Sender<Answer>,
+}
+
+impl Job {
+    fn answer(self, answer: Answer) {
+        // The caller may be gone: what was committed stays, an unclaimed token dies with the answer.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// The handle that use cases hold.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Job>,
+    random: SystemRandom,
+    keep_inputs: TimeDelta,
+}
+
+impl Writer {
+    /// Starts the writer of `store`. Policy inputs are kept for `keep_inputs`. The task ends when the last handle is
+    /// gone and the queue is empty.
+    pub fn spawn(store: &Store, clock: Arc<dyn Clock>, keep_inputs: TimeDelta) -> (Self, JoinHandle<()>) {
+        let (queue, jobs) = mpsc::channel(MAX_QUEUE);
+        let last_commit = Instant::now();
+        let task =
+            WriterTask { store: store.clone(), clock, jobs, connection: None, last_commit, failures: 0 };
+        (Self { queue, random: SystemRandom::new(), keep_inputs }, tokio::spawn(task.run()))
+    }
+
+    /// Commits `change` and its decision, and answers once they are durable (L3).
+    ///
+    /// On a fault the caller hands out nothing. Never await this while holding a read transaction.
+    pub async fn submit(&self, change: impl Into<Change>) -> Result<Committed, CommitFault> {
+        let change = change.into();
+        let salt = salt(&self.random).ok_or(CommitFault::Unavailable)?;
+        let entry = Entry::new(change.decision(), salt, self.keep_inputs);
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Job { change, entry, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommitFault::Full,
+            mpsc::error::TrySendError::Closed(_) => CommitFault::Unavailable,
+        })?;
+        // A writer that is gone without an answer may have committed.
+        answer.await.unwrap_or(Err(CommitFault::Unavailable))
+    }
+}
+
+/// Owns the queue's receiving end and, in its one process, the right to write.
+struct WriterTask {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    jobs: mpsc::Receiver<Job>,
+    /// None before the first commit and after a failure.
+    connection: Option<WriteConnection>,
+    /// When the connection was last good.
+    last_commit: Instant,
+    /// Commits that failed in a row.
+    failures: u32,
+}
+
+impl WriterTask {
+    async fn run(mut self) {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while self.jobs.recv_many(&mut batch, MAX_BATCH).await > 0 {
+            self.gather(&mut batch).await;
+            self.settle(take(&mut batch)).await;
+        }
+    }
+
+    /// Lets more changes arrive, but only while they do: alone, a change waits for nobody.
+    async fn gather(&mut self, batch: &mut Vec<Job>) {
+        for _ in 0..MAX_YIELDS {
+            tokio::task::yield_now().await;
+            let before = batch.len();
+            while batch.len() < MAX_BATCH
+                && let Ok(job) = self.jobs.try_recv()
+            {
+                batch.push(job);
+            }
+            if batch.len() == before || batch.len() == MAX_BATCH {
+                return;
+            }
+        }
+    }
+
+    /// Commits the batch and answers it. If its data is refused, halves are tried on their own, in queue order,
+    /// down to the one change at fault, which fails alone.
+    async fn settle(&mut self, batch: Vec<Job>) {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            match self.commit_in_time(&part).await {
+                Ok(committed) => {
+                    self.failures = 0;
+                    part.into_iter().zip(committed).for_each(|(job, committed)| job.answer(Ok(committed)));
+                }
+                Err(error) if error.is_data() && part.len() > 1 => {
+                    parts.push(part.split_off(part.len() / 2));
+                    parts.push(part);
+                }
+                Err(error) if error.is_data() => {
+                    tracing::error!(%error, "a change was refused by the database");
+                    fail(part, CommitFault::Rejected);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a commit failed");
+                    fail(part.into_iter().chain(parts.into_iter().flatten()), CommitFault::Unavailable);
+                    return self.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Waits after a failure, longer each time. From the second in a row on, what has queued up is answered at once
+    /// rather than kept waiting for a database that is away.
+    async fn pause(&mut self) {
+        let pause = SHORTEST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        if self.failures > 1 {
+            fail(std::iter::from_fn(|| self.jobs.try_recv().ok()), CommitFault::Unavailable);
+        }
+        tokio::time::sleep(pause).await;
+    }
+
+    async fn commit_in_time(&mut self, batch: &[Job]) -> Result<Vec<Committed>, StoreError> {
+        let slow = StoreError::CommitSlow(COMMIT_TIMEOUT.as_secs());
+        let result = tokio::time::timeout(COMMIT_TIMEOUT, self.commit(batch)).await.unwrap_or(Err(slow));
+        match &result {
+            Err(error) if !error.is_data() => self.connection = None,
+            Ok(_) | Err(_) => {
+                self.connection = self.connection.take().and_then(WriteConnection::kept);
+                self.last_commit = Instant::now();
+            }
+        }
+        result
+    }
+
+    /// The writer's connection: the one it has, if that is still good, or a new one.
+    async fn connect(&mut self) -> Result<&mut WriteConnection, StoreError> {
+        if self.last_commit.elapsed() >= IDLE
+            && let Some(connection) = &mut self.connection
+            && !connection.is_alive().await
+        {
+            self.connection = None;
+        }
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => Ok(none.insert(WriteConnection::open(self.store.db()).await?)),
+        }
+    }
+
+    /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent
+    /// ids, the write, the commit. A revocation or a change of configuration adds one each.
+    async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Committed>, StoreError> {
+        let clock = Arc::clone(&self.clock);
+        let mut tx = self.connect().await?.begin().await?;
+        let head = tx.conn().lock().await?;
+        // From here on we hold the lock: what is read below cannot change before the commit.
+        let now = clock.now();
+        let tokens = match named_tokens(batch).as_slice() {
+            [] => Vec::new(),
+            jtis => tx.conn().tokens(jtis).await?,
+        };
+        let mut ledger = Ledger::new(now, head, tokens);
+        read_revoked(&mut tx, &mut ledger, batch).await?;
+        read_spent(&mut tx, &mut ledger, batch).await?;
+        let committed = batch.iter().map(|job| ledger.take(&job.change, &job.entry)).collect();
+        let (writes, head) = ledger.into_writes();
+        if !writes.revocations.is_empty() {
+            tx.conn().revoke(&writes).await?;
+        }
+        if batch.iter().any(|job| matches!(job.change, Change::Configure(_))) {
+            tx.conn().configure(&writes).await?;
+        }
+        tx.conn().write(&writes, &head).await?;
+        // The point of no return: a crash before this line loses only what nobody was told of; after it, everything
+        // of the batch is durable, also if the answer does not reach us.
+        tx.commit().await?;
+        Ok(committed)
+    }
+}
+
+/// Ids of the parents of the batch's tokens, and of the tokens themselves: none of these may exist yet.
+fn named_tokens(batch: &[Job]) -> Vec<String> {
+    let issues = batch.iter().filter_map(|job| job.change.issue());
+    let named = issues.flat_map(|issue| issue.token.parent.into_iter().chain([issue.token.jti]));
+    named.map(|jti| jti.to_string()).collect()
+}
+
+async fn read_revoked(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]) -> Result<(), StoreError> {
+    let keys = ledger.revocations_to_read(batch.iter().map(|job| &job.change));
+    if !keys.is_empty() {
+        let found = tx.conn().revoked(&keys.iter().collect::<Vec<_>>()).await?;
+        ledger.learn_revoked(keys, &found);
+    }
+    Ok(())
+}
+
+async fn read_spent(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]) -> Result<(), StoreError> {
+    let issues = batch.iter().filter_map(|job| job.change.issue());
+    let spends = issues.flat_map(|issue| &issue.spend);
+    let keys: Vec<(SpendKind, &str)> = spends.map(|spend| (spend.kind, spend.key.as_str())).collect();
+    if !keys.is_empty() {
+        let found = tx.conn().spent(&keys).await?;
+        let row = |(at,)| keys.get(usize::try_from(at).ok()?).map(|(kind, key)| (*kind, (*key).to_owned()));
+        ledger.learn_spent(found.into_iter().filter_map(row));
+    }
+    Ok(())
+}
+
+fn fail(jobs: impl IntoIterator<Item = Job>, fault: CommitFault) {
+    jobs.into_iter().for_each(|job| job.answer(Err(fault)));
+}

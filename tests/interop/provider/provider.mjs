@@ -1,0 +1,44 @@
+// A company's identity provider, played by oidc-provider: `node provider.mjs TASKGRANT_URL ISSUER_FILE`.
+//
+// It listens on a free loopback port and writes its issuer URL to ISSUER_FILE once it serves. Access tokens for the
+// resource TASKGRANT_URL are RFC 9068 JWTs (RS256); ID tokens are signed with ES256, so that both algorithms are met.
+import { createServer } from 'node:http'
+import { renameSync, writeFileSync } from 'node:fs'
+import { exportJWK, generateKeyPair } from 'jose'
+import { Provider } from 'oidc-provider'
+import { clients, users } from './directory.mjs'
+
+const [taskgrant, issuerFile] = process.argv.slice(2)
+const server = createServer()
+await new Promise((done) => server.listen(0, '127.0.0.1', done))
+const issuer = `http://127.0.0.1:${server.address().port}`
+
+const signingKey = async (alg) =>
+  ({ ...(await exportJWK((await generateKeyPair(alg, { extractable: true })).privateKey)), alg, use: 'sig', kid: alg.toLowerCase() })
+
+const provider = new Provider(issuer, {
+  clients,
+  jwks: { keys: [await signingKey('RS256'), await signingKey('ES256')] },
+  cookies: { keys: ['interop-only'] },
+  scopes: ['openid', 'groups'],
+  claims: { openid: ['sub'], groups: ['groups'] },
+  conformIdTokenClaims: false, // the scope `groups` puts the claim into the ID token
+  pkce: { required: () => true },
+  findAccount: (_, id) => users[id] && { accountId: id, claims: () => ({ sub: id, ...users[id] }) },
+  extraTokenClaims: (ctx, token) => ({
+    groups: users[token.accountId].groups,
+    auth_time: ctx.oidc.entities.AuthorizationCode.authTime,
+  }),
+  ttl: { AccessToken: 1800, IdToken: 1800, Session: 3600, Grant: 3600, Interaction: 600 },
+  features: {
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: () => ({
+        scope: '', audience: taskgrant, accessTokenFormat: 'jwt', accessTokenTTL: 1800, jwt: { sign: { alg: 'RS256' } },
+      }),
+    },
+  },
+})
+server.on('request', provider.callback())
+writeFileSync(`${issuerFile}.part`, issuer)
+renameSync(`${issuerFile}.part`, issuerFile)

@@ -1,0 +1,208 @@
+//! Issuing: trees of tokens, spent ids, losses.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use taskgrant::clock::Clock as _;
+use taskgrant::domain::record::MAX_HEIGHT;
+use taskgrant::store::change::{CommitFault, Committed, Loss, Spend, SpendKind};
+
+use super::{Deployment, on_both};
+
+const EPOCH: &str = "SELECT epoch FROM log_head";
+
+fn spend(deployment: &Deployment, kind: SpendKind, key: &str) -> Spend {
+    Spend { kind, key: key.into(), keep_until: deployment.clock.now() + TimeDelta::minutes(6) }
+}
+
+#[tokio::test]
+async fn records_come_back_as_they_went_in() {
+    on_both(async |d| {
+        let (mut root, mut child) = (d.root(), d.child(&d.root()));
+        root.token.key_thumbprint = Some("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I".into());
+        root.token.session.sid = None;
+        child.token.task_id = root.token.task_id;
+        child.token.parent = Some(root.token.jti);
+        child.token.audience = None;
+        child.token.status = None;
+        let receipt = d.done(root.clone()).await;
+        d.done(child.clone()).await;
+        assert_eq!((receipt.index, receipt.decision_id), (0, root.decision.id));
+        assert_eq!(d.store.token(root.token.jti).await.unwrap().unwrap(), root.token);
+        assert_eq!(d.store.task(root.token.task_id).await.unwrap(), {
+            let mut task = root.task.clone();
+            let since = task.as_mut().unwrap();
+            since.session.since = root.token.session.since;
+            task
+        });
+        child.token.ancestors = vec![root.token.jti];
+        child.token.session = root.token.session.clone();
+        assert_eq!(d.store.token(child.token.jti).await.unwrap().unwrap(), child.token);
+        assert_eq!(d.store.token(d.root().token.jti).await.unwrap(), None);
+        assert_eq!(d.store.task(d.root().token.task_id).await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_whole_branch_is_issued_in_one_commit() {
+    on_both(async |d| {
+        let root = d.root();
+        let child = d.child(&root);
+        let grandchild = d.child(&child);
+        let changes = vec![root.clone().into(), child.clone().into(), grandchild.clone().into()];
+        for answer in d.together(changes).await {
+            assert!(matches!(answer, Ok(Committed::Done(_))), "{answer:?}");
+        }
+        assert_eq!(d.raw().await.number(EPOCH).await, 1, "one commit");
+        let stored = d.store.token(grandchild.token.jti).await.unwrap().unwrap();
+        assert_eq!(stored.ancestors, [root.token.jti, child.token.jti]);
+        assert_eq!(stored.session, root.token.session);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_child_without_a_parent_of_its_task_is_refused() {
+    on_both(async |d| {
+        let root = d.root();
+        assert_eq!(d.lost(d.child(&root)).await, Loss::ParentUnknown);
+        d.done(root.clone()).await;
+        let mut stranger = d.child(&root);
+        stranger.token.task_id = d.root().token.task_id;
+        assert_eq!(d.lost(stranger).await, Loss::ParentUnknown);
+        let mut rootless = d.root();
+        rootless.task = None;
+        assert_eq!(d.lost(rootless).await, Loss::ParentUnknown);
+        assert_eq!(d.raw().await.outcomes().await, ["deny", "allow", "deny", "deny"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_child_of_a_loser_in_the_same_batch_loses_too() {
+    on_both(async |d| {
+        let root = d.root();
+        d.done(root.clone()).await;
+        let mut child = d.child(&root);
+        child.spend = vec![spend(d, SpendKind::HandOver, "a"), spend(d, SpendKind::HandOver, "b")];
+        let mut first = d.child(&root);
+        first.spend = vec![spend(d, SpendKind::HandOver, "b")];
+        let grandchild = d.child(&child);
+        let answers = d.together(vec![first.into(), child.into(), grandchild.into()]).await;
+        assert!(matches!(answers[0], Ok(Committed::Done(_))));
+        let kind = SpendKind::HandOver;
+        assert!(matches!(answers[1], Ok(Committed::Lost(Loss::AlreadySpent { kind: k }, _)) if k == kind));
+        assert!(matches!(answers[2], Ok(Committed::Lost(Loss::ParentUnknown, _))));
+        // The loser spent nothing: `a` is still good.
+        let mut again = d.child(&root);
+        again.spend = vec![spend(d, SpendKind::HandOver, "a")];
+        d.done(again).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_spent_is_spent_once_across_batches_and_kinds_do_not_mix() {
+    on_both(async |d| {
+        for (kind, wins) in [
+            (SpendKind::ClientAssertion, true),
+            (SpendKind::ClientAssertion, false),
+            (SpendKind::ActorToken, true),
+        ] {
+            let mut root = d.root();
+            root.spend = vec![spend(d, kind, "agent\nj1")];
+            match d.submit(root).await.unwrap() {
+                Committed::Done(_) => assert!(wins),
+                Committed::Lost(loss, _) => assert!(!wins && loss == Loss::AlreadySpent { kind }),
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_tree_is_at_most_this_high_also_in_one_batch() {
+    on_both(async |d| {
+        let mut path = vec![d.root()];
+        for at in 0..MAX_HEIGHT {
+            path.push(d.child(&path[at]));
+        }
+        let answers = d.together(path.iter().cloned().map(Into::into).collect()).await;
+        let (last, lower) = answers.split_last().unwrap();
+        assert!(lower.iter().all(|answer| matches!(answer, Ok(Committed::Done(_)))));
+        assert!(matches!(last, Ok(Committed::Lost(Loss::TreeTooHigh, _))), "{last:?}");
+        assert_eq!(d.lost(d.child(&path[MAX_HEIGHT - 1])).await, Loss::TreeTooHigh);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_expired_parent_has_no_more_children() {
+    on_both(async |d| {
+        let root = d.root();
+        d.done(root.clone()).await;
+        d.clock.shift(300);
+        assert_eq!(d.lost(d.child(&root)).await, Loss::ParentExpired);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_id_is_issued_once() {
+    on_both(async |d| {
+        let root = d.root();
+        let mut twin = d.root();
+        twin.token.jti = root.token.jti;
+        let mut late = d.root();
+        late.token.jti = root.token.jti;
+        let answers = d.together(vec![root.into(), twin.into()]).await;
+        assert!(matches!(answers[1], Ok(Committed::Lost(Loss::Duplicate, _))));
+        assert_eq!(d.lost(late).await, Loss::Duplicate);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_callers_at_once_share_one_log() {
+    on_both(async |d| {
+        // Plain values go into the tasks; the deployment itself stays here.
+        let branches: Vec<_> = (0..64)
+            .map(|_| {
+                let root = d.root();
+                let child = d.child(&root);
+                let refusal = d.refusal();
+                (root, child, refusal)
+            })
+            .collect();
+        let writer = Arc::new(d.writer.clone());
+        let mut running = tokio::task::JoinSet::new();
+        for (root, child, refusal) in branches {
+            let writer = writer.clone();
+            running.spawn(async move {
+                let issued = [writer.submit(root).await, writer.submit(child).await];
+                let refused = writer.submit(refusal).await;
+                issued.into_iter().chain([refused]).all(|a| matches!(a, Ok(Committed::Done(_))))
+            });
+        }
+        assert!(running.join_all().await.into_iter().all(|good| good));
+        let commits = d.raw().await.number(EPOCH).await;
+        assert!(commits < 192, "nothing was batched: {commits} commits for 192 changes");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_queue_is_a_fault_at_once() {
+    on_both(async |d| {
+        // Nothing of this runs before the first await: the queue fills up.
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..=taskgrant::store::writer::MAX_QUEUE {
+            let (writer, refusal) = (d.writer.clone(), d.refusal());
+            waiting.spawn(async move { writer.submit(refusal).await });
+        }
+        let answers = waiting.join_all().await;
+        assert_eq!(answers.iter().filter(|a| **a == Err(CommitFault::Full)).count(), 1);
+    })
+    .await;
+}

@@ -1,0 +1,138 @@
+//! L4: no token from the dead, whichever way it died and whichever came first.
+
+use chrono::TimeDelta;
+use taskgrant::domain::record::{RevocationKey, RevocationKind};
+use taskgrant::store::change::{Committed, Issue, Loss};
+
+use super::{Deployment, on_both};
+
+const KINDS: [RevocationKind; 8] = [
+    RevocationKind::Token,
+    RevocationKind::Task,
+    RevocationKind::Session,
+    RevocationKind::Principal,
+    RevocationKind::Agent,
+    RevocationKind::TaskType,
+    RevocationKind::Issuer,
+    RevocationKind::Tenant,
+];
+
+/// A key of this kind that kills the token.
+fn key(issue: &Issue, kind: RevocationKind) -> RevocationKey {
+    issue.token.killed_by().into_iter().map(|(key, _)| key).find(|key| key.kind == kind).unwrap()
+}
+
+async fn is_alive(d: &Deployment, issue: &Issue) -> bool {
+    let token = d.store.token(issue.token.jti).await.unwrap().unwrap();
+    d.store.is_alive(&token).await.unwrap()
+}
+
+#[tokio::test]
+async fn l4_what_is_revoked_has_no_more_children_and_is_dead() {
+    for kind in KINDS {
+        on_both(async |d| {
+            let (root, bystander) = (d.root(), d.root());
+            let child = d.child(&root);
+            for issue in [&root, &bystander, &child] {
+                d.done(issue.clone()).await;
+            }
+            assert!(is_alive(d, &root).await);
+            d.done(d.revoke(vec![key(&root, kind)])).await;
+            for parent in [&root, &child] {
+                assert!(!is_alive(d, parent).await, "{kind:?}");
+                assert_eq!(d.lost(d.child(parent)).await, Loss::Revoked { kind });
+            }
+            let of_one_tree = matches!(kind, RevocationKind::Token | RevocationKind::Task);
+            assert_eq!(is_alive(d, &bystander).await, of_one_tree, "{kind:?}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn l4_a_revocation_that_comes_first_refuses_until_a_fresh_beginning() {
+    for kind in KINDS {
+        on_both(async |d| {
+            let root = d.root();
+            d.done(d.revoke(vec![key(&root, kind)])).await;
+            assert_eq!(d.lost(root.clone()).await, Loss::Revoked { kind });
+            assert_eq!(d.store.token(root.token.jti).await.unwrap(), None);
+            assert_eq!(d.raw().await.outcomes().await, ["allow", "deny"]);
+            // A fresh login and a fresh token are another thing; the margin is over by then.
+            d.clock.shift(5);
+            d.done(d.root()).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn l4_a_revocation_earlier_in_the_batch_refuses_and_a_later_one_kills() {
+    on_both(async |d| {
+        let (early, late) = (d.root(), d.root());
+        let revoke_early = d.revoke(vec![key(&early, RevocationKind::Task)]);
+        let revoke_late = d.revoke(vec![key(&late, RevocationKind::Task)]);
+        let after = d.child(&late);
+        let changes =
+            vec![revoke_early.into(), early.into(), late.clone().into(), revoke_late.into(), after.into()];
+        let answers = d.together(changes).await;
+        let won: Vec<_> = answers.iter().map(|a| matches!(a, Ok(Committed::Done(_)))).collect();
+        assert_eq!(won, [true, false, true, true, false]);
+        assert!(!is_alive(d, &late).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn l4_a_younger_child_does_not_outlive_the_revocation_of_its_parents_agent() {
+    on_both(async |d| {
+        let root = d.root();
+        d.done(root.clone()).await;
+        d.done(d.revoke(vec![key(&root, RevocationKind::Agent)])).await;
+        // The child's own `iat` is after the revocation; the parent's is not.
+        d.clock.shift(10);
+        let kind = RevocationKind::Agent;
+        assert_eq!(d.lost(d.child(&root)).await, Loss::Revoked { kind });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refreshed_token_of_the_same_login_stays_dead() {
+    on_both(async |d| {
+        let root = d.root();
+        d.done(d.revoke(vec![key(&root, RevocationKind::Principal)])).await;
+        d.clock.shift(10);
+        let mut refreshed = d.root();
+        refreshed.token.session.since = root.token.session.since;
+        let kind = RevocationKind::Principal;
+        assert_eq!(d.lost(refreshed).await, Loss::Revoked { kind });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revocation_reaches_tokens_from_a_clock_ahead_and_is_idempotent() {
+    const ROWS: &str = "SELECT count(*) FROM revocations";
+    const NOT_BEFORE: &str = "SELECT not_before FROM revocations";
+    const KEEP_UNTIL: &str = "SELECT keep_until FROM revocations";
+    on_both(async |d| {
+        let mut ahead = d.root();
+        ahead.token.iat += TimeDelta::seconds(30);
+        d.done(ahead.clone()).await;
+        let revoke = d.revoke(vec![key(&ahead, RevocationKind::Agent)]);
+        let mut shorter = d.revoke(revoke.keys.clone());
+        shorter.keep_until -= TimeDelta::hours(1);
+        d.done(revoke.clone()).await;
+        assert!(!is_alive(d, &ahead).await);
+        let mut raw = d.raw().await;
+        let not_before = raw.number(NOT_BEFORE).await;
+        assert_eq!(not_before, (ahead.token.iat + TimeDelta::seconds(2)).timestamp_micros());
+        d.clock.shift(-60);
+        let twice = d.together(vec![shorter.into(), d.revoke(revoke.keys.clone()).into()]).await;
+        assert!(twice.iter().all(|answer| matches!(answer, Ok(Committed::Done(_)))));
+        assert_eq!((raw.number(ROWS).await, raw.number(NOT_BEFORE).await), (1, not_before));
+        assert_eq!(raw.number(KEEP_UNTIL).await, revoke.keep_until.timestamp_micros());
+    })
+    .await;
+}

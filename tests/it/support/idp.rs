@@ -1,0 +1,88 @@
+//! A trusted issuer of the tests: real discovery and keys over loopback HTTP, tokens bent at will.
+
+use std::sync::Arc;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use serde_json::{Map, Value, json};
+use taskgrant::keys::keyring::KeyRing;
+use taskgrant::keys::signing::KeySpec;
+use tokio::net::TcpListener;
+
+/// The provider: dropping it stops nothing, the runtime's end does.
+pub(crate) struct Idp {
+    /// Its `iss`.
+    pub(crate) issuer: String,
+    keys: Arc<KeyRing>,
+}
+
+impl Idp {
+    /// Starts it on a free loopback port.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let keys = Arc::new(KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap());
+        let document = json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{issuer}/authorize"),
+            "token_endpoint": format!("{issuer}/token"),
+            "jwks_uri": format!("{issuer}/jwks"),
+            "response_types_supported": ["code"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        });
+        let jwks = keys.jwks().clone();
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", get(move || async move { Json(document) }))
+            .route("/jwks", get(move || async move { Json(jwks) }));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { issuer, keys }
+    }
+
+    /// Signs any claims under any `typ`.
+    pub(crate) fn sign(&self, typ: &str, claims: &Value) -> String {
+        self.keys.sign(typ, claims).unwrap()
+    }
+
+    /// The key id of its signing key.
+    pub(crate) fn kid(&self) -> String {
+        self.keys.kid().to_owned()
+    }
+}
+
+/// Replaces members of `claims`; `null` removes one.
+pub(crate) fn bend(mut claims: Value, with: Value) -> Value {
+    let members: &mut Map<String, Value> = claims.as_object_mut().unwrap();
+    for (key, value) in with.as_object().unwrap().clone() {
+        if value.is_null() {
+            members.remove(&key)
+        } else {
+            members.insert(key, value)
+        };
+    }
+    claims
+}
+
+/// The unverified claims of a compact token.
+pub(crate) fn claims(token: &str) -> Value {
+    part(token, 1)
+}
+
+/// The unverified header of a compact token.
+pub(crate) fn header(token: &str) -> Value {
+    part(token, 0)
+}
+
+fn part(token: &str, index: usize) -> Value {
+    let part = token.split('.').nth(index).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+/// A compact token with its parts as given, whatever they say.
+pub(crate) fn compact(header: &Value, claims: &Value, signature: &str) -> String {
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.{signature}", encode(header), encode(claims))
+}

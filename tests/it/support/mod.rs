@@ -1,0 +1,5 @@
+//! What several capabilities need to be tested.
+
+pub(crate) mod idp;
+pub(crate) mod postgres;
+pub(crate) mod server;

@@ -1,0 +1,296 @@
+//! A whole server over real HTTP on loopback, with a trusted issuer beside it and a clock that tests move.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::Utc;
+use ring::digest::{SHA256, digest};
+use ring::rand::SystemRandom;
+use serde_json::{Value, json};
+use taskgrant::app::App;
+use taskgrant::clock::{Clock as _, ShiftedClock};
+use taskgrant::config::Config;
+use taskgrant::configuration::apply::{Applied, ApplyFault, Options};
+use taskgrant::configuration::documents::Source;
+use taskgrant::keys::keyring::KeyRing;
+use taskgrant::keys::signing::KeySpec;
+use taskgrant::store::Store;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::idp::{Idp, bend};
+
+/// Grant type of the main job.
+pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// Token type URNs.
+pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+pub(crate) const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+pub(crate) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// URIs of the resources in `objects.yaml`.
+pub(crate) const ORDERS: &str = "https://orders.acme.example/api";
+pub(crate) const MAIL: &str = "https://mail.acme.example";
+
+/// A running server.
+pub(crate) struct Server {
+    /// Our `iss`.
+    pub(crate) issuer: String,
+    /// The trusted issuer.
+    pub(crate) idp: Idp,
+    /// Moves the server's time.
+    pub(crate) clock: ShiftedClock,
+    /// The store, to look at what was recorded.
+    pub(crate) store: Store,
+    /// The agent `support-agent`'s instance keys.
+    pub(crate) actor_keys: KeyRing,
+    configuration: taskgrant::configuration::apply::Configuration,
+    http: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<()>>,
+    _data: Arc<TempDir>,
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Value,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// The issued token; panics with the whole answer when there is none.
+    #[track_caller]
+    pub(crate) fn token(&self) -> String {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.body["access_token"].as_str().unwrap_or_else(|| panic!("no token: {self:?}")).to_owned()
+    }
+
+    /// Asserts an OAuth error and that nothing was issued; gives the answer back for more.
+    #[track_caller]
+    pub(crate) fn refused(&self, status: u16, error: &str, reason_code: &str) -> &Self {
+        assert_eq!(
+            (self.status, self.body["error"].as_str(), self.body["reason_code"].as_str()),
+            (status, Some(error), Some(reason_code)),
+            "{self:#?}"
+        );
+        assert!(self.body.get("access_token").is_none());
+        self
+    }
+}
+
+/// The secret of a client in `objects.yaml`.
+pub(crate) fn secret(client_id: &str) -> String {
+    format!("tgs_test-secret-of-{client_id}")
+}
+
+fn hash(client_id: &str) -> String {
+    let digest = digest(&SHA256, secret(client_id).as_bytes());
+    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl Server {
+    /// A server with `objects.yaml` in force and the starter policy.
+    pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with more lines in its TOML.
+    pub(crate) async fn start_with(toml: &str) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), Idp::start().await, toml).await
+    }
+
+    /// The same in a data folder that may hold data already.
+    pub(crate) async fn start_in(data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let folder = data.path().join("data");
+        let base = format!(
+            "public_url = '{issuer}'\nlisten = '{}'\ndata = '{}'\nenvironment = 'test'\n{toml}\n[outbound]\nallow_http_loopback = true\n",
+            listener.local_addr().unwrap(),
+            folder.display(),
+        );
+        let clock = ShiftedClock::default();
+        let app = App::build(Config::from_toml(&base).unwrap(), Arc::new(clock.clone())).await.unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (store, configuration) = (app.store.clone(), app.configuration());
+        let serve = async move {
+            app.serve(listener, async { drop(stopped.await) }).await.unwrap();
+        };
+        let actor_keys = KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap();
+        let server = Self {
+            issuer,
+            idp,
+            clock,
+            store,
+            actor_keys,
+            configuration,
+            http: http(),
+            stop: Some(stop),
+            task: Some(tokio::spawn(serve)),
+            _data: data,
+        };
+        server.apply(&server.objects()).await.unwrap();
+        server
+    }
+
+    /// Stops the server as SIGTERM would, and waits for its last commit.
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        self.task.take().unwrap().await.unwrap();
+    }
+
+    /// `objects.yaml` with this server's values filled in.
+    pub(crate) fn objects(&self) -> String {
+        let mut text =
+            include_str!("objects.yaml").replace("ISSUER", &self.idp.issuer).replace("OWN", &self.issuer);
+        text = text.replace("ACTOR_JWKS", &self.actor_keys.jwks().to_string());
+        for (name, client) in [
+            ("HASH_ORDERS", "orders-api"),
+            ("HASH_MAIL", "mail-api"),
+            ("HASH_SUPPORT", "support-agent"),
+            ("HASH_WORKER_TWO", "worker-two"),
+            ("HASH_WORKER", "worker-agent"),
+            ("HASH_STRANGER", "stranger-agent"),
+            ("HASH_GLOBEX", "globex-agent"),
+        ] {
+            text = text.replace(name, &hash(client));
+        }
+        text
+    }
+
+    /// Applies YAML documents, widenings allowed.
+    pub(crate) async fn apply(&self, yaml: &str) -> Result<Applied, ApplyFault> {
+        let source = Source { file: "test.yaml".to_owned(), text: yaml.to_owned() };
+        let options = Options { allow_widening: true, ..Options::default() };
+        self.configuration.apply(vec![source], options, "test").await
+    }
+
+    /// Applies `objects.yaml` with one text replaced in it.
+    pub(crate) async fn reapply(&self, from: &str, to: &str) {
+        let objects = self.objects();
+        assert!(objects.contains(from), "`{from}` is not in objects.yaml");
+        self.apply(&objects.replacen(from, to, 1)).await.unwrap();
+    }
+
+    /// The claims of a good session of `alice`, in group `support` of tenant `acme`, for the client `console`.
+    pub(crate) fn session_claims(&self) -> Value {
+        let now = self.clock.now().timestamp();
+        json!({
+            "iss": self.idp.issuer, "sub": "alice", "aud": self.issuer, "client_id": "console", "azp": "console",
+            "sid": "sid-1", "auth_time": now - 60, "iat": now, "exp": now + 3600, "org_id": "acme",
+            "groups": ["support"], "email": "alice@acme.example", "acr": "aal2", "amr": ["pwd", "otp"],
+        })
+    }
+
+    /// A session token with members of the good claims replaced; `null` removes one.
+    pub(crate) fn session(&self, with: Value) -> String {
+        self.idp.sign("at+jwt", &bend(self.session_claims(), with))
+    }
+
+    /// Exchanges a session or capability token as `client_id`.
+    pub(crate) async fn exchange(&self, client_id: &str, subject: &str, with: &[(&str, &str)]) -> Answer {
+        let base = [
+            ("grant_type", TOKEN_EXCHANGE),
+            ("subject_token", subject),
+            ("subject_token_type", ACCESS_TOKEN),
+        ];
+        let kept = base.into_iter().filter(|(key, _)| !with.iter().any(|(k, _)| k == key));
+        let form: Vec<(&str, &str)> = kept.chain(with.iter().copied()).collect();
+        self.post("/oauth/token", client_id, &form).await
+    }
+
+    /// A root token for the orders service: scopes `orders:read refunds:write`.
+    pub(crate) async fn root(&self) -> String {
+        let form =
+            [("task_type", "refund_order"), ("resource", ORDERS), ("scope", "orders:read refunds:write")];
+        self.exchange("support-agent", &self.session(json!({})), &form).await.token()
+    }
+
+    /// An exchange-only root token that carries all that the ceilings allow.
+    pub(crate) async fn wide_root(&self) -> String {
+        let scope = "orders:read refunds:write mail:send";
+        let form = [("task_type", "refund_order"), ("audience", self.issuer.as_str()), ("scope", scope)];
+        self.exchange("support-agent", &self.session(json!({})), &form).await.token()
+    }
+
+    /// Posts a form with the client's secret by `client_secret_basic`.
+    pub(crate) async fn post(&self, path: &str, client_id: &str, form: &[(&str, &str)]) -> Answer {
+        let basic = STANDARD.encode(format!("{client_id}:{}", secret(client_id)));
+        let headers = [("authorization".to_owned(), format!("Basic {basic}"))];
+        self.send(path, &headers, encode(form), "application/x-www-form-urlencoded").await
+    }
+
+    /// Posts any body with any headers.
+    pub(crate) async fn send(
+        &self,
+        path: &str,
+        headers: &[(String, String)],
+        body: impl Into<reqwest::Body>,
+        content_type: &str,
+    ) -> Answer {
+        let mut request =
+            self.http.post(format!("{}{path}", self.issuer)).header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        answer(request.body(body).send().await.unwrap()).await
+    }
+
+    /// Gets a path with any headers.
+    pub(crate) async fn get(&self, path: &str, headers: &[(String, String)]) -> Answer {
+        let mut request = self.http.get(format!("{}{path}", self.issuer));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        answer(request.send().await.unwrap()).await
+    }
+
+    /// Introspects as `client_id`.
+    pub(crate) async fn introspect(&self, client_id: &str, token: &str) -> Answer {
+        self.post("/oauth/introspect", client_id, &[("token", token)]).await
+    }
+
+    /// Revokes as `client_id`.
+    pub(crate) async fn revoke(&self, client_id: &str, token: &str) -> Answer {
+        self.post("/oauth/revoke", client_id, &[("token", token)]).await
+    }
+}
+
+/// `name=value` pairs, form-encoded.
+pub(crate) fn encode(form: &[(&str, &str)]) -> String {
+    let octet = |b: u8| {
+        if b.is_ascii_alphanumeric() || b"-._".contains(&b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
+    let text = |s: &str| s.bytes().map(octet).collect::<String>();
+    form.iter().map(|(k, v)| format!("{}={}", text(k), text(v))).collect::<Vec<_>>().join("&")
+}
+
+fn http() -> reqwest::Client {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+async fn answer(response: reqwest::Response) -> Answer {
+    let status = response.status().as_u16();
+    let header = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
+        (name.to_string(), value.to_str().unwrap_or_default().to_owned())
+    };
+    let headers = response.headers().iter().map(header).collect();
+    let text = response.text().await.unwrap();
+    Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
+}
+
+/// Whole seconds of the machine's clock.
+pub(crate) fn now() -> i64 {
+    Utc::now().timestamp()
+}
