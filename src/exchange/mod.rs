@@ -17,7 +17,7 @@ use crate::configuration::active::{Active, InForce};
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::Decision;
 use crate::domain::ids::{DecisionId, TaskId};
-use crate::domain::record::RevocationKind;
+use crate::domain::record::{MAX_HEIGHT, RevocationKind};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
 use crate::domain::snapshot::Agent;
@@ -220,14 +220,22 @@ impl Exchange {
                 let Some(parent) = self.parts.store.token(parent).await? else {
                     return Ok(Some(Loss::ParentUnknown));
                 };
+                if parent.ancestors.len() + 1 >= MAX_HEIGHT {
+                    return Ok(Some(Loss::TreeTooHigh));
+                }
                 if !self.parts.store.is_alive(&parent).await? {
                     return Ok(Some(Loss::Revoked { kind: RevocationKind::Token }));
                 }
             }
-            let alive = self.parts.store.is_alive(&own).await?;
-            Ok::<_, crate::store::error::StoreError>(
-                (!alive).then_some(Loss::Revoked { kind: RevocationKind::Task }),
-            )
+            if !self.parts.store.is_alive(&own).await? {
+                return Ok(Some(Loss::Revoked { kind: RevocationKind::Task }));
+            }
+            let kind = SpendKind::HandOver;
+            let spent = match &granted.spends {
+                Some((jti, _)) => self.parts.store.is_spent(kind, &jti.to_string()).await?,
+                None => false,
+            };
+            Ok::<_, crate::store::error::StoreError>(spent.then_some(Loss::AlreadySpent { kind }))
         };
         match alive.await {
             Ok(None) => Ok(()),

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
+use super::change::SpendKind;
 use super::error::StoreError;
 use super::rows::{
     ObjectRow, StoredDecision, TaskRow, TokenRow, corrupt, instant, parsed, task_columns, token_columns,
@@ -111,6 +112,16 @@ impl Store {
             bears.is_none_or(|(_, bears)| ledger::kills(*bears, *not_before))
         };
         Ok(!revoked.iter().any(kills))
+    }
+
+    /// Whether what may be used once has been.
+    pub async fn is_spent(&self, kind: SpendKind, key: &str) -> Result<bool, StoreError> {
+        let keys = [(kind, key)];
+        let spent = match self.db() {
+            Db::Sqlite(pools) => Conn::Sqlite(&mut *pools.read.acquire().await?).spent(&keys).await?,
+            Db::Postgres(pools) => Conn::Postgres(&mut *pools.read.acquire().await?).spent(&keys).await?,
+        };
+        Ok(!spent.is_empty())
     }
 
     /// The current version of every object that has one.

@@ -162,6 +162,7 @@ async fn a_dry_run_is_refused_as_the_real_exchange_would_be() {
         ("support-agent", &root, &[]),
         ("support-agent", &revoked, &[]),
         ("support-agent", &below, &[]),
+        ("worker-agent", &spent, &[]),
         ("worker-two", &spent, &[]),
     ] {
         let real = server.exchange(agent, subject, form).await;
@@ -248,6 +249,8 @@ async fn a_tree_is_at_most_sixteen_high() {
     for _ in 1..16 {
         token = server.exchange("support-agent", &token, &[]).await.token();
     }
+    let dry = server.exchange("support-agent", &token, &[("dry_run", "true")]).await;
+    dry.refused(400, "invalid_request", "token_tree_too_high");
     let answer = server.exchange("support-agent", &token, &[]).await;
     answer.refused(400, "invalid_request", "token_tree_too_high");
 }
