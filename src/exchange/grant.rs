@@ -287,21 +287,26 @@ fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
         }
         Origin::Session { .. } | Origin::Parent(_) => return Ok(vec![Ceilings { layers, listed }]),
     };
-    let with_edge = |edge: Layer| Ceilings {
-        layers: layers.iter().cloned().chain([edge]).collect(),
+    let with_edges = |edges: Vec<Layer>| Ceilings {
+        layers: layers.iter().cloned().chain(edges).collect(),
         listed: listed.clone(),
     };
-    Ok(edges.into_iter().map(with_edge).collect())
+    Ok(edges.into_iter().map(with_edges).collect())
 }
 
-/// One layer for each edge that lets the parent's holder hand over to `agent` in every version that holds.
-fn edges(parent: &Parent, agent: &Agent, verified: &Verified) -> Result<Vec<Layer>, Refusal> {
-    let no_edge = || Refusal::NoEdge { from: parent.grant.agent.clone(), to: agent.spec.client_id.clone() };
-    if !task_types(verified).all(|t| t.edges_between(&parent.holder, agent).next().is_some()) {
-        return Err(no_edge());
+/// The choices of one edge in every version that holds, each edge a layer: a hand-over lies within one such choice.
+fn edges(parent: &Parent, agent: &Agent, verified: &Verified) -> Result<Vec<Vec<Layer>>, Refusal> {
+    let mut choices = vec![Vec::new()];
+    for task_type in task_types(verified) {
+        let edges = task_type.edges_between(&parent.holder, agent);
+        let edges: Vec<Layer> = edges.map(|e| Layer::one(CeilingName::Delegation, e.bound.clone())).collect();
+        let with = |chosen: &Vec<Layer>, edge: &Layer| chosen.iter().chain([edge]).cloned().collect();
+        choices = choices.iter().flat_map(|chosen| edges.iter().map(|e| with(chosen, e))).collect();
     }
-    let in_force = verified.task_type.edges_between(&parent.holder, agent);
-    Ok(in_force.map(|e| Layer::one(CeilingName::Delegation, e.bound.clone())).collect())
+    if choices.is_empty() {
+        return Err(Refusal::NoEdge { from: parent.grant.agent.clone(), to: agent.spec.client_id.clone() });
+    }
+    Ok(choices)
 }
 
 fn held(parent: &Parent) -> crate::domain::ceiling::Bound {

@@ -220,6 +220,25 @@ async fn a_live_tasks_ceiling_is_its_own_version_and_the_current_one() {
 }
 
 #[tokio::test]
+async fn a_wider_edge_does_not_reach_a_task_that_began_under_a_narrower_one() {
+    let server = Server::start().await;
+    let root = server.root().await;
+    let edge = "{from: class:support, to: class:worker, scopes: [orders:read], resources: [orders]}";
+    server.reapply(edge, "{from: class:support, to: class:worker}").await;
+    let over = server.exchange("worker-agent", &root, &[("scope", "orders:read refunds:write")]).await;
+    let over = over.refused(400, "invalid_scope", "scope_exceeds_ceiling");
+    assert_eq!(
+        (&over.body["ceiling"], &over.body["grantable"]["scope"]),
+        (&json!("delegation"), &json!("orders:read"))
+    );
+    let left_out = server.exchange("worker-agent", &root, &[]).await;
+    assert_eq!(left_out.body["scope"], "orders:read");
+    let fresh = server.root().await;
+    let wide = server.exchange("worker-agent", &fresh, &[("scope", "orders:read refunds:write")]).await;
+    assert_eq!(wide.status, 200, "{wide:?}");
+}
+
+#[tokio::test]
 async fn t20_a_disabled_task_type_or_agent_refuses_every_exchange_below_it() {
     let server = Server::start().await;
     let root = server.root().await;
