@@ -71,6 +71,7 @@ async fn other_kinds(server: &Server) -> Vec<(&'static str, String)> {
         ("our log receipt", by_us("receipt+jwt", json!({}))),
         ("our introspection answer", by_us("token-introspection+jwt", json!({}))),
         ("our status list", by_us("statuslist+jwt", json!({}))),
+        ("our key under another issuer", by_us("at+jwt", json!({"iss": server.idp.issuer}))),
         ("the issuer's key under our name", idp("at+jwt", json!({"iss": server.issuer}))),
         ("a token of ours with a claim of tomorrow", by_us("at+jwt", json!({"limit": 1}))),
     ]
