@@ -1,10 +1,31 @@
 //! Integration tests: one binary, one file per capability.
 
+mod act;
 #[cfg(test)]
 mod apply;
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod details;
+#[cfg(test)]
 mod exchange;
+#[cfg(test)]
+mod handover;
+#[cfg(test)]
+mod introspection;
+#[cfg(test)]
+mod jwt;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod policy;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
+mod wire;
