@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one file per capability.
 
+#[cfg(test)]
 mod act;
 #[cfg(test)]
 mod apply;
@@ -19,6 +20,8 @@ mod introspection;
 mod jwt;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod openapi;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
