@@ -2,4 +2,5 @@
 
 pub(crate) mod idp;
 pub(crate) mod postgres;
+pub(crate) mod process;
 pub(crate) mod server;
