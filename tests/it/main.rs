@@ -9,7 +9,12 @@ mod attacks;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod details;
+#[cfg(test)]
+#[path = "../openapi/document.rs"]
+mod document;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
