@@ -11,3 +11,6 @@ mod fit;
 mod node;
 pub mod plan;
 pub mod schemas;
+
+#[cfg(test)]
+mod reference_tests;

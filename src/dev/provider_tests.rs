@@ -109,7 +109,7 @@ async fn a_wrong_sign_in_gets_an_oauth_error_that_says_what_is_wrong() {
     let demo = demo();
     let right = &demo.password;
     for (form, code, word) in [
-        ("".to_owned(), "invalid_request", "grant_type"),
+        (String::new(), "invalid_request", "grant_type"),
         ("grant_type=password&password=x".to_owned(), "invalid_request", "username"),
         ("grant_type=client_credentials".to_owned(), "unsupported_grant_type", "password"),
         ("grant_type=password&username=bob&password=x".to_owned(), "invalid_grant", "dev.json"),

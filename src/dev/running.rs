@@ -53,7 +53,8 @@ impl Running {
         drop(configuration);
         let provider = Provider::open(&args.data, &public_url, place.secrets, clock)?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(app.serve(place.listener, provider.router(), async { drop(stopped.await) }));
+        let task =
+            tokio::spawn(app.serve_with(place.listener, provider.router(), async { drop(stopped.await) }));
         let (path, data, chose_port) = (PathBuf::new(), args.data.clone(), place.other_port);
         let mut running = Self { file, path, data, chose_port, new, stop, task };
         if let Err(fault) = running.until_ready().await {

@@ -1,6 +1,8 @@
 //! Integration tests: one binary, one file per capability.
 
 #[cfg(test)]
+mod apply;
+#[cfg(test)]
 mod exchange;
 #[cfg(test)]
 mod store;

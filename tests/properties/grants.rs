@@ -165,7 +165,7 @@ fn pair() -> impl Strategy<Value = (Plain, Plain)> {
         let mut child = step.apply(&parent);
         let mut swap = |index: usize, with: &dyn Fn(&mut Plain)| {
             if from[index] {
-                with(&mut child)
+                with(&mut child);
             }
         };
         swap(0, &|c| c.tenant = other.tenant);

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Router;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
@@ -121,7 +120,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let (store, configuration) = (app.store.clone(), app.configuration());
         let serve = async move {
-            app.serve(listener, Router::new(), async { drop(stopped.await) }).await.unwrap();
+            app.serve(listener, async { drop(stopped.await) }).await.unwrap();
         };
         let actor_keys = KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap();
         let server = Self {
