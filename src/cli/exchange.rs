@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::http::{Answer, Credentials, Http};
-use super::output::{Exit, Output};
 use super::token;
 use crate::dev::file::DevFile;
 use crate::domain::request::{ACCESS_TOKEN, TOKEN_EXCHANGE};
+use crate::terminal::http::{Answer, Credentials, Http};
+use crate::terminal::output::{Exit, Output};
 
 /// Exchanges a session token, or a token of ours, for a narrower one. Prints the token.
 ///

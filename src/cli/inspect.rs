@@ -11,14 +11,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use self::report::{Report, Signature};
-use super::http::Http;
-use super::output::{Exit, Output};
 use super::token;
 use crate::clock::Clock;
 use crate::dev::file::DevFile;
 use crate::keys::json;
 use crate::keys::jwks::JwkSet;
 use crate::keys::jws::Jws;
+use crate::terminal::http::Http;
+use crate::terminal::output::{Exit, Output};
 
 /// Prints the claims of a token, who acts for whom, what is left, and whether anything is wider than the parent.
 #[derive(Clone, Debug, clap::Args)]

@@ -3,9 +3,7 @@
 pub mod apply;
 pub mod exchange;
 pub mod files;
-pub mod http;
 pub mod inspect;
-pub mod output;
 mod policy;
 mod report;
 pub mod secret;
@@ -20,10 +18,10 @@ use clap::{Parser, Subcommand};
 use ring::rand::SystemRandom;
 
 use self::apply::{ApplyArgs, Deployment};
-use self::output::{Exit, Output, on_terminal};
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig};
 use crate::dev;
+use crate::terminal::output::{Exit, Output, on_terminal};
 
 /// OAuth 2.0 authorization server for task capabilities of agents: authority only ever narrows (RFC 8693).
 #[derive(Debug, Parser)]
@@ -40,7 +38,7 @@ enum Command {
     /// Try it: a server with demo users, agents and task types, and a tour of the main job.
     Dev(dev::Args),
     /// Exchange a token for a narrower one.
-    Exchange(exchange::Args),
+    Exchange(Box<exchange::Args>),
     /// Show what a token says, what is left of it, and whether it is wider than its parent.
     Inspect(inspect::Args),
     /// Apply declarative objects: all of them, or none.

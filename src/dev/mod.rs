@@ -26,9 +26,9 @@ use self::fault::DevFault;
 use self::paper::Paper;
 pub use self::running::Running;
 use self::tour::Guide;
-use crate::cli::output::{Exit, Output};
 use crate::clock::SystemClock;
 use crate::domain::details::FieldRule;
+use crate::terminal::output::{Exit, Output};
 
 /// Where the demo's data lies unless told otherwise.
 pub const DATA: &str = ".taskgrant";

@@ -66,7 +66,7 @@ pub(super) fn tool_call_fields() -> BTreeMap<String, FieldRule> {
     let shipped =
         TEMPLATES.iter().map(|(file, text)| Source { file: (*file).to_owned(), text: (*text).to_owned() });
     let documents: Vec<Source> = shipped.filter(|source| source.file.contains("tool-call")).collect();
-    let specs = read(&documents).unwrap_or_default().into_iter().map(|document| document.spec);
+    let mut specs = read(&documents).unwrap_or_default().into_iter().map(|document| document.spec);
     let fields = |spec| match spec {
         Spec::AuthorizationDetailType(spec) => Some(spec.fields),
         Spec::Tenant(_)
@@ -76,7 +76,7 @@ pub(super) fn tool_call_fields() -> BTreeMap<String, FieldRule> {
         | Spec::TaskType(_)
         | Spec::Exception(_) => None,
     };
-    specs.filter_map(fields).next().unwrap_or_default()
+    specs.find_map(fields).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod apply;
 #[cfg(test)]
+mod dev;
+#[cfg(test)]
 mod exchange;
 #[cfg(test)]
 mod store;

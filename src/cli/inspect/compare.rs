@@ -67,7 +67,7 @@ const DIMENSIONS: [(&str, Widening, Take); 10] = [
     }),
     ("resources", Widening::Resources, |mix, child| {
         mix.exchange_only = child.exchange_only;
-        mix.capability.authority.resources = child.capability.authority.resources.clone();
+        mix.capability.authority.resources.clone_from(&child.capability.authority.resources);
     }),
     ("details", Widening::Details, |mix, child| {
         mix.capability.authority.details = child.capability.authority.details.clone();
@@ -75,7 +75,7 @@ const DIMENSIONS: [(&str, Widening, Take); 10] = [
     ("expiry", Widening::Expiry, |mix, child| mix.capability.expires_at = child.capability.expires_at),
     ("depth", Widening::Depth, |mix, child| mix.capability.depth_left = child.capability.depth_left),
     ("sender key", Widening::SenderKey, |mix, child| {
-        mix.capability.sender_key = child.capability.sender_key.clone();
+        mix.capability.sender_key.clone_from(&child.capability.sender_key);
     }),
     ("chain", Widening::Chain, |mix, child| mix.chain = child.chain.clone()),
 ];

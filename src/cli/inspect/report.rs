@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::compare::{Comparison, Verdict};
-use crate::cli::output::Output;
 use crate::domain::chain::Chain;
 use crate::domain::claims::TokenClaims;
+use crate::terminal::output::Output;
 
 /// Everything that was found.
 #[derive(Clone, Debug, Serialize)]
@@ -154,7 +154,7 @@ impl Capability {
         match &self.service {
             Some(service) => row("service", service),
             None => {
-                row("service", &format!("none: it can only be exchanged, for {}", self.resources.join(" ")))
+                row("service", &format!("none: it can only be exchanged, for {}", self.resources.join(" ")));
             }
         }
         row("scope", &self.scope);
