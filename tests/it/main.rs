@@ -13,6 +13,8 @@ mod crash;
 #[cfg(test)]
 mod details;
 #[cfg(test)]
+mod dev;
+#[cfg(test)]
 #[path = "../openapi/document.rs"]
 mod document;
 #[cfg(test)]
