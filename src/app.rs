@@ -36,9 +36,10 @@ use crate::policy::fault::PolicyFault;
 use crate::policy::suite;
 use crate::revocation::Revocation;
 use crate::store::Store;
-use crate::store::change::Change;
+use crate::store::change::{Change, CommitFault, Configure};
 use crate::store::error::StoreError;
 use crate::store::folder::Location;
+use crate::store::rows::BundleRow;
 use crate::store::writer::Writer;
 
 /// How long policy inputs are kept for replay.
@@ -96,6 +97,9 @@ pub enum StartFault {
         /// Why.
         problem: String,
     },
+    /// The first change cannot be committed.
+    #[error("the policy bundle cannot be kept: {0}")]
+    Commit(#[from] CommitFault),
     /// The admin socket.
     #[error(transparent)]
     Admin(#[from] SocketFault),
@@ -139,17 +143,33 @@ impl App {
         let key_sets = Arc::new(KeySets::start(outbound, Freshness::default(), clock.clone()));
         let (writer, writer_task) = Writer::spawn(&store, clock.clone(), KEEP_INPUTS);
         let active = Active::serving(in_force, key_sets.clone());
-        Ok(Self {
-            config,
-            store,
-            writer,
-            active,
-            key_sets,
-            keys,
-            clock,
-            random: Random::default(),
-            writer_task,
-        })
+        let random = Random::default();
+        let app = Self { config, store, writer, active, key_sets, keys, clock, random, writer_task };
+        app.keep_bundle().await?;
+        Ok(app)
+    }
+
+    /// Keeps the bundle in force in the store, so that every decision's policy version stays readable.
+    async fn keep_bundle(&self) -> Result<(), StartFault> {
+        let in_force = self.active.load();
+        let version = in_force.policy.version();
+        if self.store.bundle(version).await?.is_some() {
+            return Ok(());
+        }
+        let bundle = BundleRow {
+            version: version.to_owned(),
+            content: in_force.policy.bundle().to_bytes(),
+            created_at: self.clock.now(),
+        };
+        let asked = json!({ "command": "serve", "policy": version });
+        let record = Record { asked, ..Record::default() };
+        let decision = self.recorder().decision(Kind::Admin, Outcome::Allow, record);
+        let decision = Decision { policy: Some(version.to_owned()), ..decision };
+        let bundles = vec![bundle];
+        let change =
+            Configure { put: Vec::new(), retire: Vec::new(), bundles, settings: Vec::new(), decision };
+        self.writer.submit(Change::Configure(Box::new(change))).await?;
+        Ok(())
     }
 
     /// The public endpoints.
@@ -191,9 +211,18 @@ impl App {
         TcpListener::bind(at).await.map_err(|source| StartFault::Listen { at: at.to_string(), source })
     }
 
-    /// Serves the public endpoints and `extra` routes on `listener`, and the admin API on its socket, until `stop`;
-    /// then answers what is under way, and ends once the writer has committed all that waits.
+    /// Serves the public endpoints on `listener`, and the admin API on its socket, until `stop`; then answers what
+    /// is under way, and ends once the writer has committed all that waits.
     pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), StartFault> {
+        self.serve_with(listener, Router::new(), stop).await
+    }
+
+    /// The same with `extra` routes beside the public ones.
+    pub async fn serve_with(
         self,
         listener: TcpListener,
         extra: Router,
@@ -257,7 +286,7 @@ async fn aggregate(failures: Arc<Failures>, recorder: Recorder) {
         every.tick().await;
         let count = failures.take();
         if count > 0 {
-            let decision = recorder.decision(count);
+            let decision = recorder.failures(count);
             if recorder.writer.submit(Change::Refuse(Box::new(decision))).await.is_err() {
                 warn!(count, "failed client authentications could not be recorded");
             }
@@ -266,23 +295,28 @@ async fn aggregate(failures: Arc<Failures>, recorder: Recorder) {
 }
 
 impl Recorder {
-    fn decision(&self, count: u64) -> Decision {
+    fn decision(&self, kind: Kind, outcome: Outcome, record: Record) -> Decision {
         let now = self.clock.now();
+        Decision {
+            id: self.random.decision(now),
+            kind,
+            at: now,
+            tenant: None,
+            outcome,
+            policy: None,
+            task_type: None,
+            record,
+            input: None,
+        }
+    }
+
+    fn failures(&self, count: u64) -> Decision {
         let reason = Reason {
             code: "client_authentication_failed".to_owned(),
             message: format!("{count} requests failed client authentication since the last such record"),
             public: false,
         };
-        Decision {
-            id: self.random.decision(now),
-            kind: Kind::Exchange,
-            at: now,
-            tenant: None,
-            outcome: Outcome::Deny,
-            policy: None,
-            task_type: None,
-            record: Record { asked: json!({ "count": count }), reasons: vec![reason], ..Record::default() },
-            input: None,
-        }
+        let record = Record { asked: json!({ "count": count }), reasons: vec![reason], ..Record::default() };
+        self.decision(Kind::Exchange, Outcome::Deny, record)
     }
 }

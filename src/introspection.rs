@@ -8,8 +8,7 @@ use crate::clock::Clock;
 use crate::configuration::active::InForce;
 use crate::domain::claims::TokenClaims;
 use crate::domain::snapshot::{Agent, Resource};
-use crate::keys::jws::Jws;
-use crate::keys::keyring::{ACCESS_TOKEN, KeyRing};
+use crate::keys::keyring::KeyRing;
 use crate::store::Store;
 use crate::store::error::StoreError;
 
@@ -62,7 +61,7 @@ impl Introspection {
         caller: Caller<'_>,
         token: &str,
     ) -> Result<Option<Map<String, Value>>, StoreError> {
-        let Some(claims) = own_claims(&self.keys, token).filter(|claims| caller.may_see(claims)) else {
+        let Some(claims) = self.keys.own_claims(token).filter(|claims| caller.may_see(claims)) else {
             return Ok(None);
         };
         if claims.iss != *self.issuer || claims.exp <= self.clock.now().timestamp() {
@@ -77,12 +76,6 @@ impl Introspection {
             Some(_) | None => Ok(None),
         }
     }
-}
-
-/// The claims of a token of ours, whatever its dates; `None` when it is none.
-pub(crate) fn own_claims(keys: &KeyRing, token: &str) -> Option<TokenClaims> {
-    let jws = Jws::parse(token).ok().filter(|jws| jws.typ_is(ACCESS_TOKEN))?;
-    TokenClaims::read(keys.verify_own(jws).ok()?.into_claims()).ok()
 }
 
 /// RFC 7662 §2.2: the token's own claims, `active` and `token_type`.

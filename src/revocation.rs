@@ -10,7 +10,6 @@ use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::domain::record::RevocationKey;
 use crate::domain::snapshot::Agent;
-use crate::introspection::own_claims;
 use crate::keys::keyring::KeyRing;
 use crate::store::change::{Change, Revoke};
 use crate::store::writer::Writer;
@@ -42,7 +41,7 @@ impl Revocation {
     /// Revokes `token` if it was issued to `agent`. A text that is no token of ours, or one that has expired,
     /// counts as revoked already (RFC 7009 §2.2). Repeating it changes nothing.
     pub async fn revoke_own(&self, agent: &Agent, token: &str) -> Result<(), NotRevoked> {
-        let Some(claims) = own_claims(&self.keys, token) else { return Ok(()) };
+        let Some(claims) = self.keys.own_claims(token) else { return Ok(()) };
         if claims.client_id != agent.spec.client_id {
             let refused = Reason {
                 code: "not_the_holder".to_owned(),

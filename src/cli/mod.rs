@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod files;
+pub mod http;
 pub mod output;
 mod policy;
 mod report;
@@ -18,7 +19,8 @@ use ring::rand::SystemRandom;
 use self::apply::{ApplyArgs, Deployment};
 use self::output::{Exit, Output, on_terminal};
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, LogConfig};
+use crate::dev;
 
 /// OAuth 2.0 authorization server for task capabilities of agents: authority only ever narrows (RFC 8693).
 #[derive(Debug, Parser)]
@@ -32,6 +34,8 @@ struct Cli {
 enum Command {
     /// Run the server.
     Serve(serve::Args),
+    /// Try it: a server with demo users, agents and task types, and a tour of the main job.
+    Dev(dev::Args),
     /// Apply declarative objects: all of them, or none.
     Apply(ApplyArgs),
     /// Check, test and evaluate policy bundles.
@@ -44,6 +48,10 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Dev(args) => {
+            serve::start_logging(&LogConfig { level: "warn".to_owned(), ..LogConfig::default() });
+            on_terminal(|output| dev::run(&args, serve::stopped(), output)).into()
+        }
         Command::Apply(args) => on_terminal(|output| apply(&args, output)).into(),
         Command::Policy(args) => on_terminal(|output| policy::run(&args, output)).into(),
         Command::Secret(args) => {

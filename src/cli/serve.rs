@@ -50,7 +50,7 @@ pub(crate) fn block_on(work: impl Future<Output = Result<(), StartFault>>) -> Ex
 async fn serve(config: Config) -> Result<(), StartFault> {
     let app = App::build(config, Arc::new(SystemClock)).await?;
     let listener = app.listen().await?;
-    app.serve(listener, axum::Router::new(), stopped()).await
+    app.serve(listener, stopped()).await
 }
 
 /// Waits for SIGTERM or Ctrl-C.

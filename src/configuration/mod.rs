@@ -4,6 +4,7 @@
 //! `active` (what is in force).
 
 pub mod active;
+mod actor_keys;
 pub mod apply;
 pub mod documents;
 pub mod fault;
@@ -11,3 +12,6 @@ mod fit;
 mod node;
 pub mod plan;
 pub mod schemas;
+
+#[cfg(test)]
+mod reference_tests;

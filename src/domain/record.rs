@@ -18,7 +18,7 @@ pub struct SessionKey {
     pub iss: String,
     /// The session id, where the token told one.
     pub sid: Option<String>,
-    /// SHA-256 of the session token, in lower-case hex.
+    /// SHA-256 of the session token without its signature, in lower-case hex.
     pub token_sha256: String,
     /// When the person logged in (`auth_time`, else `iat`): what a revocation compares.
     pub since: DateTime<Utc>,

@@ -20,7 +20,7 @@ use crate::domain::record::{SessionKey, TaskRecord, TokenRecord};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::Target;
 use crate::domain::resource::ResourceUri;
-use crate::domain::snapshot::{Agent, Resource, TaskType};
+use crate::domain::snapshot::{Resource, TaskType};
 use crate::policy::judgement::{Judgement, Outcome};
 
 /// A hand-over token lives at most this long, in seconds (DESIGN §4 "Hand-over").
@@ -271,7 +271,7 @@ fn attenuate(verified: &Verified, wanted: Wanted) -> Result<Attenuated, Refusal>
     Err(refusal.unwrap_or(Refusal::Depth))
 }
 
-/// All ceilings but time; for a hand-over one set for each edge, since a token lies within one single edge (L2).
+/// All ceilings but time; for a hand-over one set for each edge (of each version that holds), since a token lies within one single edge (L2).
 fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
     let mut layers = Vec::with_capacity(5);
     if let Origin::Parent(parent) = &verified.origin {
@@ -282,9 +282,7 @@ fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
     layers.push(Layer { ceiling: CeilingName::Entitlement, any_of });
     let listed: BTreeMap<_, _> = verified.task_type.listed.clone();
     let edges = match &verified.origin {
-        Origin::Parent(parent) if parent.hands_over_to(&verified.agent) => {
-            edges(parent, &verified.agent, verified)?
-        }
+        Origin::Parent(parent) if parent.hands_over_to(&verified.agent) => edges(parent, verified)?,
         Origin::Session { .. } | Origin::Parent(_) => return Ok(vec![Ceilings { layers, listed }]),
     };
     let with_edges = |edges: Vec<Layer>| Ceilings {
@@ -294,19 +292,24 @@ fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
     Ok(edges.into_iter().map(with_edges).collect())
 }
 
-/// The choices of one edge in every version that holds, each edge a layer: a hand-over lies within one such choice.
-fn edges(parent: &Parent, agent: &Agent, verified: &Verified) -> Result<Vec<Vec<Layer>>, Refusal> {
-    let mut choices = vec![Vec::new()];
+/// The edges that let the parent's holder hand over to the agent: one of each version that holds, in every
+/// combination, since a token lies within one single edge of each.
+fn edges(parent: &Parent, verified: &Verified) -> Result<Vec<Vec<Layer>>, Refusal> {
+    let mut combinations = vec![Vec::new()];
     for task_type in task_types(verified) {
-        let edges = task_type.edges_between(&parent.holder, agent);
-        let edges: Vec<Layer> = edges.map(|e| Layer::one(CeilingName::Delegation, e.bound.clone())).collect();
-        let with = |chosen: &Vec<Layer>, edge: &Layer| chosen.iter().chain([edge]).cloned().collect();
-        choices = choices.iter().flat_map(|chosen| edges.iter().map(|e| with(chosen, e))).collect();
+        let edges = task_type.edges_between(&parent.holder, &verified.agent);
+        let layers: Vec<_> = edges.map(|e| Layer::one(CeilingName::Delegation, e.bound.clone())).collect();
+        let extended = |held: &Vec<Layer>| {
+            let with = |layer: &Layer| held.iter().cloned().chain([layer.clone()]).collect();
+            layers.iter().map(with).collect::<Vec<_>>()
+        };
+        combinations = combinations.iter().flat_map(extended).collect();
     }
-    if choices.is_empty() {
-        return Err(Refusal::NoEdge { from: parent.grant.agent.clone(), to: agent.spec.client_id.clone() });
+    if combinations.is_empty() {
+        let to = verified.agent.spec.client_id.clone();
+        return Err(Refusal::NoEdge { from: parent.grant.agent.clone(), to });
     }
-    Ok(choices)
+    Ok(combinations)
 }
 
 fn held(parent: &Parent) -> crate::domain::ceiling::Bound {

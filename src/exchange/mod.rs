@@ -25,6 +25,7 @@ use crate::issuers::session::Issuers;
 use crate::keys::keyring::{ACCESS_TOKEN, KeyRing};
 use crate::store::Store;
 use crate::store::change::{Change, CommitFault, Committed, Issue, Loss, Receipt, Spend, SpendKind};
+use crate::store::error::StoreError;
 use crate::store::writer::Writer;
 
 use grant::Granted;
@@ -214,34 +215,32 @@ impl Exchange {
 
     /// What the commit would check, for a dry run: read without the lock, so it may change meanwhile.
     async fn check_liveness(&self, granted: &Granted) -> Result<(), Refusal> {
-        let alive = async {
-            let own = granted.record(self.parts.random.decision(granted.issued_at));
-            if let Some(parent) = own.parent {
-                let Some(parent) = self.parts.store.token(parent).await? else {
-                    return Ok(Some(Loss::ParentUnknown));
-                };
-                if parent.ancestors.len() + 1 >= MAX_HEIGHT {
-                    return Ok(Some(Loss::TreeTooHigh));
-                }
-                if !self.parts.store.is_alive(&parent).await? {
-                    return Ok(Some(Loss::Revoked { kind: RevocationKind::Token }));
-                }
-            }
-            if !self.parts.store.is_alive(&own).await? {
-                return Ok(Some(Loss::Revoked { kind: RevocationKind::Task }));
-            }
-            let kind = SpendKind::HandOver;
-            let spent = match &granted.spends {
-                Some((jti, _)) => self.parts.store.is_spent(kind, &jti.to_string()).await?,
-                None => false,
-            };
-            Ok::<_, crate::store::error::StoreError>(spent.then_some(Loss::AlreadySpent { kind }))
-        };
-        match alive.await {
+        match self.would_lose(granted).await {
             Ok(None) => Ok(()),
             Ok(Some(loss)) => Err(refusal_of(loss)),
             Err(_) => Err(Refusal::StoreFault),
         }
+    }
+
+    async fn would_lose(&self, granted: &Granted) -> Result<Option<Loss>, StoreError> {
+        let store = &self.parts.store;
+        let own = granted.record(self.parts.random.decision(granted.issued_at));
+        if let Some(parent) = own.parent {
+            let Some(parent) = store.token(parent).await? else { return Ok(Some(Loss::ParentUnknown)) };
+            if !store.is_alive(&parent).await? {
+                return Ok(Some(Loss::Revoked { kind: RevocationKind::Token }));
+            }
+            if parent.ancestors.len() + 2 > MAX_HEIGHT {
+                return Ok(Some(Loss::TreeTooHigh));
+            }
+        }
+        if let Some((jti, _)) = granted.spends
+            && store.is_spent(SpendKind::HandOver, &jti.to_string()).await?
+        {
+            return Ok(Some(Loss::AlreadySpent { kind: SpendKind::HandOver }));
+        }
+        let alive = store.is_alive(&own).await?;
+        Ok((!alive).then_some(Loss::Revoked { kind: RevocationKind::Task }))
     }
 }
 

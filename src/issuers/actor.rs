@@ -24,7 +24,7 @@ const UNSUPPORTED: [&str; 4] = ["cnf", "act", "may_act", "events"];
 /// returns the instance it proves.
 ///
 /// It must name that agent, so a token of another delegation cannot be spliced in [TX-19, T12], and `own_issuer`, this
-/// server, as its sole audience [T14]. `iat`, `nbf` and `jti` are optional; there is no replay check, since the
+/// server, as its sole audience (T14). `iat`, `nbf` and `jti` are optional; there is no replay check, since the
 /// token only adds to what the client's own authentication proves.
 pub fn verify_actor(
     jws: Jws<'_>,

@@ -50,7 +50,7 @@ pub(super) fn audiences(claims: &Claims) -> Option<Vec<&str>> {
 /// The client that the token was issued to: `azp`, else `client_id`; where both are told they must agree.
 ///
 /// An ID token that names neither was issued to its audience (OpenID Connect Core §2); one with several audiences
-/// must name it by `azp` [T04].
+/// must name it by `azp` (T04).
 pub(super) fn client(
     claims: &Claims,
     kind: SessionTokenKind,

@@ -49,10 +49,10 @@ pub enum SessionFault {
         /// The issuer's object.
         issuer: Name,
     },
-    /// Issued for somebody else [T04].
+    /// Issued for somebody else (T04).
     #[error("`aud` does not hold an `accept.audience` of issuer `{0}`: the token is for another party")]
     Audience(Name),
-    /// Declared as something that it is not [T18].
+    /// Declared as something that it is not (T18).
     #[error("the token is not of the type declared by `subject_token_type`, `{}`", kind_name(*.0))]
     Kind(SessionTokenKind),
     /// The issuer's settings make it both an access token and an ID token.
@@ -63,7 +63,7 @@ pub enum SessionFault {
     /// The issuer's keys are not at hand.
     #[error(transparent)]
     Keys(#[from] KeysUnavailable),
-    /// The signature does not verify [T33].
+    /// The signature does not verify (T33).
     #[error("{0}")]
     Signature(#[from] JwsFault),
     /// A claim that is needed is absent.
@@ -96,7 +96,7 @@ pub enum SessionFault {
         "`cnf` binds the token to a key, and its proof cannot be checked here; use a token without `cnf`"
     )]
     Bound,
-    /// An ID token for several parties must say for whom it was issued (OpenID Connect Core §2) [T04].
+    /// An ID token for several parties must say for whom it was issued (OpenID Connect Core §2) (T04).
     #[error("`azp` is missing, and `aud` has several values")]
     NoAuthorizedParty,
     /// Two claims name two clients.
@@ -105,10 +105,10 @@ pub enum SessionFault {
     /// The tenant claim is absent or not a tenant's name.
     #[error("the issuer's `tenant_claim` holds no tenant's name")]
     NoTenant,
-    /// The tenant does not exist or the issuer does not serve it [T42].
+    /// The tenant does not exist or the issuer does not serve it (T42).
     #[error("tenant `{0}` does not exist or is not served by the issuer")]
     Tenant(Name),
-    /// A subject that looks like another issuer's [T34].
+    /// A subject that looks like another issuer's (T34).
     #[error("`sub` begins with the `subject_prefix` of another issuer of the tenant")]
     ForeignPrefix,
     /// A subject that is the client id of an agent or a resource [AT-05, T17].
@@ -193,13 +193,13 @@ pub enum ActorFault {
     /// Not an actor token by its header [JW-04].
     #[error("header `typ` is not `actor+jwt`")]
     Typ,
-    /// No registered key of the agent verifies it [T33].
+    /// No registered key of the agent verifies it (T33).
     #[error("{0}; it must be signed by a key in the agent's `actor_jwks`")]
     Signature(#[from] JwsFault),
     /// It identifies another agent than the authenticated one [TX-19, T12].
     #[error("`iss` is not the client id of the authenticated agent")]
     OtherAgent,
-    /// Not for this server alone [T14].
+    /// Not for this server alone (T14).
     #[error("`aud` is not this server's issuer as the only value")]
     Audience,
     /// A claim that is needed is absent.
@@ -216,7 +216,7 @@ pub enum ActorFault {
     /// A claim is not a date [JW-05].
     #[error(transparent)]
     Date(#[from] BadDate),
-    /// `exp` has passed [T25].
+    /// `exp` has passed (T25).
     #[error("`exp` has passed; sign a fresh actor token")]
     Expired,
     /// `exp` is too far ahead.

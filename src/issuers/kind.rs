@@ -51,7 +51,7 @@ pub(super) fn refuse_other_claims(claims: &Claims) -> Result<(), SessionFault> {
 }
 
 /// Finds which accepted kinds the token matches by `typ` and `aud`, compared code point by code point [JW-05, T04];
-/// the declared one must be among them [T18]. Returns the token's audiences.
+/// the declared one must be among them (T18). Returns the token's audiences.
 pub(super) fn accept<'t>(
     issuer: &Issuer,
     token: &'t Token,
@@ -81,7 +81,7 @@ fn is_typ(token: &Token, typ: &str) -> bool {
     if typ.is_empty() { token.typ.is_none() } else { token.jws.typ_is(typ) }
 }
 
-/// Whether the token is what it was declared to be, by the settings and by its own marks [T18].
+/// Whether the token is what it was declared to be, by the settings and by its own marks (T18).
 fn check_kind(
     kinds: &[SessionTokenKind],
     token: &Token,

@@ -117,16 +117,16 @@ impl Issuers {
     /// Checks the signature with the issuer's keys, or remembers that it was checked with these keys before.
     async fn verify_signature(&self, issuer: &Issuer, jws: Jws<'_>) -> Result<Token, SessionFault> {
         let told = jws.unverified();
-        let (typ, hash) = (told.typ.map(Excerpt::of), jws.sha256());
+        let (typ, name, hash) = (told.typ.map(Excerpt::of), jws.sha256(), jws.signed_sha256());
         let keys = self.key_sets.keys_for(issuer, told.kid, told.algorithm).await?;
-        if let Some(jws) = self.cache.get(&hash, issuer, &keys) {
+        if let Some(jws) = self.cache.get(&name, issuer, &keys) {
             return Ok(Token { jws, hash, typ });
         }
         let verified = {
             let candidates = keys.find(told.kid, told.algorithm);
             Arc::new(jws.verify_any(&candidates)?)
         };
-        self.cache.put(hash, issuer, keys, verified.clone());
+        self.cache.put(name, issuer, keys, verified.clone());
         Ok(Token { jws: verified, hash, typ })
     }
 }
@@ -185,14 +185,14 @@ fn instant(seconds: i64, claim: &'static str) -> Result<DateTime<Utc>, BadDate> 
     DateTime::from_timestamp(seconds, 0).ok_or(BadDate(claim))
 }
 
-/// The principal: issuer and subject together, since one subject may exist at two issuers [T34].
+/// The principal: issuer and subject together, since one subject may exist at two issuers (T34).
 fn principal(issuer: &Issuer, claims: &Claims) -> Result<Principal, SessionFault> {
     let sub = claims::text(claims, "sub")?.ok_or(SessionFault::Missing("sub"))?.to_owned();
     Ok(Principal { iss: issuer.spec.issuer.clone(), sub })
 }
 
 /// The tenant, never from the request: an issuer of a tenant yields that tenant only, a platform issuer the one that
-/// it is fixed to or that its claim names, among those it serves (L10) [T42].
+/// it is fixed to or that its claim names, among those it serves (L10) (T42).
 fn tenant(snapshot: &Snapshot, issuer: &Issuer, claims: &Claims) -> Result<Name, SessionFault> {
     let named = |claim: &String| objects::claim(claims, claim).and_then(Value::as_str)?.parse().ok();
     let spec = &issuer.spec;

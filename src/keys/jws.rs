@@ -94,11 +94,15 @@ impl<'t> Jws<'t> {
         self.header.typ_is(expected)
     }
 
+    /// SHA-256 of what is signed, without the signature: the same for every signature of one token, so that a
+    /// holder cannot give it another name by another valid signature (ECDSA signatures are malleable).
+    pub fn signed_sha256(&self) -> [u8; 32] {
+        sha256(self.signing_input.as_bytes())
+    }
+
     /// SHA-256 of the compact form, signature included: names the token where the token itself must not stand.
     pub fn sha256(&self) -> [u8; 32] {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, self.compact.as_bytes()).as_ref());
-        hash
+        sha256(self.compact.as_bytes())
     }
 
     /// Checks the signature with one key: [`JwsFault::KeyMismatch`] or [`JwsFault::BadSignature`] if it fails.
@@ -206,3 +210,9 @@ fn decode(part: Part, encoded: &str) -> Result<Vec<u8>, JwsFault> {
 #[cfg(test)]
 #[path = "jws_tests.rs"]
 mod tests;
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}

@@ -21,6 +21,7 @@ use super::file::{KeyFileFault, PrivateDocument};
 use super::jws::{Jws, VerifiedJws};
 use super::public::PublicKey;
 use super::signing::{KeySpec, SigningFault, SigningKey};
+use crate::domain::claims::TokenClaims;
 
 /// The `typ` of our access tokens (RFC 9068 §2.1) [AT-01]; its header is encoded once.
 pub const ACCESS_TOKEN: &str = "at+jwt";
@@ -149,6 +150,12 @@ impl KeyRing {
         compact.push('.');
         URL_SAFE_NO_PAD.encode_string(&signature, &mut compact);
         Ok(compact)
+    }
+
+    /// The claims of a token of ours, whatever its dates and whether or not it is revoked; `None` when it is none.
+    pub fn own_claims(&self, compact: &str) -> Option<TokenClaims> {
+        let jws = Jws::parse(compact).ok().filter(|jws| jws.typ_is(ACCESS_TOKEN))?;
+        TokenClaims::read(self.verify_own(jws).ok()?.into_claims()).ok()
     }
 
     /// Verifies a token that says it is ours: its `kid` must name one of our keys, its `alg` be that key's.

@@ -9,121 +9,136 @@ use super::input::{
     PrincipalFacts, RequestedFacts, TaskFacts, TenantFacts,
 };
 
+/// An object of fixed members, its names made once for each thread; an undefined member is left out.
+macro_rules! object {
+    ($($name:literal: $value:expr),* $(,)?) => {{
+        const NAMES: &[&str] = &[$($name),*];
+        thread_local! {
+            static KEYS: [Value; NAMES.len()] = [$(Value::from($name)),*];
+        }
+        KEYS.with(|keys| object(keys, [$($value),*]))
+    }};
+}
+
 impl PolicyInput {
     /// The engine's value of this input; equal to what serde would give.
     pub fn to_value(&self) -> Value {
-        object([
-            ("version", Value::from(self.version)),
-            ("environment", Value::from(self.environment.as_str())),
-            ("now", Value::from(self.now)),
-            ("tenant", tenant(&self.tenant)),
-            ("principal", principal(&self.principal)),
-            ("actor", actor(&self.actor)),
-            ("chain", list(&self.chain, link)),
-            ("task", task(&self.task)),
-            ("parent", self.parent.as_ref().map_or(Value::Undefined, parent)),
-            ("requested", requested(&self.requested)),
-            ("ceiling", ceiling(&self.ceiling)),
-            ("stats", map(&self.stats, |count| Value::from(*count))),
-            ("exceptions", list(&self.exceptions, exception)),
-            ("approval", self.approval.as_ref().map_or(Value::Undefined, approval)),
-            ("claimed", map(&self.claimed, json)),
-        ])
+        input(self)
+    }
+}
+
+fn input(facts: &PolicyInput) -> Value {
+    object! {
+        "version": Value::from(facts.version),
+        "environment": Value::from(facts.environment.as_str()),
+        "now": Value::from(facts.now),
+        "tenant": tenant(&facts.tenant),
+        "principal": principal(&facts.principal),
+        "actor": actor(&facts.actor),
+        "chain": list(&facts.chain, link),
+        "task": task(&facts.task),
+        "parent": facts.parent.as_ref().map_or(Value::Undefined, parent),
+        "requested": requested(&facts.requested),
+        "ceiling": ceiling(&facts.ceiling),
+        "stats": map(&facts.stats, |count| Value::from(*count)),
+        "exceptions": list(&facts.exceptions, exception),
+        "approval": facts.approval.as_ref().map_or(Value::Undefined, approval),
+        "claimed": map(&facts.claimed, json),
     }
 }
 
 fn tenant(facts: &TenantFacts) -> Value {
-    object([("id", Value::from(facts.id.as_str())), ("labels", labels(&facts.labels))])
+    object! { "id": Value::from(facts.id.as_str()), "labels": labels(&facts.labels) }
 }
 
 fn principal(facts: &PrincipalFacts) -> Value {
-    object([
-        ("iss", Value::from(facts.iss.as_str())),
-        ("sub", Value::from(facts.sub.as_str())),
-        ("roles", texts(&facts.roles)),
-        ("groups", texts(&facts.groups)),
-        ("acr", maybe(facts.acr.as_ref())),
-        ("auth_time", number(facts.auth_time)),
-    ])
+    object! {
+        "iss": Value::from(facts.iss.as_str()),
+        "sub": Value::from(facts.sub.as_str()),
+        "roles": texts(&facts.roles),
+        "groups": texts(&facts.groups),
+        "acr": maybe(facts.acr.as_ref()),
+        "auth_time": number(facts.auth_time),
+    }
 }
 
 fn actor(facts: &ActorFacts) -> Value {
-    object([
-        ("id", Value::from(facts.id.as_str())),
-        ("class", Value::from(facts.class.as_str())),
-        ("labels", labels(&facts.labels)),
-        ("instance", maybe(facts.instance.as_ref())),
-    ])
+    object! {
+        "id": Value::from(facts.id.as_str()),
+        "class": Value::from(facts.class.as_str()),
+        "labels": labels(&facts.labels),
+        "instance": maybe(facts.instance.as_ref()),
+    }
 }
 
 fn link(facts: &ChainLink) -> Value {
-    object([
-        ("sub", Value::from(facts.sub.as_str())),
-        ("iss", maybe(facts.iss.as_ref())),
-        ("instance", maybe(facts.instance.as_ref())),
-    ])
+    object! {
+        "sub": Value::from(facts.sub.as_str()),
+        "iss": maybe(facts.iss.as_ref()),
+        "instance": maybe(facts.instance.as_ref()),
+    }
 }
 
 fn task(facts: &TaskFacts) -> Value {
-    object([
-        ("type", Value::from(facts.r#type.as_str())),
-        ("version", Value::from(facts.version)),
-        ("id", maybe(facts.id.as_ref())),
-        ("labels", labels(&facts.labels)),
-        ("owner", Value::from(facts.owner.as_str())),
-    ])
+    object! {
+        "type": Value::from(facts.r#type.as_str()),
+        "version": Value::from(facts.version),
+        "id": maybe(facts.id.as_ref()),
+        "labels": labels(&facts.labels),
+        "owner": Value::from(facts.owner.as_str()),
+    }
 }
 
 fn parent(facts: &ParentFacts) -> Value {
-    object([
-        ("jti", Value::from(facts.jti.as_str())),
-        ("scopes", texts(&facts.scopes)),
-        ("resources", texts(&facts.resources)),
-        ("authorization_details", list(&facts.authorization_details, json)),
-        ("depth_left", Value::from(facts.depth_left)),
-        ("expires_in", Value::from(facts.expires_in)),
-        ("exchange_only", Value::from(facts.exchange_only)),
-        ("may_act", maybe(facts.may_act.as_ref())),
-    ])
+    object! {
+        "jti": Value::from(facts.jti.as_str()),
+        "scopes": texts(&facts.scopes),
+        "resources": texts(&facts.resources),
+        "authorization_details": list(&facts.authorization_details, json),
+        "depth_left": Value::from(facts.depth_left),
+        "expires_in": Value::from(facts.expires_in),
+        "exchange_only": Value::from(facts.exchange_only),
+        "may_act": maybe(facts.may_act.as_ref()),
+    }
 }
 
 fn requested(facts: &RequestedFacts) -> Value {
-    object([
-        ("scopes", texts(&facts.scopes)),
-        ("resources", texts(&facts.resources)),
-        ("authorization_details", list(&facts.authorization_details, json)),
-        ("lifetime", number(facts.lifetime)),
-        ("delegate_to", maybe(facts.delegate_to.as_ref())),
-        ("exchange_only", Value::from(facts.exchange_only)),
-        ("dry_run", Value::from(facts.dry_run)),
-    ])
+    object! {
+        "scopes": texts(&facts.scopes),
+        "resources": texts(&facts.resources),
+        "authorization_details": list(&facts.authorization_details, json),
+        "lifetime": number(facts.lifetime),
+        "delegate_to": maybe(facts.delegate_to.as_ref()),
+        "exchange_only": Value::from(facts.exchange_only),
+        "dry_run": Value::from(facts.dry_run),
+    }
 }
 
 fn ceiling(facts: &CeilingFacts) -> Value {
-    object([
-        ("scopes", texts(&facts.scopes)),
-        ("resources", texts(&facts.resources)),
-        ("authorization_details", list(&facts.authorization_details, json)),
-        ("lifetime", Value::from(facts.lifetime)),
-        ("depth", Value::from(facts.depth)),
-    ])
+    object! {
+        "scopes": texts(&facts.scopes),
+        "resources": texts(&facts.resources),
+        "authorization_details": list(&facts.authorization_details, json),
+        "lifetime": Value::from(facts.lifetime),
+        "depth": Value::from(facts.depth),
+    }
 }
 
 fn exception(facts: &ExceptionFacts) -> Value {
-    object([
-        ("name", Value::from(facts.name.as_str())),
-        ("owner", Value::from(facts.owner.as_str())),
-        ("expires_at", Value::from(facts.expires_at)),
-        ("about", map(&facts.about, json)),
-    ])
+    object! {
+        "name": Value::from(facts.name.as_str()),
+        "owner": Value::from(facts.owner.as_str()),
+        "expires_at": Value::from(facts.expires_at),
+        "about": map(&facts.about, json),
+    }
 }
 
 fn approval(facts: &ApprovalFacts) -> Value {
-    object([
-        ("id", Value::from(facts.id.as_str())),
-        ("reasons", texts(&facts.reasons)),
-        ("approvers", texts(&facts.approvers)),
-    ])
+    object! {
+        "id": Value::from(facts.id.as_str()),
+        "reasons": texts(&facts.reasons),
+        "approvers": texts(&facts.approvers),
+    }
 }
 
 /// A JSON value as the engine's; numbers keep their kind (integer or binary float).
@@ -152,10 +167,9 @@ fn number_value(number: &serde_json::Number) -> Value {
     }
 }
 
-/// An object of fixed members; an undefined one is left out.
-fn object<const N: usize>(members: [(&'static str, Value); N]) -> Value {
-    let defined = members.into_iter().filter(|(_, value)| *value != Value::Undefined);
-    Value::from(defined.map(|(name, value)| (Value::from(name), value)).collect::<BTreeMap<_, _>>())
+fn object<const N: usize>(keys: &[Value; N], values: [Value; N]) -> Value {
+    let members = keys.iter().zip(values).filter(|(_, value)| *value != Value::Undefined);
+    Value::from(members.map(|(key, value)| (key.clone(), value)).collect::<BTreeMap<_, _>>())
 }
 
 fn map<T>(members: &BTreeMap<String, T>, convert: impl Fn(&T) -> Value) -> Value {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use axum::Router;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
@@ -163,7 +162,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let (store, configuration) = (app.store.clone(), app.configuration());
         let serve = async move {
-            app.serve(listener, Router::new(), async { drop(stopped.await) }).await.unwrap();
+            app.serve(listener, async { drop(stopped.await) }).await.unwrap();
         };
         let actor_keys = KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap();
         let server = Self {

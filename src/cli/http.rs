@@ -1,0 +1,104 @@
+//! The HTTP client of the commands that call a server: forms out, JSON back.
+
+use std::time::Duration;
+
+use openidconnect::url::form_urlencoded;
+use serde_json::Value;
+use thiserror::Error;
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A client. Redirects are not followed: a secret goes where its owner sent it, and nowhere else.
+#[derive(Clone)]
+pub struct Http(reqwest::Client);
+
+/// A client's id and secret.
+#[derive(Clone, Copy)]
+pub struct Credentials<'a> {
+    /// Client id.
+    pub id: &'a str,
+    /// Client secret.
+    pub secret: &'a str,
+}
+
+/// An answer, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body as JSON; null when it is none.
+    pub body: Value,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+#[error("cannot reach {url}: {why}")]
+pub struct Unreachable {
+    url: String,
+    why: String,
+}
+
+impl Answer {
+    /// A text member of the body.
+    pub fn text(&self, member: &str) -> Option<&str> {
+        self.body.get(member).and_then(Value::as_str)
+    }
+}
+
+impl Http {
+    /// A client that trusts the public certificate authorities, and speaks plain HTTP too where a URL says so.
+    pub fn new() -> Result<Self, Unreachable> {
+        // No effect if another caller has installed a provider first.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(TIMEOUT)
+            .user_agent(concat!("taskgrant/", env!("CARGO_PKG_VERSION")))
+            .build();
+        client.map(Self).map_err(|error| unreachable("the network", &error))
+    }
+
+    /// `GET url`.
+    pub async fn get(&self, url: &str) -> Result<Answer, Unreachable> {
+        answer(url, self.0.get(url)).await
+    }
+
+    /// `POST url` with a form, and client authentication by `client_secret_basic` if `client` is given.
+    pub async fn post<K: AsRef<str>, V: AsRef<str>>(
+        &self,
+        url: &str,
+        client: Option<Credentials<'_>>,
+        form: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Answer, Unreachable> {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let mut request = self.0.post(url);
+        if let Some(client) = client {
+            // Both parts are form-encoded before they are joined (RFC 6749 §2.3.1).
+            request = request.basic_auth(encoded(client.id), Some(encoded(client.secret)));
+        }
+        let media_type = "application/x-www-form-urlencoded";
+        answer(url, request.header(reqwest::header::CONTENT_TYPE, media_type).body(body)).await
+    }
+}
+
+async fn answer(url: &str, request: reqwest::RequestBuilder) -> Result<Answer, Unreachable> {
+    let response = request.send().await.map_err(|error| unreachable(url, &error))?;
+    let status = response.status().as_u16();
+    let body = response.bytes().await.map_err(|error| unreachable(url, &error))?;
+    Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or_default() })
+}
+
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// The innermost cause: the outer ones only say that sending failed.
+fn unreachable(url: &str, error: &dyn std::error::Error) -> Unreachable {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Unreachable { url: url.to_owned(), why: cause.to_string() }
+}

@@ -1,0 +1,172 @@
+//! The tour of the main job, played against the running server over real HTTP. What it prints is a shell script:
+//! pasted into a fresh shell, it does the same again.
+
+mod call;
+mod steps;
+
+use serde_json::Value;
+
+use self::call::{SERVER, TOKEN_OF, Variables, quoted};
+use self::steps::{CLIENTS, Expect, Step, VERIFIED, steps};
+use super::file::DevFile;
+use super::paper::Paper;
+use crate::cli::http::{Answer, Http, Unreachable};
+use crate::cli::output::Output;
+use crate::keys::jwks::JwkSet;
+use crate::keys::jws::Jws;
+
+/// How to tell the tour.
+pub(super) struct Guide<'a> {
+    /// The running demo.
+    pub(super) demo: &'a DevFile,
+    /// This program, as a shell calls it.
+    pub(super) program: &'a str,
+    /// Where its data lies, as the user named it.
+    pub(super) data: &'a str,
+    /// Whether a terminal reads along.
+    pub(super) colour: bool,
+}
+
+impl Guide<'_> {
+    /// Plays all steps; tells how many ended otherwise than they should.
+    pub(super) async fn play(&self, output: &mut Output<'_>) -> Result<usize, Unreachable> {
+        let http = Http::new()?;
+        let mut paper = Paper { output, colour: self.colour };
+        let mut variables = self.variables();
+        self.open(&mut paper, &variables);
+        let password = |user: &str| {
+            let found = self.demo.principals.iter().find(|p| p.username == user);
+            found.map(|p| p.password.clone()).unwrap_or_default()
+        };
+        let steps = steps(password);
+        let mut surprises = 0;
+        for (index, step) in steps.iter().enumerate() {
+            paper.gap();
+            paper.title(&format!("{}. {}", index + 1, step.title));
+            paper.note(step.why);
+            surprises += usize::from(!self.step(step, &http, &mut paper, &mut variables).await?);
+        }
+        paper.gap();
+        match surprises {
+            0 => paper.success(&format!("{} steps, no surprise.", steps.len())),
+            n => paper.surprise(&format!("{n} of {} steps did not end as they should", steps.len())),
+        }
+        Ok(surprises)
+    }
+
+    /// What to do after the tour.
+    pub(super) fn what_next(&self, output: &mut Output<'_>) {
+        let mut paper = Paper { output, colour: self.colour };
+        let (program, data) = (self.program, self.data);
+        paper.gap();
+        paper.title("What next");
+        let rows = [
+            ("a token in one line", format!("{program} exchange --user alice --task-type refund_order")),
+            ("what a token says", format!("{program} exchange --user alice | {program} inspect -")),
+            ("what an agent may ask for", format!("curl -s -u \"$SUPPORT\" ${SERVER}/task-types")),
+            ("every address, user and secret", format!("{data}/dev.json")),
+            ("the policy, yours to change (restart)", format!("{data}/policies/support/support.rego")),
+            (
+                "your own agents and task types",
+                format!("{program} apply --config {data}/taskgrant.toml -f DIR"),
+            ),
+        ];
+        let widest = rows.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+        for (what, how) in &rows {
+            paper.note(&format!("{what:widest$}   {how}"));
+        }
+    }
+
+    /// What the reader's shell must know before the first step.
+    fn open(&self, paper: &mut Paper<'_, '_>, variables: &Variables) {
+        paper.gap();
+        paper.title("A tour of the main job, to be pasted into a shell as it stands");
+        paper.note("zsh takes comments after: setopt interactivecomments");
+        for name in std::iter::once(SERVER).chain(CLIENTS.map(|(name, _)| name)) {
+            let value = variables.get(name).map_or("", String::as_str);
+            paper.command(&format!("{name}={}", quoted(value)));
+        }
+        let take = r#"sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p'"#;
+        paper.command(&format!("{TOKEN_OF}() {{ tee /dev/stderr | {take}; echo >&2; }}"));
+    }
+
+    fn variables(&self) -> Variables {
+        let demo = self.demo;
+        let agents = demo.agents.iter().map(|a| (&a.client_id, &a.client_secret));
+        let clients: Vec<_> =
+            agents.chain(demo.resources.iter().map(|r| (&r.client_id, &r.client_secret))).collect();
+        let mut variables = Variables::from([(SERVER, demo.issuer.clone())]);
+        for (name, id) in CLIENTS {
+            let secret =
+                clients.iter().find(|(known, _)| *known == id).map_or("", |(_, secret)| secret.as_str());
+            variables.insert(name, format!("{id}:{secret}"));
+        }
+        variables
+    }
+
+    /// Prints, sends and judges one step; tells whether it ended as it should.
+    async fn step(
+        &self,
+        step: &Step,
+        http: &Http,
+        paper: &mut Paper<'_, '_>,
+        variables: &mut Variables,
+    ) -> Result<bool, Unreachable> {
+        paper.command(&step.call.curl());
+        if step.expect == Expect::Keys {
+            let inspect = format!("{} inspect - --jwks ${SERVER}{}", self.program, step.call.path);
+            paper.command(&format!("printf %s \"${VERIFIED}\" | {inspect}"));
+        }
+        let answer = step.call.send(http, variables).await?;
+        let token = variables.get(VERIFIED).map_or("", String::as_str);
+        let ended = judge(step.expect, &answer, token);
+        match (&ended, step.expect) {
+            (Ok(Value::Object(claims)), Expect::Keys) => {
+                paper.answer(&Answer { status: answer.status, body: claims.clone().into() }, true);
+            }
+            _ => paper.answer(&answer, ended.is_ok()),
+        }
+        if let Err(why) = &ended {
+            paper.surprise(why);
+        }
+        Ok(ended.is_ok())
+    }
+}
+
+/// What there is to show of an answer that is as it should be; else what it should have been.
+fn judge(expect: Expect, answer: &Answer, token: &str) -> Result<Value, String> {
+    let status = |wanted: u16| match answer.status {
+        status if status == wanted => Ok(()),
+        status => Err(format!("expected status {wanted}, not {status}")),
+    };
+    let member = |name: &str, wanted: &str| match answer.text(name) {
+        Some(text) if text == wanted => Ok(()),
+        other => Err(format!("expected {name} {wanted}, not {}", other.unwrap_or("none"))),
+    };
+    match expect {
+        Expect::Session => status(200).and_then(|()| member("token_type", "Bearer"))?,
+        Expect::Granted(scope) => status(200).and_then(|()| member("scope", scope))?,
+        Expect::Refused(error, reason) => {
+            status(400).and_then(|()| member("error", error)).and_then(|()| member("reason_code", reason))?;
+        }
+        Expect::Active(wanted) => {
+            status(200)?;
+            if answer.body.get("active") != Some(&Value::Bool(wanted)) {
+                return Err(format!("expected active {wanted}"));
+            }
+        }
+        Expect::Done => status(200)?,
+        Expect::Keys => return status(200).and_then(|()| verified(&answer.body, token)),
+    }
+    Ok(Value::Null)
+}
+
+/// The claims of `token`, verified with a published key set and nothing else.
+fn verified(keys: &Value, token: &str) -> Result<Value, String> {
+    let keys = JwkSet::parse(keys.to_string().as_bytes()).map_err(|fault| fault.to_string())?;
+    let jws = Jws::parse(token).map_err(|fault| fault.to_string())?;
+    let told = jws.unverified();
+    let candidates = keys.find(told.kid, told.algorithm);
+    let verified = jws.verify_any(&candidates).map_err(|fault| fault.to_string())?;
+    Ok(Value::Object(verified.into_claims()))
+}
