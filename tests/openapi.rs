@@ -45,7 +45,10 @@ mod openapi {
     fn same(in_source: &BTreeSet<String>, in_document: &BTreeSet<String>) {
         let missing: Vec<_> = in_source.difference(in_document).collect();
         let extra: Vec<_> = in_document.difference(in_source).collect();
-        assert!(missing.is_empty() && extra.is_empty(), "missing: {missing:?}; not in the sources: {extra:?}");
+        assert!(
+            missing.is_empty() && extra.is_empty(),
+            "missing: {missing:?}; not in the sources: {extra:?}"
+        );
     }
 
     #[test]

@@ -25,7 +25,8 @@ impl Document {
         let methods = ["get", "post", "put", "patch", "delete"];
         let mut found = Vec::new();
         for (path, item) in members(self.at("/paths")) {
-            for (method, operation) in members(item).iter().filter(|(key, _)| methods.contains(&key.as_str())) {
+            for (method, operation) in members(item).iter().filter(|(key, _)| methods.contains(&key.as_str()))
+            {
                 found.push((path.as_str(), method.as_str(), operation));
             }
         }
@@ -48,7 +49,13 @@ impl Document {
     }
 
     /// What is wrong with an answer: an undocumented status, or a body that its schema does not allow.
-    pub(crate) fn faults_of_answer(&self, path: &str, method: &str, status: u16, body: &Value) -> Vec<String> {
+    pub(crate) fn faults_of_answer(
+        &self,
+        path: &str,
+        method: &str,
+        status: u16,
+        body: &Value,
+    ) -> Vec<String> {
         let operation = self.operations().into_iter().find(|(p, m, _)| *p == path && *m == method);
         let Some((_, _, operation)) = operation else { return vec![format!("{method} {path} is not there")] };
         let Some(answer) = operation["responses"].get(status.to_string()) else {
