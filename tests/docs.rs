@@ -38,7 +38,11 @@ mod docs {
     /// The fenced blocks of a language.
     fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
         let open = format!("```{language}\n");
-        page.split(&open).skip(1).filter_map(|rest| rest.split_once("\n```")).map(|(block, _)| block).collect()
+        page.split(&open)
+            .skip(1)
+            .filter_map(|rest| rest.split_once("\n```"))
+            .map(|(block, _)| block)
+            .collect()
     }
 
     #[test]
@@ -65,7 +69,12 @@ mod docs {
     #[test]
     fn every_configuration_key_has_a_row_and_the_reverse() {
         let source = include_str!("../src/config.rs");
-        let sections = [("keys", "KeysConfig"), ("policy", "PolicyConfig"), ("outbound", "OutboundConfig"), ("log", "LogConfig")];
+        let sections = [
+            ("keys", "KeysConfig"),
+            ("policy", "PolicyConfig"),
+            ("outbound", "OutboundConfig"),
+            ("log", "LogConfig"),
+        ];
         let mut keys: BTreeSet<String> = fields(source, "Config").into_iter().collect();
         for (section, name) in sections {
             assert!(keys.remove(section), "{section}");
@@ -108,7 +117,8 @@ mod docs {
     fn every_link_leads_to_a_file() {
         for page in pages() {
             let text = fs::read_to_string(&page).unwrap();
-            let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+            let targets =
+                text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
             for target in targets.filter(|t| !t.contains("://") && !t.starts_with('#')) {
                 let path = target.split('#').next().unwrap();
                 assert!(page.parent().unwrap().join(path).exists(), "{}: {target}", page.display());
