@@ -10,9 +10,10 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use super::active::{Active, InForce};
+use super::actor_keys;
 use super::documents::{self, Document, Source};
 use super::fault::Fault;
-use super::plan::{self, Before, Plan};
+use super::plan::{self, Before, Plan, Step};
 use super::schemas::DetailSchemas;
 use crate::clock::Clock;
 use crate::domain::build::{self, build};
@@ -27,6 +28,8 @@ use crate::store::error::StoreError;
 use crate::store::rows::ObjectRow;
 use crate::store::writer::Writer;
 
+/// Most names of files that the log keeps of one apply.
+const KEPT_FILES: usize = 100;
 /// Most faults that the log keeps of one refusal.
 const KEPT_FAULTS: usize = 20;
 
@@ -163,7 +166,7 @@ impl Inner {
         let asked = json!({
             "command": "apply",
             "allow_widening": options.allow_widening,
-            "files": sources.iter().map(|s| &s.file).collect::<Vec<_>>(),
+            "files": sources.iter().take(KEPT_FILES).map(|s| &s.file).collect::<Vec<_>>(),
         });
         let order = Order { options, actor, asked };
         let read = match read(sources).await {
@@ -224,6 +227,10 @@ impl Inner {
         let fit = |faults: Vec<build::Fault>| documents::place(&faults, documents);
         let snapshot = build(&after, earlier, &self.own_issuer).map_err(fit)?;
         let schemas = DetailSchemas::compile(&snapshot).map_err(fit)?;
+        let keys = actor_keys::faults(&snapshot);
+        if !keys.is_empty() {
+            return Err(fit(keys));
+        }
         let old = build(&before.current, &[], &self.own_issuer).ok();
         let plan = plan::plan(before, documents, old.as_ref(), &snapshot);
         let changed: BTreeSet<_> = plan.changes().map(|step| step.object.clone()).collect();
@@ -236,7 +243,7 @@ impl Inner {
         let mut decision = self.decision(order, Outcome::Allow)?;
         let tenants: BTreeSet<&Name> = next.put.iter().map(|o| &o.id.tenant).collect();
         decision.tenant = tenants.first().filter(|_| tenants.len() == 1).copied().cloned();
-        decision.record.granted = json!({ "objects": next.plan.changes().collect::<Vec<_>>() });
+        decision.record.granted = json!({ "objects": next.plan.changes().map(recorded).collect::<Vec<_>>() });
         if next.plan.widenings().next().is_some() {
             decision
                 .record
@@ -302,6 +309,16 @@ impl Inner {
             input: None,
         })
     }
+}
+
+/// A step as the log keeps it: which fields, but no values; the store keeps every version.
+fn recorded(step: &Step) -> serde_json::Value {
+    let changed: BTreeSet<&str> = step.differences.iter().map(|d| d.path.as_str()).collect();
+    let widens: Vec<&str> = step.widenings.iter().map(|w| w.message.as_str()).collect();
+    let object = step.object.to_string();
+    json!({
+        "object": object, "action": step.action, "version": step.version, "changed": changed, "widens": widens,
+    })
 }
 
 /// Who asks for what.

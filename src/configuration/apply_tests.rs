@@ -234,3 +234,17 @@ async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     })
     .await
 }
+
+#[tokio::test]
+async fn a_private_key_never_reaches_the_store() {
+    let bench = bench().await;
+    let leaky = WORLD.replace(
+        "contact: a@acme.example}",
+        "contact: a@acme.example, actor_jwks: {keys: [{kty: OKP, crv: Ed25519, x: \
+         11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo, d: nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A}]}}",
+    );
+    let refused = told(bench.apply(&[("world.yaml", &leaky)], Options::default()).await);
+    assert!(refused[0].starts_with("world.yaml:14:"), "{refused:?}");
+    assert!(refused[0].contains("private") && !refused[0].contains("nWGxne"), "{refused:?}");
+    assert_eq!(bench.stored().await, 0);
+}

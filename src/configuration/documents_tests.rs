@@ -106,6 +106,11 @@ fn a_value_of_the_wrong_kind_names_the_field() {
             "300",
             "a.yaml:13:12: `spec.lifetime.token`: expected a mapping, found a number",
         ),
+        (
+            "  resources:",
+            "  tenants:\n  resources:",
+            "a.yaml:11:10: `spec.tenants`: expected a value, found nothing: write one, or leave the key out",
+        ),
         ("tenant: acme", "tenant: [acme]", "a.yaml:2:9: `tenant`: expected a text, found a list"),
     ];
     for (from, to, expected) in cases {

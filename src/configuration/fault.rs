@@ -13,6 +13,9 @@ pub struct Place {
     pub column: u64,
 }
 
+/// Longest message, in characters.
+const LONGEST: usize = 1_000;
+
 /// Something wrong with what was to be applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -44,14 +47,24 @@ impl Fault {
     /// A fault of a whole file.
     pub fn of_file(file: &str, place: Option<Place>, message: impl Into<String>) -> Self {
         Self {
-            file: Some(file.to_owned()),
+            file: Some(printable(file)),
             place,
             object: None,
             path: None,
-            message: message.into(),
+            message: printable(&message.into()),
             suggestion: None,
         }
     }
+}
+
+/// Cut to a length that people read, and without control characters: what a file holds must not steer a terminal.
+fn printable(text: &str) -> String {
+    let safe = |c: char| if c.is_control() { '?' } else { c };
+    let mut short: String = text.chars().take(LONGEST).map(safe).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        short.push_str("...");
+    }
+    short
 }
 
 /// `file:line:col: message`; for an object that no document holds, the object and path stand in for the place.
@@ -78,13 +91,13 @@ pub fn suggest<'a>(written: &str, choices: impl IntoIterator<Item = &'a str>) ->
     let distance = |choice: &&str| strsim::damerau_levenshtein(written, choice);
     let near = |choice: &&&str| distance(choice) <= (written.chars().count() / 3).max(1);
     if let Some(best) = choices.iter().filter(near).min_by_key(|c| distance(c)) {
-        return Some(format!("did you mean `{best}`?"));
+        return Some(printable(&format!("did you mean `{best}`?")));
     }
     if choices.is_empty() || choices.len() > 12 {
         return None;
     }
     let quoted: Vec<String> = choices.iter().map(|c| format!("`{c}`")).collect();
-    Some(format!("known: {}", quoted.join(", ")))
+    Some(printable(&format!("known: {}", quoted.join(", "))))
 }
 
 #[cfg(test)]
@@ -96,6 +109,12 @@ mod tests {
         assert_eq!(suggest("scope", ["scopes", "agents"]).as_deref(), Some("did you mean `scopes`?"));
         assert_eq!(suggest("x", ["orders", "mail"]).as_deref(), Some("known: `mail`, `orders`"));
         assert_eq!(suggest("x", []), None);
+    }
+
+    #[test]
+    fn what_a_file_holds_does_not_steer_the_terminal() {
+        let fault = Fault::of_file("a\u{1b}[31m", None, format!("key `\u{7}{}`", "x".repeat(2_000)));
+        assert!(!fault.to_string().contains(char::is_control) && fault.to_string().len() < 1_200);
     }
 
     #[test]

@@ -151,7 +151,11 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
-        if self.kind == Kind::Null { visitor.visit_none() } else { visitor.visit_some(self) }
+        // A key without a value is no key left out: for a limit it would mean that there is none.
+        if self.kind == Kind::Null {
+            return Err(Misfit::new("expected a value, found nothing: write one, or leave the key out"));
+        }
+        visitor.visit_some(self)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(

@@ -4,6 +4,7 @@
 //! `active` (what is in force).
 
 pub mod active;
+mod actor_keys;
 pub mod apply;
 pub mod documents;
 pub mod fault;

@@ -175,6 +175,23 @@ fn every_step_up_of_the_other_kinds_is_called_out() {
 }
 
 #[test]
+fn what_is_enabled_again_is_a_step_up() {
+    let disabled = |disabled: bool| {
+        let objects = world().into_iter().map(|(kind, tenant, name, mut spec)| {
+            if matches!(kind, ObjectKind::Agent | ObjectKind::TaskType) {
+                spec["disabled"] = json!(disabled);
+            }
+            object(kind, tenant, name, &spec)
+        });
+        let objects: Vec<_> = objects.collect();
+        (build(&objects, &[], "https://us.example").unwrap(), objects)
+    };
+    let ((before, objects), (after, _)) = (disabled(true), disabled(false));
+    let wider = objects.iter().flat_map(|o| widenings(&o.id, &before, &after));
+    assert_eq!(wider.map(|w| w.path).collect::<Vec<_>>(), ["spec.disabled"; 3]);
+}
+
+#[test]
 fn a_new_exception_is_a_step_up_and_any_other_new_object_is_not() {
     let objects: Vec<_> = world().iter().map(|(k, t, n, s)| object(*k, t, n, s)).collect();
     let after = build(&objects, &[], "https://us.example").unwrap();

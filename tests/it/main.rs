@@ -1,15 +1,34 @@
 //! Integration tests: one binary, one file per capability.
 
 #[cfg(test)]
+mod act;
+#[cfg(test)]
 mod apply;
 #[cfg(test)]
-#[path = "../openapi/document.rs"]
-mod document;
+mod attacks;
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod details;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
+mod introspection;
+#[cfg(test)]
+mod jwt;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod policy;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
+mod wire;

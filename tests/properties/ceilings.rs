@@ -130,6 +130,24 @@ impl World {
         SCOPES.into_iter().filter(|s| self.listed.iter().any(|l| at(s, l))).collect()
     }
 
+    /// Details within some of `held`: each as it stands, and with the limits of a box of each ceiling besides.
+    fn narrowed(&self, held: &[Value]) -> Vec<Value> {
+        let mut all = held.to_vec();
+        for boxes in &self.layers {
+            for (limit, base) in boxes
+                .iter()
+                .flat_map(|b| b.details.iter().flatten())
+                .flat_map(|limit| all.clone().into_iter().map(move |base| (limit, base)))
+                .collect::<Vec<_>>()
+            {
+                let mut narrower = base.clone();
+                narrower.as_object_mut().unwrap().extend(limit.as_object().cloned().unwrap_or_default());
+                all.extend(within(&narrower, &base).then_some(narrower));
+            }
+        }
+        all
+    }
+
     /// Whether a token with these scopes at these resources may carry the detail: for a service, as each of its
     /// scopes within one box of each ceiling; for an exchange-only token, as some scope at some resource.
     fn may_carry(&self, detail: &Value, scopes: &[&str], resources: &[&str], exchange_only: bool) -> bool {
@@ -270,6 +288,11 @@ proptest! {
                 prop_assert!(json(&grantable).iter().all(may), "each of them");
                 let again = Asked { scopes: Some(scopes.clone()), details: Some(json(&grantable)), ..asked.clone() };
                 prop_assert!(again.ask(&world).is_ok());
+                if asked.details.is_none() {
+                    for candidate in world.narrowed(&asked.default_details) {
+                        prop_assert!(!may(&candidate), "{candidate} was left of the defaults");
+                    }
+                }
                 if ceiling != CeilingName::Resource && asked.details.is_some() {
                     for candidate in other.iter().chain(asked.details.iter().flatten()).filter(|d| may(d)) {
                         prop_assert!(grantable.covers(&read(std::slice::from_ref(candidate))), "{candidate} is grantable too");

@@ -58,6 +58,7 @@ proptest! {
         let agent = ours(&format!("n{to}"));
         match chain.hand_over(agent.clone()) {
             Ok(after) => {
+                prop_assert!(before.iter().all(|a| a.sub != agent.sub || a.iss != OURS), "T21");
                 let expected: Vec<Actor> = std::iter::once(agent).chain(before).collect();
                 prop_assert_eq!(list(&after), expected);
                 prop_assert_eq!(after.len(), chain.len() + 1);

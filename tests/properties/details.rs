@@ -11,8 +11,10 @@ use crate::world::{
 
 /// A detail and one that is a little narrower, wider or just other.
 fn neighbours() -> impl Strategy<Value = (Value, Value)> {
-    (detail(), detail(), any::<[bool; 8]>()).prop_map(|(base, other, take)| {
+    (detail(), detail(), any::<[bool; 8]>(), any::<[bool; 8]>()).prop_map(|(base, other, take, keep)| {
         let mut near = base.clone();
+        let mut kept = keep.iter().cycle();
+        near.as_object_mut().unwrap().retain(|field, _| field == "type" || *kept.next().unwrap());
         if base["type"] == other["type"] {
             for (index, (field, value)) in other.as_object().unwrap().iter().enumerate() {
                 if take[index] {

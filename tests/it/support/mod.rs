@@ -3,3 +3,4 @@
 pub(crate) mod idp;
 pub(crate) mod postgres;
 pub(crate) mod server;
+pub(crate) mod signer;
