@@ -5,6 +5,7 @@ mod docs {
     use std::collections::BTreeSet;
     use std::fs;
     use std::path::{Path, PathBuf};
+    use std::process::Command;
 
     const README: &str = include_str!("../README.md");
     const CONFIGURATION: &str = include_str!("../docs/reference/configuration.md");
@@ -132,6 +133,40 @@ mod docs {
         for page in files(&root().join("docs"), "md") {
             let path = page.strip_prefix(root().join("docs")).unwrap().display().to_string();
             assert!(path == "README.md" || index.contains(&format!("({path})")), "{path}");
+        }
+    }
+
+    fn help(command: &[&str]) -> String {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_taskgrant")).args(command).arg("--help").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The `--options` that a text names, the two that every command has left out.
+    fn options(text: &str) -> BTreeSet<String> {
+        let word = |rest: &str| {
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
+            rest.get(..end).unwrap_or_default().to_owned()
+        };
+        let named = text.split("--").skip(1).map(word).filter(|name| !name.is_empty());
+        named.filter(|name| name != "help" && name != "version").collect()
+    }
+
+    #[test]
+    fn every_command_has_a_section_with_its_options_and_the_reverse() {
+        let page = fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
+        let overview = help(&[]);
+        let (_, commands) = overview.split_once("Commands:\n").unwrap();
+        let commands = commands.lines().map_while(|line| line.split_whitespace().next());
+        for command in commands.filter(|name| *name != "help") {
+            let mut wanted = options(&help(&[command]));
+            if command == "policy" {
+                let parts = ["check", "test", "eval", "schema"];
+                wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));
+            }
+            let sections = page.split("\n## ").filter(|s| s.starts_with(&format!("`taskgrant {command}")));
+            let [section] = sections.collect::<Vec<_>>()[..] else { panic!("no section for {command}") };
+            assert_eq!(options(section), wanted, "{command}");
         }
     }
 }

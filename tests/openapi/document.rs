@@ -1,7 +1,5 @@
 //! `openapi.yaml` as a value, and the check of a body against the schema that it has for it.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 const TEXT: &str = include_str!("../../openapi.yaml");
@@ -66,14 +64,6 @@ impl Document {
             None if body.is_null() => Vec::new(),
             None => vec![format!("{method} {path} {status} has a body")],
         }
-    }
-
-    /// A closed list of texts, as a set.
-    pub(crate) fn listed(&self, pointer: &str) -> BTreeSet<String> {
-        let list = self.at(pointer).as_array().unwrap_or_else(|| panic!("{pointer} is no list"));
-        let set: BTreeSet<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        assert_eq!(set.len(), list.len(), "{pointer} names something twice");
-        set
     }
 }
 
