@@ -190,7 +190,12 @@ impl App {
         Public {
             issuer: self.config.public_url.as_str().into(),
             active: self.active.clone(),
-            introspection: Introspection::new(keys.clone(), self.store.clone(), clock.clone()),
+            introspection: Introspection::new(
+                self.config.public_url.as_str().into(),
+                keys.clone(),
+                self.store.clone(),
+                clock.clone(),
+            ),
             revocation: Revocation::new(keys.clone(), self.writer.clone(), clock, self.random.clone()),
             keys,
             exchange,

@@ -39,20 +39,21 @@ impl Caller<'_> {
 /// The use case with what it needs. Cheap to clone.
 #[derive(Clone)]
 pub struct Introspection {
+    issuer: Arc<str>,
     keys: Arc<KeyRing>,
     store: Store,
     clock: Arc<dyn Clock>,
 }
 
 impl Introspection {
-    /// Wires the use case.
-    pub fn new(keys: Arc<KeyRing>, store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { keys, store, clock }
+    /// Wires the use case; `issuer` is our own `iss`.
+    pub fn new(issuer: Arc<str>, keys: Arc<KeyRing>, store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { issuer, keys, store, clock }
     }
 
     /// The claims of a live token that the caller may see; `None` for anything else, without saying why.
     ///
-    /// Live: signed by us, within its dates, on record, its holder not disabled, and nothing that it hangs on
+    /// Live: signed by us under our `iss`, within its dates, on record, its holder not disabled, and nothing that it hangs on
     /// revoked. All layers must agree (T28).
     pub async fn run(
         &self,
@@ -63,7 +64,7 @@ impl Introspection {
         let Some(claims) = self.keys.own_claims(token).filter(|claims| caller.may_see(claims)) else {
             return Ok(None);
         };
-        if claims.exp <= self.clock.now().timestamp() {
+        if claims.iss != *self.issuer || claims.exp <= self.clock.now().timestamp() {
             return Ok(None);
         }
         let holder = world.snapshot.agent(&claims.client_id);

@@ -1,12 +1,41 @@
 //! Integration tests: one binary, one file per capability.
 
 #[cfg(test)]
+mod act;
+#[cfg(test)]
 mod apply;
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod details;
 #[cfg(test)]
 mod dev;
 #[cfg(test)]
+#[path = "../openapi/document.rs"]
+mod document;
+#[cfg(test)]
 mod exchange;
+#[cfg(test)]
+mod handover;
+#[cfg(test)]
+mod introspection;
+#[cfg(test)]
+mod jwt;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod openapi;
+#[cfg(test)]
+mod policy;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
+mod wire;

@@ -1,6 +1,7 @@
 //! A trusted issuer of the tests: real discovery and keys over loopback HTTP, tokens bent at will.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::routing::get;
 use axum::{Json, Router};
@@ -12,11 +13,16 @@ use taskgrant::keys::keyring::KeyRing;
 use taskgrant::keys::signing::KeySpec;
 use tokio::net::TcpListener;
 
+use super::signer::Signer;
+
 /// The provider: dropping it stops nothing, the runtime's end does.
 pub(crate) struct Idp {
     /// Its `iss`.
     pub(crate) issuer: String,
+    /// A second key that it publishes, to sign what no honest library would.
+    pub(crate) signer: Signer,
     keys: Arc<KeyRing>,
+    fetches: Arc<AtomicUsize>,
 }
 
 impl Idp {
@@ -34,12 +40,22 @@ impl Idp {
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
         });
-        let jwks = keys.jwks().clone();
+        let signer = Signer::new("raw-key");
+        let mut jwks = keys.jwks().clone();
+        jwks["keys"].as_array_mut().unwrap().push(signer.jwk());
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let counter = fetches.clone();
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(move || async move { Json(document) }))
-            .route("/jwks", get(move || async move { Json(jwks) }));
+            .route(
+                "/jwks",
+                get(move || async move {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    Json(jwks)
+                }),
+            );
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { issuer, keys }
+        Self { issuer, signer, keys, fetches }
     }
 
     /// Signs any claims under any `typ`.
@@ -47,9 +63,9 @@ impl Idp {
         self.keys.sign(typ, claims).unwrap()
     }
 
-    /// The key id of its signing key.
-    pub(crate) fn kid(&self) -> String {
-        self.keys.kid().to_owned()
+    /// How often its keys were fetched.
+    pub(crate) fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
     }
 }
 

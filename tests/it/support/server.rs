@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::Utc;
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use taskgrant::app::App;
 use taskgrant::clock::{Clock as _, ShiftedClock};
 use taskgrant::config::Config;
@@ -51,7 +52,7 @@ pub(crate) struct Server {
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<()>>,
-    _data: Arc<TempDir>,
+    data: Arc<TempDir>,
 }
 
 /// An HTTP answer.
@@ -84,14 +85,30 @@ impl Answer {
     }
 }
 
+/// A decision as the log keeps it.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) leaf: Value,
+    pub(crate) record: Value,
+    /// Null when policy was not asked.
+    pub(crate) input: Value,
+}
+
+impl Recorded {
+    /// All of it as one text, to look for what must not be there.
+    pub(crate) fn text(&self) -> String {
+        format!("{}\n{}\n{}", self.leaf, self.record, self.input)
+    }
+}
+
 /// The secret of a client in `objects.yaml`.
 pub(crate) fn secret(client_id: &str) -> String {
     format!("tgs_test-secret-of-{client_id}")
 }
 
-fn hash(client_id: &str) -> String {
-    let digest = digest(&SHA256, secret(client_id).as_bytes());
-    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+/// SHA-256 in hexadecimal, as objects register secrets.
+pub(crate) fn sha256(text: &str) -> String {
+    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Server {
@@ -105,10 +122,29 @@ impl Server {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), Idp::start().await, toml).await
     }
 
+    /// The same under a policy that adds `rules` to the starter's.
+    pub(crate) async fn start_with_policy(rules: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = folder.path().join("bundle");
+        std::fs::create_dir(&bundle).unwrap();
+        let starter = include_str!("../../../policies/base/ceilings.rego");
+        std::fs::write(bundle.join("rules.rego"), format!("{starter}\n{rules}\n")).unwrap();
+        Self::start_with(&format!("[policy]\nbundles = ['{}']", bundle.display())).await
+    }
+
+    /// The same with a path in `public_url`.
+    pub(crate) async fn start_at(path: &str) -> Self {
+        Self::start_at_in(path, Arc::new(tempfile::tempdir().unwrap()), Idp::start().await, "").await
+    }
+
     /// The same in a data folder that may hold data already.
     pub(crate) async fn start_in(data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
+        Self::start_at_in("", data, idp, toml).await
+    }
+
+    async fn start_at_in(path: &str, data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let issuer = format!("http://{}{path}", listener.local_addr().unwrap());
         let folder = data.path().join("data");
         let base = format!(
             "public_url = '{issuer}'\nlisten = '{}'\ndata = '{}'\nenvironment = 'test'\n{toml}\n[outbound]\nallow_http_loopback = true\n",
@@ -133,7 +169,7 @@ impl Server {
             http: http(),
             stop: Some(stop),
             task: Some(tokio::spawn(serve)),
-            _data: data,
+            data,
         };
         server.apply(&server.objects()).await.unwrap();
         server
@@ -147,21 +183,7 @@ impl Server {
 
     /// `objects.yaml` with this server's values filled in.
     pub(crate) fn objects(&self) -> String {
-        let mut text =
-            include_str!("objects.yaml").replace("ISSUER", &self.idp.issuer).replace("OWN", &self.issuer);
-        text = text.replace("ACTOR_JWKS", &self.actor_keys.jwks().to_string());
-        for (name, client) in [
-            ("HASH_ORDERS", "orders-api"),
-            ("HASH_MAIL", "mail-api"),
-            ("HASH_SUPPORT", "support-agent"),
-            ("HASH_WORKER_TWO", "worker-two"),
-            ("HASH_WORKER", "worker-agent"),
-            ("HASH_STRANGER", "stranger-agent"),
-            ("HASH_GLOBEX", "globex-agent"),
-        ] {
-            text = text.replace(name, &hash(client));
-        }
-        text
+        objects(&self.idp.issuer, &self.issuer, self.actor_keys.jwks())
     }
 
     /// Applies YAML documents, widenings allowed.
@@ -176,6 +198,11 @@ impl Server {
         let objects = self.objects();
         assert!(objects.contains(from), "`{from}` is not in objects.yaml");
         self.apply(&objects.replacen(from, to, 1)).await.unwrap();
+    }
+
+    /// The server's time, in seconds since 1970.
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now().timestamp()
     }
 
     /// The claims of a good session of `alice`, in group `support` of tenant `acme`, for the client `console`.
@@ -219,6 +246,55 @@ impl Server {
         self.exchange("support-agent", &self.session(json!({})), &form).await.token()
     }
 
+    /// A token for `to` alone, narrowed by support-agent from `parent`.
+    pub(crate) async fn hand_over(&self, parent: &str, to: &str) -> String {
+        let form = [("audience", self.issuer.as_str()), ("delegate_to", to), ("scope", "orders:read")];
+        let form = [&form[..], &[("resource", ORDERS)]].concat();
+        self.exchange("support-agent", parent, &form).await.token()
+    }
+
+    /// The claims of a good actor token of an instance of `agent`.
+    pub(crate) fn actor_claims(&self, agent: &str, instance: &str) -> Value {
+        let now = self.clock.now().timestamp();
+        json!({"iss": agent, "sub": instance, "aud": self.issuer, "iat": now, "exp": now + 120})
+    }
+
+    /// An actor token that proves `instance` of support-agent.
+    pub(crate) fn actor_token(&self, instance: &str) -> String {
+        self.actor_keys.sign("actor+jwt", &self.actor_claims("support-agent", instance)).unwrap()
+    }
+
+    /// The server's own keys, to sign with them what it never would.
+    pub(crate) fn own_keys(&self) -> KeyRing {
+        KeyRing::open(&self.data.path().join("data/keys"), KeySpec::Es256, SystemRandom::new()).unwrap()
+    }
+
+    /// The decision that an answer names, as the log keeps it.
+    pub(crate) async fn decision(&self, answer: &Answer) -> Recorded {
+        let id = answer.body["decision_id"].as_str().unwrap_or_else(|| panic!("no decision: {answer:?}"));
+        let stored = self.store.decision(id.parse().unwrap()).await.unwrap().expect("the decision is stored");
+        let read = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap();
+        Recorded {
+            leaf: read(&stored.leaf),
+            record: read(&stored.record.unwrap()),
+            input: stored.input.as_deref().map(read).unwrap_or_default(),
+        }
+    }
+
+    /// How many decisions the log holds.
+    pub(crate) async fn decisions(&self) -> u64 {
+        self.store.head().await.unwrap().frontier.size()
+    }
+
+    /// Changes the database past the server.
+    pub(crate) async fn sql(&self, sql: &'static str) {
+        let file = self.data.path().join("data/taskgrant.db");
+        let options = SqliteConnectOptions::new().filename(file).foreign_keys(false);
+        let mut connection = options.connect().await.unwrap();
+        connection.execute(sql).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
     /// Posts a form with the client's secret by `client_secret_basic`.
     pub(crate) async fn post(&self, path: &str, client_id: &str, form: &[(&str, &str)]) -> Answer {
         let basic = STANDARD.encode(format!("{client_id}:{}", secret(client_id)));
@@ -251,6 +327,11 @@ impl Server {
         answer(request.send().await.unwrap()).await
     }
 
+    /// Gets any URL.
+    pub(crate) async fn get_url(&self, url: &str) -> Answer {
+        answer(self.http.get(url).send().await.unwrap()).await
+    }
+
     /// Introspects as `client_id`.
     pub(crate) async fn introspect(&self, client_id: &str, token: &str) -> Answer {
         self.post("/oauth/introspect", client_id, &[("token", token)]).await
@@ -260,6 +341,24 @@ impl Server {
     pub(crate) async fn revoke(&self, client_id: &str, token: &str) -> Answer {
         self.post("/oauth/revoke", client_id, &[("token", token)]).await
     }
+}
+
+/// `objects.yaml` for a trusted issuer, a server and the keys of an agent's instances.
+pub(crate) fn objects(idp: &str, own: &str, actor_jwks: &Value) -> String {
+    let mut text = include_str!("objects.yaml").replace("ISSUER", idp).replace("OWN", own);
+    text = text.replace("ACTOR_JWKS", &actor_jwks.to_string());
+    for (name, client) in [
+        ("HASH_ORDERS", "orders-api"),
+        ("HASH_MAIL", "mail-api"),
+        ("HASH_SUPPORT", "support-agent"),
+        ("HASH_WORKER_TWO", "worker-two"),
+        ("HASH_WORKER", "worker-agent"),
+        ("HASH_STRANGER", "stranger-agent"),
+        ("HASH_GLOBEX", "globex-agent"),
+    ] {
+        text = text.replace(name, &sha256(&secret(client)));
+    }
+    text
 }
 
 /// `name=value` pairs, form-encoded.
@@ -275,7 +374,8 @@ pub(crate) fn encode(form: &[(&str, &str)]) -> String {
     form.iter().map(|(k, v)| format!("{}={}", text(k), text(v))).collect::<Vec<_>>().join("&")
 }
 
-fn http() -> reqwest::Client {
+/// A client of its own, without a proxy.
+pub(crate) fn http() -> reqwest::Client {
     rustls::crypto::ring::default_provider().install_default().ok();
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
@@ -292,5 +392,5 @@ async fn answer(response: reqwest::Response) -> Answer {
 
 /// Whole seconds of the machine's clock.
 pub(crate) fn now() -> i64 {
-    Utc::now().timestamp()
+    chrono::Utc::now().timestamp()
 }

@@ -1,0 +1,365 @@
+//! The attacks of STANDARDS §14 that this surface can meet, each by its number. T01, T03 and T19 are in `wire`, T12, T15,
+//! T25 and T41 in `act`, T04, T18 and T21 also in `tokens` and `jwt`, T09 in `details`.
+
+use serde_json::{Value, json};
+
+use crate::support::idp::{Idp, bend, claims, compact};
+use crate::support::server::{ACCESS_TOKEN, Answer, ID_TOKEN, JWT, MAIL, ORDERS, Server};
+
+const ROOT: [(&str, &str); 2] = [("task_type", "refund_order"), ("resource", ORDERS)];
+
+async fn root_with(server: &Server, session: Value) -> Answer {
+    server.exchange("support-agent", &server.session(session), &ROOT).await
+}
+
+#[tokio::test]
+async fn t01_an_anonymous_caller_gets_nothing_whatever_token_it_stole() {
+    let server = Server::start().await;
+    let before = server.decisions().await;
+    let body = crate::support::server::encode(&[
+        ("grant_type", crate::support::server::TOKEN_EXCHANGE),
+        ("subject_token", &server.session(json!({}))),
+        ("subject_token_type", ACCESS_TOKEN),
+    ]);
+    let answer = server.send("/oauth/token", &[], body, "application/x-www-form-urlencoded").await;
+    answer.refused(401, "invalid_client", "client_authentication_failed");
+    assert_eq!(server.decisions().await, before, "recorded in bulk, once a minute");
+}
+
+#[tokio::test]
+async fn t02_a_stolen_session_is_refused_to_another_legitimate_agent() {
+    let server = Server::start().await;
+    let session = server.session(json!({}));
+    for agent in ["worker-agent", "stranger-agent"] {
+        let answer = server.exchange(agent, &session, &ROOT).await;
+        answer.refused(400, "invalid_request", "subject_token_not_yours");
+    }
+    for with in [
+        json!({"azp": "other-app", "client_id": "other-app"}),
+        json!({"azp": null, "client_id": null}),
+        json!({"azp": "support-agent", "client_id": "support-agent"}),
+    ] {
+        root_with(&server, with).await.refused(400, "invalid_request", "subject_token_not_yours");
+    }
+    let two = root_with(&server, json!({"azp": "other-app"})).await;
+    two.refused(400, "invalid_request", "subject_token_client");
+}
+
+#[tokio::test]
+async fn t02_t12_a_stolen_task_token_is_refused_to_an_agent_that_no_edge_leads_to() {
+    let server = Server::start().await;
+    let root = server.root().await;
+    let stranger = server.exchange("stranger-agent", &root, &[]).await;
+    stranger.refused(400, "invalid_request", "delegation_not_allowed");
+    let foreign = server.exchange("globex-agent", &root, &[]).await;
+    foreign.refused(400, "invalid_request", "agent_not_of_tenant");
+}
+
+#[tokio::test]
+async fn t04_tokens_issued_to_another_relying_party_are_refused() {
+    let server = Server::start().await;
+    for (typ, declared, with) in [
+        ("at+jwt", ACCESS_TOKEN, json!({"aud": "https://crm.example"})),
+        ("at+jwt", ACCESS_TOKEN, json!({"aud": "console"})),
+        ("JWT", ID_TOKEN, json!({"aud": "other-app", "azp": "other-app", "client_id": null})),
+        ("JWT", ID_TOKEN, json!({"aud": ["other-app", "x"], "azp": "console", "client_id": null})),
+    ] {
+        let token = server.idp.sign(typ, &bend(server.session_claims(), with));
+        let form = [&ROOT[..], &[("subject_token_type", declared)]].concat();
+        let answer = server.exchange("support-agent", &token, &form).await;
+        answer.refused(400, "invalid_request", "subject_token_audience");
+    }
+    let several = json!({"aud": ["console", "other-app"], "azp": null, "client_id": null});
+    let several = server.idp.sign("JWT", &bend(server.session_claims(), several));
+    let form = [&ROOT[..], &[("subject_token_type", ID_TOKEN)]].concat();
+    let answer = server.exchange("support-agent", &several, &form).await;
+    answer.refused(400, "invalid_request", "subject_token_client");
+}
+
+#[tokio::test]
+async fn t05_no_scope_beyond_any_ceiling_is_granted() {
+    let server = Server::start().await;
+    let ask = async |session: Value, scope: &str, task_type: &str| {
+        let form = [("task_type", task_type), ("resource", ORDERS), ("scope", scope)];
+        server.exchange("support-agent", &server.session(session), &form).await
+    };
+    for (session, scope, task_type, ceiling) in [
+        (json!({"groups": ["analysts"]}), "refunds:write", "refund_order", "entitlement"),
+        (json!({}), "refunds:write", "export_reports", "task_type"),
+        (json!({}), "admin", "refund_order", "task_type"),
+        (
+            json!({"scope": "admin refunds:write", "groups": ["analysts"]}),
+            "refunds:write",
+            "refund_order",
+            "entitlement",
+        ),
+    ] {
+        let answer = ask(session, scope, task_type).await;
+        assert_eq!(answer.refused(400, "invalid_scope", "scope_exceeds_ceiling").body["ceiling"], ceiling);
+    }
+}
+
+#[tokio::test]
+async fn t06_a_session_without_scope_gives_what_entitlements_give_and_no_more() {
+    let server = Server::start().await;
+    assert_eq!(root_with(&server, json!({})).await.body["scope"], "orders:read");
+    for groups in
+        [Value::Null, json!([]), json!("supporters"), json!({"support": true}), json!([["support"]])]
+    {
+        let nobody = root_with(&server, json!({"groups": groups})).await;
+        assert_eq!(
+            (nobody.status, &nobody.body["ceiling"]),
+            (400, &json!("entitlement")),
+            "{groups}: {nobody:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn t07_a_target_beyond_task_type_or_parent_is_refused() {
+    let server = Server::start().await;
+    let session = server.session(json!({}));
+    let at =
+        async |subject: &str, form: &[(&str, &str)]| server.exchange("support-agent", subject, form).await;
+    let mail = at(&session, &[("task_type", "export_reports"), ("resource", MAIL)]).await;
+    mail.refused(400, "invalid_target", "target_exceeds_ceiling");
+    for unknown in [
+        "https://admin.acme.example",
+        "https://orders.acme.example",
+        "nonsense",
+        "https://orders.acme.example/api/",
+    ] {
+        let answer = at(&session, &[("task_type", "refund_order"), ("audience", unknown)]).await;
+        answer.refused(400, "invalid_target", "target_unknown");
+    }
+    for malformed in ["https://orders.acme.example/api#x", "/api", "orders", ""] {
+        let form = [("task_type", "refund_order"), ("resource", malformed)];
+        let answer = at(&session, &form).await;
+        assert_eq!(answer.body["error"], "invalid_target", "{malformed}: {answer:?}");
+    }
+    let root = server.root().await;
+    at(&root, &[("resource", MAIL)]).await.refused(400, "invalid_target", "target_exceeds_ceiling");
+    let same = at(&root, &[("resource", "HTTPS://Orders.ACME.example/api")]).await;
+    assert_eq!(claims(&same.token())["aud"], ORDERS, "scheme and host compare in lower case");
+}
+
+#[tokio::test]
+async fn t08_what_a_child_leaves_out_is_the_parents_and_never_more() {
+    let server = Server::start().await;
+    let form = [&ROOT[..], &[("scope", "refunds:write")]].concat();
+    let root = server.exchange("support-agent", &server.session(json!({})), &form).await.token();
+    let child = claims(&server.exchange("support-agent", &root, &[]).await.token());
+    assert_eq!((&child["scope"], &child["aud"]), (&json!("refunds:write"), &json!(ORDERS)));
+    assert_eq!(child["authorization_details"], claims(&root)["authorization_details"]);
+    let left_out = server.exchange("support-agent", &server.session(json!({})), &ROOT).await;
+    assert_eq!(left_out.body["scope"], "orders:read", "the task type's default, not all of it");
+}
+
+#[tokio::test]
+async fn t10_scopes_are_exact_ascii_tokens() {
+    let server = Server::start().await;
+    let session = server.session(json!({}));
+    for scope in [
+        "Orders:Read",
+        "orders:*",
+        "*",
+        "orders:",
+        "orders",
+        "orders:read,refunds:write",
+        "orders:read\u{200b}",
+        "\u{43e}rders:read",
+        "orders:read\trefunds:write",
+        "\"orders:read\"",
+        "orders:read  refunds:write",
+        " orders:read",
+    ] {
+        let form = [&ROOT[..], &[("scope", scope)]].concat();
+        let answer = server.exchange("support-agent", &session, &form).await;
+        if answer.status == 200 {
+            assert_eq!(answer.body["scope"], scope.split_whitespace().collect::<Vec<_>>().join(" "));
+        } else {
+            assert_eq!((answer.status, &answer.body["error"]), (400, &json!("invalid_scope")), "{scope:?}");
+        }
+    }
+    let form = [&ROOT[..], &[("scope", "orders:read orders:read")]].concat();
+    let doubled = server.exchange("support-agent", &session, &form).await;
+    assert!(doubled.status == 400 || doubled.body["scope"] == "orders:read", "{doubled:?}");
+}
+
+#[tokio::test]
+async fn t11_no_exchange_lengthens_a_life() {
+    let server = Server::start().await;
+    let mut token = server.root().await;
+    let end = claims(&token)["exp"].as_i64().unwrap();
+    for _ in 0..5 {
+        server.clock.shift(20);
+        let form = [("requested_expires_in", "86400")];
+        token = server.exchange("support-agent", &token, &form).await.token();
+        assert_eq!(claims(&token)["exp"], end);
+    }
+    server.clock.shift(80);
+    let dead = server.exchange("support-agent", &token, &[]).await;
+    dead.refused(400, "invalid_request", "subject_token_expired");
+}
+
+#[tokio::test]
+async fn t12_t13_a_hand_over_needs_an_edge_and_the_agent_itself() {
+    let server = Server::start().await;
+    let root = server.wide_root().await;
+    let own = server.issuer.as_str();
+    for accomplice in ["stranger-agent", "globex-agent", "nobody", "support-agent", "orders-api"] {
+        let form = [("audience", own), ("delegate_to", accomplice), ("scope", "orders:read")];
+        let answer = server.exchange("support-agent", &root, &form).await;
+        assert_eq!((answer.status, &answer.body["error"]), (400, &json!("invalid_request")), "{accomplice}");
+    }
+    let hand_over = server.hand_over(&root, "worker-agent").await;
+    for thief in ["worker-two", "support-agent", "stranger-agent", "globex-agent"] {
+        let answer = server.exchange(thief, &hand_over, &[]).await;
+        assert_eq!((answer.status, &answer.body["error"]), (400, &json!("invalid_request")), "{thief}");
+    }
+    let spliced = server.actor_keys.sign("actor+jwt", &server.actor_claims("worker-agent", "w")).unwrap();
+    let form = [("actor_token", spliced.as_str()), ("actor_token_type", JWT)];
+    let answer = server.exchange("support-agent", &root, &form).await;
+    answer.refused(400, "invalid_request", "actor_token_other_agent");
+    server.exchange("worker-agent", &hand_over, &[]).await.token();
+}
+
+#[tokio::test]
+async fn t14_several_audiences_do_not_open_a_session_to_several_agents() {
+    let server = Server::start().await;
+    let aud = json!([server.issuer, "worker-agent", "stranger-agent"]);
+    let session = server.session(json!({"aud": aud}));
+    for agent in ["worker-agent", "stranger-agent"] {
+        let answer = server.exchange(agent, &session, &ROOT).await;
+        answer.refused(400, "invalid_request", "subject_token_not_yours");
+    }
+    let both = [&ROOT[..], &[("resource", MAIL)]].concat();
+    let answer = server.exchange("support-agent", &session, &both).await;
+    answer.refused(400, "invalid_target", "target_ambiguous");
+}
+
+#[tokio::test]
+async fn t16_nothing_in_the_request_forges_the_chain() {
+    let server = Server::start().await;
+    let form = [
+        &ROOT[..],
+        &[
+            ("act", "{\"sub\":\"ceo\"}"),
+            ("actor", "ceo"),
+            ("claimed", "{\"act\":{\"sub\":\"ceo\"},\"sub\":\"bob\",\"tenant\":\"globex\"}"),
+            ("sub", "bob"),
+            ("tenant", "globex"),
+        ],
+    ]
+    .concat();
+    let token = server.exchange("support-agent", &server.session(json!({})), &form).await.token();
+    let claims = claims(&token);
+    assert_eq!(claims["act"], json!({"sub": "support-agent", "iss": server.issuer}));
+    assert_eq!((&claims["sub"], &claims["tenant"]), (&json!("alice"), &json!("acme")));
+    assert!(claims.get("claimed").is_none());
+}
+
+#[tokio::test]
+async fn t17_subject_and_actor_cannot_be_swapped() {
+    let server = Server::start().await;
+    let (session, actor) = (server.session(json!({})), server.actor_token("pod-1"));
+    let form = [&ROOT[..], &[("actor_token", session.as_str()), ("actor_token_type", JWT)]].concat();
+    let swapped = server.exchange("support-agent", &actor, &form).await;
+    assert_eq!((swapped.status, &swapped.body["error"]), (400, &json!("invalid_request")));
+    let user_as_actor = server.exchange("support-agent", &session, &form).await;
+    user_as_actor.refused(400, "invalid_request", "actor_token_typ");
+}
+
+#[tokio::test]
+async fn t21_an_actor_twice_in_a_chain_and_a_chain_beyond_the_depth_are_refused() {
+    let server = Server::start().await;
+    let root = server.wide_root().await;
+    let hand_over = server.hand_over(&root, "worker-agent").await;
+    let form = [("audience", server.issuer.as_str())];
+    let workers = server.exchange("worker-agent", &hand_over, &form).await.token();
+    let back = [("audience", server.issuer.as_str()), ("delegate_to", "support-agent")];
+    let answer = server.exchange("worker-agent", &workers, &back).await;
+    answer.refused(400, "invalid_request", "actor_repeated");
+    let last = server.exchange("worker-two", &workers, &[("resource", ORDERS)]).await.token();
+    assert_eq!(claims(&last)["depth_left"], 0);
+    let own = json!({"sub": "support-agent", "iss": server.issuer});
+    root_with(&server, json!({"act": own})).await.refused(400, "invalid_request", "actor_repeated");
+    let three = json!({"sub": "a", "act": {"sub": "b", "act": {"sub": "c"}}});
+    let deep = root_with(&server, json!({"act": three})).await;
+    deep.refused(400, "invalid_request", "delegation_depth_exhausted");
+}
+
+#[tokio::test]
+async fn t33_unsigned_and_wrong_tenant_tokens_are_refused_for_subject_and_actor() {
+    let server = Server::start().await;
+    let none = json!({"alg": "none", "typ": "actor+jwt"});
+    let actor = compact(&none, &server.actor_claims("support-agent", "pod-1"), "");
+    let form = [&ROOT[..], &[("actor_token", actor.as_str()), ("actor_token_type", JWT)]].concat();
+    let answer = server.exchange("support-agent", &server.session(json!({})), &form).await;
+    answer.refused(400, "invalid_request", "actor_token_signature");
+    let subject = compact(&json!({"alg": "none", "typ": "at+jwt"}), &server.session_claims(), "");
+    let answer = server.exchange("support-agent", &subject, &ROOT).await;
+    answer.refused(400, "invalid_request", "subject_token_invalid");
+    for tenant in
+        [json!("globex"), json!("system"), json!("nowhere"), json!(""), json!(["acme"]), Value::Null]
+    {
+        let answer = root_with(&server, json!({"org_id": tenant})).await;
+        assert_eq!((answer.status, &answer.body["error"]), (400, &json!("invalid_request")), "{tenant}");
+    }
+}
+
+#[tokio::test]
+async fn t34_one_sub_at_two_issuers_is_two_principals() {
+    let server = Server::start().await;
+    let partner = Idp::start().await;
+    let yaml = format!(
+        "kind: TrustedIssuer\ntenant: acme\nname: partner\nspec:\n  issuer: {}\n  subject_prefix: 'partner:'\n  \
+         accept: [{{type: access_token, audience: {}, typ: [at+jwt]}}]\n  any_agent: true\n  \
+         entitlements: [{{when: {{claim: groups, contains: support}}, scopes: [orders:read]}}]\n",
+        partner.issuer, server.issuer
+    );
+    server.apply(&yaml).await.unwrap();
+    let theirs = partner.sign("at+jwt", &bend(server.session_claims(), json!({"iss": partner.issuer})));
+    let theirs = claims(&server.exchange("support-agent", &theirs, &ROOT).await.token());
+    let ours = claims(&root_with(&server, json!({})).await.token());
+    assert_eq!((&ours["sub"], &theirs["sub"]), (&json!("alice"), &json!("partner:alice")));
+    assert_eq!(theirs["sub_id"]["iss"], partner.issuer);
+    let posing = root_with(&server, json!({"sub": "partner:alice"})).await;
+    posing.refused(400, "invalid_request", "subject_token_subject");
+    let mixed = partner.sign("at+jwt", &server.session_claims());
+    let answer = server.exchange("support-agent", &mixed, &ROOT).await;
+    answer.refused(400, "invalid_request", "subject_token_signature");
+    let elsewhere = json!({"iss": partner.issuer, "org_id": "globex"});
+    let elsewhere = partner.sign("at+jwt", &bend(server.session_claims(), elsewhere));
+    let token = server.exchange("support-agent", &elsewhere, &ROOT).await.token();
+    assert_eq!(claims(&token)["tenant"], "acme", "an issuer of a tenant yields that tenant only");
+}
+
+#[tokio::test]
+async fn t42_subject_agent_task_type_and_target_are_of_one_tenant() {
+    let server = Server::start().await;
+    let acme = server.session(json!({}));
+    let globex = server.session(json!({"org_id": "globex"}));
+    let mixed = server.exchange("globex-agent", &acme, &ROOT).await;
+    mixed.refused(400, "invalid_request", "agent_not_of_tenant");
+    let mixed = server.exchange("support-agent", &globex, &[("task_type", "globex_task")]).await;
+    mixed.refused(400, "invalid_request", "agent_not_of_tenant");
+    let task_type = server.exchange("support-agent", &acme, &[("task_type", "globex_task")]).await;
+    let task_type = task_type.refused(400, "invalid_request", "task_type_unavailable");
+    assert!(
+        !task_type.text.contains("does not exist") || task_type.body["grantable"]["task_type"].is_array()
+    );
+    for target in ["https://orders.globex.example", "globex-orders"] {
+        let form = [("task_type", "refund_order"), ("audience", target)];
+        let answer = server.exchange("support-agent", &acme, &form).await;
+        answer.refused(400, "invalid_target", "target_unknown");
+    }
+    let other = server.exchange("globex-agent", &globex, &[("task_type", "globex_task")]).await.token();
+    assert_eq!(claims(&other)["tenant"], "globex");
+    let stolen = server.exchange("support-agent", &other, &[]).await;
+    stolen.refused(400, "invalid_request", "agent_not_of_tenant");
+    assert_eq!(server.introspect("orders-api", &other).await.body, json!({"active": false}));
+    let refused = server.revoke("support-agent", &other).await;
+    assert_eq!((refused.status, &refused.body["error"]), (400, &json!("invalid_request")));
+    assert_eq!(server.introspect("globex-agent", &other).await.body["active"], true);
+}
