@@ -230,7 +230,7 @@ fn refusal(answer: &Answer, output: &mut Output<'_>) {
     let told = |member| answer.text(member).unwrap_or("-");
     output.complain(&format!("refused ({}): {}", told("error"), told("error_description")));
     let grantable = answer.body.get("grantable").and_then(Value::as_object);
-    for (name, value) in grantable.into_iter().flatten() {
+    for (name, value) in grantable.into_iter().flatten().filter(|(_, value)| value.as_str() != Some("")) {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         output.complain(&format!("  grantable  {name}: {value}"));
     }

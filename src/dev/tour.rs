@@ -63,7 +63,10 @@ impl Guide<'_> {
         let rows = [
             ("a token in one line", format!("{program} exchange --user alice --task-type refund_order")),
             ("what a token says", format!("{program} exchange --user alice | {program} inspect -")),
-            ("what an agent may ask for", format!("curl -s -u \"$SUPPORT\" ${SERVER}/task-types")),
+            (
+                "what a client must know",
+                format!("curl -s {}/.well-known/oauth-authorization-server", self.demo.issuer),
+            ),
             ("every address, user and secret", format!("{data}/dev.json")),
             ("the policy, yours to change (restart)", format!("{data}/policies/support/support.rego")),
             (
