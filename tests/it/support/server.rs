@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use taskgrant::app::App;
-use taskgrant::clock::{Clock as _, ShiftedClock};
+use taskgrant::clock::{Clock as _, ShiftedClock, SystemClock};
 use taskgrant::config::Config;
 use taskgrant::configuration::apply::{Applied, ApplyFault, Options};
 use taskgrant::configuration::documents::Source;
@@ -398,5 +398,5 @@ async fn answer(response: reqwest::Response) -> Answer {
 
 /// Whole seconds of the machine's clock.
 pub(crate) fn now() -> i64 {
-    chrono::Utc::now().timestamp()
+    SystemClock.now().timestamp()
 }
