@@ -24,7 +24,7 @@ const CONNECTIONS: u16 = 64;
 const ROUNDS: usize = 3;
 /// Length of one measurement, and most requests in it.
 const SLICE: Duration = Duration::from_secs(3);
-const MOST: usize = 60_000;
+const MOST: usize = 30_000;
 /// How long a server may take to its first token on a busy machine.
 const START: Duration = Duration::from_secs(30);
 /// The processors of the server and of the load, where `taskset` is at hand.
