@@ -3,6 +3,9 @@
 //! Comments, string literals and test code are taken out first: tests may reach across layers.
 
 #[cfg(test)]
+#[path = "architecture/conformance.rs"]
+mod conformance;
+#[cfg(test)]
 #[path = "architecture/source.rs"]
 mod source;
 
@@ -24,7 +27,7 @@ mod layers {
         &["configuration"],
         &["exchange", "introspection", "revocation"],
         &["http", "admin"],
-        &["app"],
+        &["app", "terminal"],
         &["dev"],
         &["cli"],
         &["main", "lib"],

@@ -194,7 +194,7 @@ fn plain(authority: &Authority) -> (Vec<&'static str>, Vec<&'static str>, Vec<Va
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn l2_what_is_granted_lies_within_every_ceiling(world in world(), asked in asked()) {
@@ -346,6 +346,22 @@ proptest! {
             let other = asked.ask(&turned).unwrap();
             prop_assert_eq!((&other.scopes, &other.resources), (&authority.scopes, &authority.resources));
             prop_assert!(other.details.covers(&authority.details) && authority.details.covers(&other.details));
+        }
+    }
+
+    #[test]
+    fn l8_the_widest_holds_all_that_requests_of_one_resource_are_granted(world in world(), asked in asked()) {
+        let widest = world.ceilings().widest(&read(&asked.default_details));
+        let (scopes, resources, details) = plain(&widest);
+        prop_assert_eq!(&resources, &world.choices());
+        prop_assert_eq!(&scopes, &world.grantable(&resources));
+        prop_assert!(details.iter().all(|d| world.may_carry(d, &scopes, &resources, true)));
+        prop_assert!(details.iter().all(|d| asked.default_details.iter().any(|held| within(d, held))));
+        let one = Asked { details: None, exchange_only: false, ..asked };
+        if let Ok(granted) = one.ask(&world) {
+            prop_assert!(granted.scopes.is_subset(&widest.scopes));
+            prop_assert!(granted.resources.is_subset(&widest.resources));
+            prop_assert!(widest.details.covers(&granted.details));
         }
     }
 

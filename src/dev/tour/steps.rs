@@ -38,6 +38,7 @@ pub(super) enum Expect {
 /// The steps; `password` knows the users'.
 pub(super) fn steps(password: impl Fn(&str) -> String) -> Vec<Step> {
     let mut steps = granted(&password);
+    steps.extend(handed_over());
     steps.extend(refused(&password));
     steps.extend(verified());
     steps.extend(revoked());
@@ -69,6 +70,11 @@ fn granted(password: &impl Fn(&str) -> String) -> Vec<Step> {
             ),
             expect: Expect::Granted("orders:read"),
         },
+    ]
+}
+
+fn handed_over() -> Vec<Step> {
+    vec![
         Step {
             title: "A hand-over",
             why: "No service takes this token: order-worker alone may exchange it, once, within 60 seconds.",
@@ -138,7 +144,7 @@ fn verified() -> Vec<Step> {
         },
         Step {
             title: "Or ask",
-            why: "Introspection tells the token's own service whether it is still alive.",
+            why: "Introspection tells the token's own service whether it is alive, and the same claims. In short:",
             call: post("/oauth/introspect", "ORDERS", VERIFIED),
             expect: Expect::Active(true),
         },
