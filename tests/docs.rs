@@ -148,7 +148,7 @@ mod docs {
             let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
             rest.get(..end).unwrap_or_default().to_owned()
         };
-        let named = text.split("--").skip(1).map(word).filter(|name| !name.is_empty());
+        let named = text.split("--").skip(1).map(word).filter(|name| name.starts_with(char::is_lowercase));
         named.filter(|name| name != "help" && name != "version").collect()
     }
 
