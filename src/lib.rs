@@ -12,7 +12,7 @@
 //!
 //! # Layers
 //! `domain` ← `log` ← `policy`, `keys`, `issuers`, `store` ← `exchange` and the other use cases ← `http`,
-//! `admin`, `cli`, `dev` ← `app`. Arrows point inward only; `tests/architecture.rs` guards them.
+//! `admin` ← `app` ← `dev` ← `cli`. Arrows point inward only; `tests/architecture.rs` guards them.
 
 pub mod admin;
 pub mod app;
@@ -31,3 +31,4 @@ pub mod log;
 pub mod policy;
 pub mod revocation;
 pub mod store;
+pub mod terminal;

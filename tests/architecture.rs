@@ -27,7 +27,7 @@ mod layers {
         &["configuration"],
         &["exchange", "introspection", "revocation"],
         &["http", "admin"],
-        &["app"],
+        &["app", "terminal"],
         &["dev"],
         &["cli"],
         &["main", "lib"],

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use clap::Args;
 
-use super::output::{Exit, Output};
 use super::{files, report};
 use crate::admin::api::{ApplyRequest, Refused};
 use crate::admin::client::AdminClient;
@@ -20,6 +19,7 @@ use crate::policy::engine::PolicyEngine;
 use crate::store::Store;
 use crate::store::folder::Location;
 use crate::store::writer::Writer;
+use crate::terminal::output::{Exit, Output};
 
 /// Applies declarative objects: all of them, or none. Objects that no file names stay as they are.
 #[derive(Args, Clone, Debug)]

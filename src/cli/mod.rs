@@ -1,13 +1,14 @@
 //! The command line: one file per command.
 
 pub mod apply;
+pub mod exchange;
 pub mod files;
-pub mod http;
-pub mod output;
+pub mod inspect;
 mod policy;
 mod report;
 pub mod secret;
 mod serve;
+mod token;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,10 +18,10 @@ use clap::{Parser, Subcommand};
 use ring::rand::SystemRandom;
 
 use self::apply::{ApplyArgs, Deployment};
-use self::output::{Exit, Output, on_terminal};
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig};
 use crate::dev;
+use crate::terminal::output::{Exit, Output, on_terminal};
 
 /// OAuth 2.0 authorization server for task capabilities of agents: authority only ever narrows (RFC 8693).
 #[derive(Debug, Parser)]
@@ -36,6 +37,10 @@ enum Command {
     Serve(serve::Args),
     /// Try it: a server with demo users, agents and task types, and a tour of the main job.
     Dev(dev::Args),
+    /// Exchange a token for a narrower one.
+    Exchange(Box<exchange::Args>),
+    /// Show what a token says, what is left of it, and whether it is wider than its parent.
+    Inspect(inspect::Args),
     /// Apply declarative objects: all of them, or none.
     Apply(ApplyArgs),
     /// Check, test and evaluate policy bundles.
@@ -52,6 +57,16 @@ pub fn main() -> ExitCode {
             serve::start_logging(&LogConfig { level: "warn".to_owned(), ..LogConfig::default() });
             on_terminal(|output| dev::run(&args, serve::stopped(), output)).into()
         }
+        Command::Exchange(args) => on_terminal(|output| {
+            with_runtime(output, async |output| exchange::run(&args, &mut std::io::stdin(), output).await)
+        })
+        .into(),
+        Command::Inspect(args) => on_terminal(|output| {
+            with_runtime(output, async |output| {
+                inspect::run(&args, &SystemClock, &mut std::io::stdin(), output).await
+            })
+        })
+        .into(),
         Command::Apply(args) => on_terminal(|output| apply(&args, output)).into(),
         Command::Policy(args) => on_terminal(|output| policy::run(&args, output)).into(),
         Command::Secret(args) => {
@@ -68,15 +83,21 @@ fn apply(args: &ApplyArgs, output: &mut Output<'_>) -> Exit {
             return Exit::Usage;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    with_runtime(output, async |output| {
+        let clock = Arc::new(SystemClock);
+        apply::apply(args, &deployment, clock, &mut std::io::stdin(), output).await
+    })
+}
+
+/// Runs a command that waits for others, on this thread.
+fn with_runtime(output: &mut Output<'_>, command: impl AsyncFnOnce(&mut Output<'_>) -> Exit) -> Exit {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command(output)),
         Err(fault) => {
             output.complain(&fault.to_string());
-            return Exit::Refused;
+            Exit::Refused
         }
-    };
-    let clock = Arc::new(SystemClock);
-    runtime.block_on(apply::apply(args, &deployment, clock, &mut std::io::stdin(), output))
+    }
 }
 
 fn deployment(config: &Path) -> Result<Deployment, String> {

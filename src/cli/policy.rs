@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::output::{Exit, Output};
 use crate::policy::bundle::Bundle;
 use crate::policy::fault::PolicyFault;
 use crate::policy::{check, engine, input, suite};
+use crate::terminal::output::{Exit, Output};
 
 /// Arguments of `policy`.
 #[derive(Debug, clap::Args)]

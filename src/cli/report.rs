@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::output::{Exit, Output};
 use crate::admin::api::{RefusalCode, Refused};
 use crate::configuration::apply::Applied;
 use crate::configuration::plan::{Action, Difference, Step};
+use crate::terminal::output::{Exit, Output};
 
 /// Longest value that is shown of a difference, in characters.
 const SHOWN: usize = 100;

@@ -7,8 +7,8 @@ use ring::digest::{SHA256, digest};
 use ring::rand::SecureRandom;
 use serde::Serialize;
 
-use super::output::{Exit, Output};
 use crate::domain::objects::SecretHash;
+use crate::terminal::output::{Exit, Output};
 
 /// Makes a client secret of 256 random bits and its hash. The secret is shown once and stored nowhere.
 #[derive(Args, Clone, Debug)]

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::app::StartFault;
-use crate::cli::http::Unreachable;
 use crate::config::ConfigFault;
 use crate::configuration::apply::ApplyFault;
 use crate::keys::keyring::KeyRingFault;
 use crate::policy::fault::PolicyFault;
 use crate::store::error::StoreError;
+use crate::terminal::http::Unreachable;
 
 /// Why the demo does not start.
 #[derive(Debug, Error)]

@@ -16,6 +16,7 @@ mod running;
 mod secrets;
 mod tour;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,8 +26,9 @@ use self::fault::DevFault;
 use self::paper::Paper;
 pub use self::running::Running;
 use self::tour::Guide;
-use crate::cli::output::{Exit, Output};
 use crate::clock::SystemClock;
+use crate::domain::details::FieldRule;
+use crate::terminal::output::{Exit, Output};
 
 /// Where the demo's data lies unless told otherwise.
 pub const DATA: &str = ".taskgrant";
@@ -96,6 +98,11 @@ async fn play(args: &Args, running: &Running, output: &mut Output<'_>) -> Result
     paper.gap();
     paper.title(&format!("Up at {} until Ctrl-C", running.file().issuer));
     std::future::pending().await
+}
+
+/// The field rules of the type of authorization details that comes with this program.
+pub(crate) fn tool_call_fields() -> BTreeMap<String, FieldRule> {
+    objects::tool_call_fields()
 }
 
 fn welcome(args: &Args, running: &Running, paper: &mut Paper<'_, '_>) {

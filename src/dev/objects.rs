@@ -1,12 +1,16 @@
 //! The demo's objects: the YAML beside this file with the address and the secrets of one data folder filled in, and
 //! applied as `taskgrant apply` would.
 
+use std::collections::BTreeMap;
+
 use super::cast;
 use super::fault::DevFault;
 use super::provider;
 use super::secrets::{Secrets, sha256};
 use crate::configuration::apply::{Configuration, Options};
-use crate::configuration::documents::Source;
+use crate::configuration::documents::{Source, read};
+use crate::domain::details::FieldRule;
+use crate::domain::objects::Spec;
 
 /// The name in faults and in the log, and the text.
 const TEMPLATES: [(&str, &str); 5] = [
@@ -57,13 +61,30 @@ pub(super) async fn apply(
     Ok(!applied.plan.is_empty())
 }
 
+/// The field rules of the type of authorization details `tool_call`, as it comes with this program.
+pub(super) fn tool_call_fields() -> BTreeMap<String, FieldRule> {
+    let shipped =
+        TEMPLATES.iter().map(|(file, text)| Source { file: (*file).to_owned(), text: (*text).to_owned() });
+    let documents: Vec<Source> = shipped.filter(|source| source.file.contains("tool-call")).collect();
+    let mut specs = read(&documents).unwrap_or_default().into_iter().map(|document| document.spec);
+    let fields = |spec| match spec {
+        Spec::AuthorizationDetailType(spec) => Some(spec.fields),
+        Spec::Tenant(_)
+        | Spec::TrustedIssuer(_)
+        | Spec::Resource(_)
+        | Spec::Agent(_)
+        | Spec::TaskType(_)
+        | Spec::Exception(_) => None,
+    };
+    specs.find_map(fields).unwrap_or_default()
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
     use crate::clock::Random;
-    use crate::configuration::documents::read;
     use crate::configuration::schemas::DetailSchemas;
     use crate::domain::build::build;
     use crate::domain::objects::Object;
@@ -86,6 +107,13 @@ pub(super) mod tests {
     #[test]
     fn the_objects_fit_together_and_to_their_schemas() {
         DetailSchemas::compile(&demo()).unwrap();
+    }
+
+    #[test]
+    fn the_shipped_type_limits_tools_and_amounts() {
+        let fields = tool_call_fields();
+        assert_eq!(fields.get("tools"), Some(&FieldRule::Subset));
+        assert_eq!(fields.get("amount"), Some(&FieldRule::AtMost));
     }
 
     #[test]

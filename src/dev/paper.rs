@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::cli::http::Answer;
-use crate::cli::output::Output;
+use crate::terminal::http::Answer;
+use crate::terminal::output::Output;
 
 /// Texts longer than this that look like a token are shortened.
 const LONGEST_TOKEN: usize = 40;

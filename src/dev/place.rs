@@ -83,9 +83,7 @@ impl Place {
         write(".gitignore", "*\n")?;
         write(CONFIG, &config)?;
         // A path as the user gave it is often the shorter one, and that of a Unix socket may not be long.
-        let mut config = Config::from_toml(&config)?;
-        config.data = data.to_owned();
-        Ok(config)
+        Ok(Config { data: data.to_owned(), ..Config::from_toml(&config)? })
     }
 
     fn config(&self, data: &Path, bundles: &[PathBuf]) -> String {

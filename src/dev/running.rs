@@ -14,9 +14,9 @@ use super::place::{Place, full_path};
 use super::provider::Provider;
 use super::{Args, objects};
 use crate::app::{App, StartFault};
-use crate::cli::http::Http;
-use crate::cli::output::Output;
 use crate::clock::{Clock, Random};
+use crate::terminal::http::Http;
+use crate::terminal::output::Output;
 
 /// How often the server is asked whether it is ready, and how long between two questions.
 const ATTEMPTS: u32 = 200;

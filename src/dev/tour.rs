@@ -10,10 +10,10 @@ use self::call::{SERVER, TOKEN_OF, Variables, quoted};
 use self::steps::{CLIENTS, Expect, Step, VERIFIED, steps};
 use super::file::DevFile;
 use super::paper::Paper;
-use crate::cli::http::{Answer, Http, Unreachable};
-use crate::cli::output::Output;
 use crate::keys::jwks::JwkSet;
 use crate::keys::jws::Jws;
+use crate::terminal::http::{Answer, Http, Unreachable};
+use crate::terminal::output::Output;
 
 /// How to tell the tour.
 pub(super) struct Guide<'a> {
@@ -33,7 +33,7 @@ impl Guide<'_> {
         let http = Http::new()?;
         let mut paper = Paper { output, colour: self.colour };
         let mut variables = self.variables();
-        self.open(&mut paper, &variables);
+        Self::open(&mut paper, &variables);
         let password = |user: &str| {
             let found = self.demo.principals.iter().find(|p| p.username == user);
             found.map(|p| p.password.clone()).unwrap_or_default()
@@ -78,7 +78,7 @@ impl Guide<'_> {
     }
 
     /// What the reader's shell must know before the first step.
-    fn open(&self, paper: &mut Paper<'_, '_>, variables: &Variables) {
+    fn open(paper: &mut Paper<'_, '_>, variables: &Variables) {
         paper.gap();
         paper.title("A tour of the main job, to be pasted into a shell as it stands");
         paper.note("zsh takes comments after: setopt interactivecomments");
@@ -120,11 +120,11 @@ impl Guide<'_> {
         let answer = step.call.send(http, variables).await?;
         let token = variables.get(VERIFIED).map_or("", String::as_str);
         let ended = judge(step.expect, &answer, token);
-        match (&ended, step.expect) {
-            (Ok(Value::Object(claims)), Expect::Keys) => {
-                paper.answer(&Answer { status: answer.status, body: claims.clone().into() }, true);
+        match &ended {
+            Ok(shown @ Value::Object(_)) => {
+                paper.answer(&Answer { status: answer.status, body: shown.clone() }, true);
             }
-            _ => paper.answer(&answer, ended.is_ok()),
+            Ok(_) | Err(_) => paper.answer(&answer, ended.is_ok()),
         }
         if let Err(why) = &ended {
             paper.surprise(why);
@@ -133,7 +133,7 @@ impl Guide<'_> {
     }
 }
 
-/// What there is to show of an answer that is as it should be; else what it should have been.
+/// What to show of an answer that is as it should be, null for all of it; else what it should have been.
 fn judge(expect: Expect, answer: &Answer, token: &str) -> Result<Value, String> {
     let status = |wanted: u16| match answer.status {
         status if status == wanted => Ok(()),
@@ -154,11 +154,18 @@ fn judge(expect: Expect, answer: &Answer, token: &str) -> Result<Value, String> 
             if answer.body.get("active") != Some(&Value::Bool(wanted)) {
                 return Err(format!("expected active {wanted}"));
             }
+            return Ok(only(&answer.body, &["active", "client_id", "exp", "scope", "sub"]));
         }
         Expect::Done => status(200)?,
         Expect::Keys => return status(200).and_then(|()| verified(&answer.body, token)),
     }
     Ok(Value::Null)
+}
+
+/// Some members of an object: the others were shown a step before.
+fn only(body: &Value, members: &[&str]) -> Value {
+    let kept = body.as_object().into_iter().flatten().filter(|(name, _)| members.contains(&name.as_str()));
+    Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// The claims of `token`, verified with a published key set and nothing else.

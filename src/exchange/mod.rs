@@ -227,20 +227,22 @@ impl Exchange {
         let own = granted.record(self.parts.random.decision(granted.issued_at));
         if let Some(parent) = own.parent {
             let Some(parent) = store.token(parent).await? else { return Ok(Some(Loss::ParentUnknown)) };
+            if parent.ancestors.len() + 1 >= MAX_HEIGHT {
+                return Ok(Some(Loss::TreeTooHigh));
+            }
             if !store.is_alive(&parent).await? {
                 return Ok(Some(Loss::Revoked { kind: RevocationKind::Token }));
             }
-            if parent.ancestors.len() + 2 > MAX_HEIGHT {
-                return Ok(Some(Loss::TreeTooHigh));
-            }
         }
-        if let Some((jti, _)) = granted.spends
-            && store.is_spent(SpendKind::HandOver, &jti.to_string()).await?
-        {
-            return Ok(Some(Loss::AlreadySpent { kind: SpendKind::HandOver }));
+        if !store.is_alive(&own).await? {
+            return Ok(Some(Loss::Revoked { kind: RevocationKind::Task }));
         }
-        let alive = store.is_alive(&own).await?;
-        Ok((!alive).then_some(Loss::Revoked { kind: RevocationKind::Task }))
+        let kind = SpendKind::HandOver;
+        let spent = match &granted.spends {
+            Some((jti, _)) => store.is_spent(kind, &jti.to_string()).await?,
+            None => false,
+        };
+        Ok(spent.then_some(Loss::AlreadySpent { kind }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The batch statements, in both dialects side by side: their number does not grow with the batch.
 //!
-//! SQLite gets rows as one JSON text, with the long bytes behind one another in one BLOB that the rows point into;
+//! SQLite gets rows as one JSON text, each an array in the order of its columns (`jsonb_each` does not spell a row out
+//! again for each column, `json_each` does), with the long bytes in one BLOB that the rows point into;
 //! PostgreSQL gets one array per column. `transaction.rs` binds them, `writer.rs` says in which order they run.
 
 use super::rows::{task_columns, token_columns};
@@ -32,7 +33,7 @@ pub(super) const TOKENS: Sql = Sql {
 
 /// Which of these keys are revoked: position in the list, from 0, and `not_before`.
 pub(super) const REVOKED: Sql = Sql {
-    sqlite: "SELECT k.key, r.not_before FROM json_each($1) k CROSS JOIN revocations r \
+    sqlite: "SELECT k.key, r.not_before FROM jsonb_each($1) k CROSS JOIN revocations r \
              ON r.kind = k.value->>0 AND r.key = k.value->>1",
     postgres: "SELECT k.n - 1, r.not_before FROM UNNEST($1::text[], $2::text[]) WITH ORDINALITY k(kind, key, n) \
                JOIN revocations r ON r.kind = k.kind AND r.key = k.key",
@@ -40,7 +41,7 @@ pub(super) const REVOKED: Sql = Sql {
 
 /// Which of these keys are spent: position in the list, from 0.
 pub(super) const SPENT: Sql = Sql {
-    sqlite: "SELECT k.key FROM json_each($1) k CROSS JOIN spent s \
+    sqlite: "SELECT k.key FROM jsonb_each($1) k CROSS JOIN spent s \
              ON s.kind = k.value->>0 AND s.key = k.value->>1",
     postgres: "SELECT k.n - 1 FROM UNNEST($1::text[], $2::text[]) WITH ORDINALITY k(kind, key, n) \
                JOIN spent s ON s.kind = k.kind AND s.key = k.key",
@@ -51,32 +52,25 @@ pub(super) const SPENT: Sql = Sql {
 pub(super) const WRITE: Sql = Sql {
     sqlite: concat!(
         "INSERT INTO decisions (idx, id, tenant, kind, at, outcome, leaf) \
-           SELECT value->>'idx', value->>'id', value->>'tenant', value->>'kind', value->>'at', \
-             value->>'outcome', substr($2, value->>'leaf_at', value->>'leaf_len') FROM json_each($1); \
+           SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, \
+             substr($2, value->>6, value->>7) FROM jsonb_each($1); \
          INSERT INTO decision_records (idx, salt, record) \
-           SELECT value->>'idx', unhex(value->>'salt'), substr($2, value->>'record_at', value->>'record_len') \
-             FROM json_each($1); \
+           SELECT value->>0, unhex(value->>8), substr($2, value->>9, value->>10) FROM jsonb_each($1); \
          INSERT INTO decision_inputs (idx, input, keep_until) \
-           SELECT value->>'idx', substr($2, value->>'input_at', value->>'input_len'), value->>'keep_until' \
-             FROM json_each($1) WHERE value->>'keep_until' IS NOT NULL; \
+           SELECT value->>0, substr($2, value->>11, value->>12), value->>13 \
+             FROM jsonb_each($1) WHERE value->>13 IS NOT NULL; \
          INSERT INTO spent (kind, key, keep_until) \
-           SELECT value->>0, value->>1, value->>2 FROM json_each($3); \
+           SELECT value->>0, value->>1, value->>2 FROM jsonb_each($3); \
          INSERT INTO tasks (",
         task_columns!(),
-        ") SELECT value->>'id', value->>'tenant', value->>'principal_iss', value->>'principal_sub', \
-             value->>'session_iss', value->>'session_sid', value->>'session_hash', value->>'session_since', \
-             value->>'started_by', value->>'task_type_tenant', value->>'task_type', \
-             value->>'task_type_version', value->>'created_at', value->>'deadline', value->>'facts' \
-             FROM json_each($4); \
+        ") SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
+             value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14 FROM jsonb_each($4); \
          INSERT INTO tokens (",
         token_columns!(),
-        ") SELECT value->>'jti', value->>'task_id', value->>'tenant', value->>'parent', value->>'ancestors', \
-             value->>'principal_iss', value->>'principal_sub', value->>'session_iss', value->>'session_sid', \
-             value->>'session_hash', value->>'session_since', value->>'agent', value->>'chain_agents', \
-             value->>'chain', value->>'task_type_tenant', value->>'task_type', value->>'task_type_version', \
-             unhex(value->>'capability_digest'), value->>'audience', value->>'iat', value->>'exp', \
-             value->>'key_thumbprint', value->>'status_list', value->>'status_index', \
-             value->>'approval_id', value->>'decision_id' FROM json_each($5); \
+        ") SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
+             value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, \
+             value->>15, value->>16, unhex(value->>17), value->>18, value->>19, value->>20, \
+             value->>21, value->>22, value->>23, value->>24, value->>25 FROM jsonb_each($5); \
          UPDATE log_head SET size = $6, frontier = $7, greatest_iat = $8 WHERE id = 1",
     ),
     postgres: concat!(

@@ -106,13 +106,12 @@ impl Store {
         Ok(on_db!(self.db(), pools => pools.read.acquire().await?.ping().await)?)
     }
 
-    /// Closes all connections, once the writer has ended and given its own back. SQLite writes its WAL back into the
-    /// file.
+    /// Closes all connections; SQLite writes its WAL back into the file. Let the writer end first: one that has not
+    /// keeps its connection, which is waited for only so long.
     pub async fn close(&self) {
-        on_db!(self.db(), pools => {
-            pools.read.close().await;
-            pools.write.close().await;
-        });
+        let closing =
+            async { on_db!(self.db(), pools => tokio::join!(pools.read.close(), pools.write.close())) };
+        let _ = tokio::time::timeout(ACQUIRE_TIMEOUT, closing).await;
     }
 
     pub(crate) fn db(&self) -> &Db {

@@ -17,7 +17,6 @@ use crate::log::tree::Frontier;
 
 pub(super) const TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1");
 pub(super) const TOKEN: &str = concat!("SELECT ", token_columns!(), " FROM tokens WHERE jti = $1");
-pub(super) const IS_SPENT: &str = "SELECT count(*) FROM spent WHERE kind = $1 AND key = $2";
 pub(super) const OBJECTS_CURRENT: &str = "SELECT tenant, kind, name, version, spec, digest, published_at \
      FROM objects WHERE is_current ORDER BY tenant, kind, name";
 pub(super) const OBJECT_VERSIONS: &str = "SELECT tenant, kind, name, version, spec, digest, published_at \
@@ -115,11 +114,14 @@ impl Store {
         Ok(!revoked.iter().any(kills))
     }
 
-    /// Whether something that may be used once has been, as far as is committed now.
+    /// Whether what may be used once has been.
     pub async fn is_spent(&self, kind: SpendKind, key: &str) -> Result<bool, StoreError> {
-        let count: i64 = on_db!(self.db(), pools =>
-            sqlx::query_scalar(IS_SPENT).bind(kind.as_str()).bind(key).fetch_one(&pools.read).await?);
-        Ok(count > 0)
+        let keys = [(kind, key)];
+        let spent = match self.db() {
+            Db::Sqlite(pools) => Conn::Sqlite(&mut *pools.read.acquire().await?).spent(&keys).await?,
+            Db::Postgres(pools) => Conn::Postgres(&mut *pools.read.acquire().await?).spent(&keys).await?,
+        };
+        Ok(!spent.is_empty())
     }
 
     /// The current version of every object that has one.

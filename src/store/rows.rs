@@ -10,7 +10,7 @@ use crate::domain::objects::ObjectRef;
 use crate::domain::principal::Principal;
 use crate::domain::record::{SessionKey, TaskRecord, TokenRecord};
 
-/// Columns of [`TaskRow`].
+/// Columns of [`TaskRow`], in the order of its fields.
 macro_rules! task_columns {
     () => {
         "id, tenant, principal_iss, principal_sub, session_iss, session_sid, session_hash, session_since, \
@@ -19,7 +19,7 @@ macro_rules! task_columns {
 }
 pub(super) use task_columns;
 
-/// Columns of [`TokenRow`].
+/// Columns of [`TokenRow`], in the order of its fields.
 macro_rules! token_columns {
     () => {
         "jti, task_id, tenant, parent, ancestors, principal_iss, principal_sub, session_iss, session_sid, \
@@ -30,8 +30,22 @@ macro_rules! token_columns {
 }
 pub(super) use token_columns;
 
+/// Writes a row to JSON as an array of these fields: how SQLite reads it.
+macro_rules! as_array {
+    ($row:ty; $($field:ident)+) => {
+        impl serde::Serialize for $row {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut row = serializer.serialize_seq(None)?;
+                $(serde::ser::SerializeSeq::serialize_element(&mut row, &self.$field)?;)+
+                serde::ser::SerializeSeq::end(row)
+            }
+        }
+    };
+}
+pub(super) use as_array;
+
 /// A row of `tasks`.
-#[derive(Debug, FromRow, Serialize)]
+#[derive(Debug, FromRow)]
 pub(super) struct TaskRow {
     pub(super) id: String,
     pub(super) tenant: String,
@@ -50,8 +64,11 @@ pub(super) struct TaskRow {
     pub(super) facts: String,
 }
 
+as_array!(TaskRow; id tenant principal_iss principal_sub session_iss session_sid session_hash session_since
+    started_by task_type_tenant task_type task_type_version created_at deadline facts);
+
 /// A row of `tokens`.
-#[derive(Debug, FromRow, Serialize)]
+#[derive(Debug, FromRow)]
 pub(super) struct TokenRow {
     pub(super) jti: String,
     pub(super) task_id: String,
@@ -70,8 +87,7 @@ pub(super) struct TokenRow {
     pub(super) task_type_tenant: String,
     pub(super) task_type: String,
     pub(super) task_type_version: i64,
-    #[serde(serialize_with = "as_hex")]
-    pub(super) capability_digest: Vec<u8>,
+    pub(super) capability_digest: Bytes,
     pub(super) audience: Option<String>,
     pub(super) iat: i64,
     pub(super) exp: i64,
@@ -81,6 +97,16 @@ pub(super) struct TokenRow {
     pub(super) approval_id: Option<String>,
     pub(super) decision_id: String,
 }
+
+as_array!(TokenRow; jti task_id tenant parent ancestors principal_iss principal_sub session_iss session_sid
+    session_hash session_since agent chain_agents chain task_type_tenant task_type task_type_version
+    capability_digest audience iat exp key_thumbprint status_list status_index approval_id decision_id);
+
+/// A short column of bytes; in JSON it is hex.
+#[derive(Debug, Serialize, sqlx::Type)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub(super) struct Bytes(#[serde(serialize_with = "as_hex")] pub(super) Vec<u8>);
 
 /// Bytes as lower-case hex, the form in which JSON carries them into a statement.
 pub(super) fn as_hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
@@ -235,7 +261,7 @@ impl From<&TokenRecord> for TokenRow {
             task_type_tenant: token.task_type_tenant.to_string(),
             task_type: token.task_type.to_string(),
             task_type_version: token.task_type_version,
-            capability_digest: token.capability_digest.to_vec(),
+            capability_digest: Bytes(token.capability_digest.to_vec()),
             audience: token.audience.clone(),
             iat: micros(token.iat),
             exp: micros(token.exp),
@@ -251,7 +277,7 @@ impl From<&TokenRecord> for TokenRow {
 impl TryFrom<TokenRow> for TokenRecord {
     type Error = StoreError;
     fn try_from(row: TokenRow) -> Result<Self, StoreError> {
-        let digest = row.capability_digest.try_into();
+        let digest = row.capability_digest.0.try_into();
         let capability_digest =
             digest.map_err(|_| corrupt("digest")("it is not 32 bytes long".to_owned()))?;
         Ok(Self {

@@ -4,26 +4,15 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use super::batch::{CONFIGURE, LOCK, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE};
 use super::folder::Location;
-use super::read::{BUNDLE, DECISION, HEAD, IS_SPENT, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, TASK, TOKEN};
+use super::read::{BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, TASK, TOKEN};
 use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 
 #[path = "../../tests/it/support/postgres.rs"]
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 11] = [
-    LOCK,
-    TASK,
-    TOKEN,
-    IS_SPENT,
-    OBJECTS_CURRENT,
-    OBJECT_VERSIONS,
-    BUNDLE,
-    DECISION,
-    HEAD,
-    SETTING,
-    LATEST_MIGRATION,
-];
+const SHARED: [&str; 10] =
+    [LOCK, TASK, TOKEN, OBJECTS_CURRENT, OBJECT_VERSIONS, BUNDLE, DECISION, HEAD, SETTING, LATEST_MIGRATION];
 /// Two dialects side by side.
 const BATCH: [Sql; 6] = [TOKENS, REVOKED, SPENT, WRITE, REVOKE, CONFIGURE];
 

@@ -14,7 +14,7 @@ use super::entry::Entry;
 use super::error::StoreError;
 use super::ledger::{RevocationRow, Writes};
 use super::read::{Head, HeadRow};
-use super::rows::{BundleRow, ObjectRow, TokenRow, as_hex, micros, to_json};
+use super::rows::{BundleRow, Bytes, ObjectRow, TokenRow, as_array, as_hex, micros, to_json};
 use super::{Db, Pools};
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::{RevocationKey, TokenRecord};
@@ -190,7 +190,6 @@ impl Conn<'_> {
 }
 
 /// A log entry as `WRITE` reads it on SQLite: the long bytes lie in one BLOB, at these places (from 1).
-#[derive(Serialize)]
 struct EntryJson<'e> {
     idx: i64,
     id: &'e str,
@@ -200,14 +199,16 @@ struct EntryJson<'e> {
     outcome: &'static str,
     leaf_at: usize,
     leaf_len: usize,
-    #[serde(serialize_with = "as_hex")]
-    salt: &'e [u8],
+    salt: Bytes,
     record_at: usize,
     record_len: usize,
     input_at: usize,
     input_len: usize,
     keep_until: Option<i64>,
 }
+
+as_array!(EntryJson<'_>; idx id tenant kind at outcome leaf_at leaf_len salt record_at record_len input_at input_len
+    keep_until);
 
 /// Appends `bytes` to `heap`; where they begin, from 1, and how many they are.
 fn put(heap: &mut Vec<u8>, bytes: &[u8]) -> (usize, usize) {
@@ -230,7 +231,7 @@ impl<'e> EntryJson<'e> {
             outcome: entry.outcome,
             leaf_at,
             leaf_len,
-            salt: &entry.salt,
+            salt: Bytes(entry.salt.to_vec()),
             record_at,
             record_len,
             input_at,

@@ -9,7 +9,14 @@ mod attacks;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod details;
+#[cfg(test)]
+mod dev;
+#[cfg(test)]
+#[path = "../openapi/document.rs"]
+mod document;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
@@ -20,6 +27,8 @@ mod introspection;
 mod jwt;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod openapi;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]

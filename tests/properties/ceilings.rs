@@ -350,6 +350,22 @@ proptest! {
     }
 
     #[test]
+    fn l8_the_widest_holds_all_that_requests_of_one_resource_are_granted(world in world(), asked in asked()) {
+        let widest = world.ceilings().widest(&read(&asked.default_details));
+        let (scopes, resources, details) = plain(&widest);
+        prop_assert_eq!(&resources, &world.choices());
+        prop_assert_eq!(&scopes, &world.grantable(&resources));
+        prop_assert!(details.iter().all(|d| world.may_carry(d, &scopes, &resources, true)));
+        prop_assert!(details.iter().all(|d| asked.default_details.iter().any(|held| within(d, held))));
+        let one = Asked { details: None, exchange_only: false, ..asked };
+        if let Ok(granted) = one.ask(&world) {
+            prop_assert!(granted.scopes.is_subset(&widest.scopes));
+            prop_assert!(granted.resources.is_subset(&widest.resources));
+            prop_assert!(widest.details.covers(&granted.details));
+        }
+    }
+
+    #[test]
     fn l2_attenuating_twice_is_within_attenuating_once(world in world(), first in asked(), second in asked()) {
         if let Ok(parent) = first.ask(&world) {
             let (scopes, resources, details) = plain(&parent);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::http::{Answer, Credentials, Http, Unreachable};
+use crate::terminal::http::{Answer, Credentials, Http, Unreachable};
 
 /// Shell variables by name, as a reader's shell would hold them after the steps so far.
 pub(super) type Variables = BTreeMap<&'static str, String>;

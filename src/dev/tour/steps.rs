@@ -138,7 +138,7 @@ fn verified() -> Vec<Step> {
         },
         Step {
             title: "Or ask",
-            why: "Introspection tells the token's own service whether it is still alive.",
+            why: "Introspection tells the token's own service whether it is alive, and the same claims. In short:",
             call: post("/oauth/introspect", "ORDERS", VERIFIED),
             expect: Expect::Active(true),
         },

@@ -5,7 +5,7 @@ mod failing;
 mod folder;
 mod issuing;
 mod logging;
-mod raw;
+pub(crate) mod raw;
 mod revoking;
 
 use std::sync::Arc;

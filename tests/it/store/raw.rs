@@ -12,7 +12,7 @@ use taskgrant::store::folder::Location;
 use taskgrant::store::read::Head;
 
 /// A connection of its own.
-pub(super) enum Raw {
+pub(crate) enum Raw {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
@@ -38,7 +38,7 @@ const TASKS_WITHOUT_TOKEN: &str =
 type LogRow = (i64, String, String, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Raw {
-    pub(super) async fn connect(location: &Location) -> Self {
+    pub(crate) async fn connect(location: &Location) -> Self {
         match location {
             Location::Memory => panic!("memory cannot be reached from outside"),
             Location::Folder(folder) => {
@@ -52,11 +52,11 @@ impl Raw {
         }
     }
 
-    pub(super) async fn execute(&mut self, sql: &'static str) {
+    pub(crate) async fn execute(&mut self, sql: &'static str) {
         on_raw!(self, conn => conn.execute(sql).await.map(drop).unwrap());
     }
 
-    pub(super) async fn number(&mut self, sql: &'static str) -> i64 {
+    pub(crate) async fn number(&mut self, sql: &'static str) -> i64 {
         on_raw!(self, conn => sqlx::query_scalar(sql).fetch_one(conn).await.unwrap())
     }
 
@@ -65,13 +65,18 @@ impl Raw {
     }
 
     /// Outcomes in the order of the log.
-    pub(super) async fn outcomes(&mut self) -> Vec<String> {
+    pub(crate) async fn outcomes(&mut self) -> Vec<String> {
         self.log().await.into_iter().map(|row| row.2).collect()
+    }
+
+    /// All leaves in the order of the log.
+    pub(crate) async fn leaves(&mut self) -> Vec<Vec<u8>> {
+        self.log().await.into_iter().map(|row| row.3).collect()
     }
 
     /// The index is dense, the head is the tree of all leaves by the definition of RFC 6962, each record is the one
     /// that its leaf binds, and no token stands without its decision and task.
-    pub(super) async fn verify(&mut self, head: &Head) {
+    pub(crate) async fn verify(&mut self, head: &Head) {
         let log = self.log().await;
         let mut leaves = Vec::new();
         for (expected, (idx, id, outcome, leaf, salt, record)) in log.iter().enumerate() {

@@ -2,5 +2,6 @@
 
 pub(crate) mod idp;
 pub(crate) mod postgres;
+pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod signer;

@@ -189,21 +189,7 @@ impl Server {
 
     /// `objects.yaml` with this server's values filled in.
     pub(crate) fn objects(&self) -> String {
-        let mut text =
-            include_str!("objects.yaml").replace("ISSUER", &self.idp.issuer).replace("OWN", &self.issuer);
-        text = text.replace("ACTOR_JWKS", &self.actor_keys.jwks().to_string());
-        for (name, client) in [
-            ("HASH_ORDERS", "orders-api"),
-            ("HASH_MAIL", "mail-api"),
-            ("HASH_SUPPORT", "support-agent"),
-            ("HASH_WORKER_TWO", "worker-two"),
-            ("HASH_WORKER", "worker-agent"),
-            ("HASH_STRANGER", "stranger-agent"),
-            ("HASH_GLOBEX", "globex-agent"),
-        ] {
-            text = text.replace(name, &sha256(&secret(client)));
-        }
-        text
+        objects(&self.idp.issuer, &self.issuer, self.actor_keys.jwks())
     }
 
     /// Applies YAML documents, widenings allowed.
@@ -363,6 +349,24 @@ impl Server {
     }
 }
 
+/// `objects.yaml` for a trusted issuer, a server and the keys of an agent's instances.
+pub(crate) fn objects(idp: &str, own: &str, actor_jwks: &Value) -> String {
+    let mut text = include_str!("objects.yaml").replace("ISSUER", idp).replace("OWN", own);
+    text = text.replace("ACTOR_JWKS", &actor_jwks.to_string());
+    for (name, client) in [
+        ("HASH_ORDERS", "orders-api"),
+        ("HASH_MAIL", "mail-api"),
+        ("HASH_SUPPORT", "support-agent"),
+        ("HASH_WORKER_TWO", "worker-two"),
+        ("HASH_WORKER", "worker-agent"),
+        ("HASH_STRANGER", "stranger-agent"),
+        ("HASH_GLOBEX", "globex-agent"),
+    ] {
+        text = text.replace(name, &sha256(&secret(client)));
+    }
+    text
+}
+
 /// `name=value` pairs, form-encoded.
 pub(crate) fn encode(form: &[(&str, &str)]) -> String {
     let octet = |b: u8| {
@@ -376,7 +380,8 @@ pub(crate) fn encode(form: &[(&str, &str)]) -> String {
     form.iter().map(|(k, v)| format!("{}={}", text(k), text(v))).collect::<Vec<_>>().join("&")
 }
 
-fn http() -> reqwest::Client {
+/// A client of its own, without a proxy.
+pub(crate) fn http() -> reqwest::Client {
     rustls::crypto::ring::default_provider().install_default().ok();
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
@@ -389,4 +394,9 @@ async fn answer(response: reqwest::Response) -> Answer {
     let headers = response.headers().iter().map(header).collect();
     let text = response.text().await.unwrap();
     Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
+}
+
+/// Whole seconds of the machine's clock.
+pub(crate) fn now() -> i64 {
+    chrono::Utc::now().timestamp()
 }

@@ -1,0 +1,47 @@
+//! A token as a command takes it: never on the command line unless its owner puts it there.
+
+use std::io::Read;
+
+/// Longest token or file of one, in bytes.
+const MAX: u64 = 64 * 1024;
+
+/// The token at `place`: standard input for `-`, the token itself if it looks like one, else the content of a file.
+pub(super) fn read(place: &str, stdin: &mut dyn Read) -> Result<String, String> {
+    let mut text = String::new();
+    let read = if place == "-" {
+        stdin.take(MAX).read_to_string(&mut text)
+    } else if is_token(place) {
+        return Ok(place.to_owned());
+    } else {
+        std::fs::File::open(place).and_then(|file| file.take(MAX).read_to_string(&mut text))
+    };
+    let shown = if place == "-" { "standard input" } else { place };
+    read.map_err(|why| format!("cannot read a token from `{shown}`: {why}"))?;
+    match text.trim() {
+        "" => Err(format!("no token in `{shown}`")),
+        token => Ok(token.to_owned()),
+    }
+}
+
+/// Whether it looks like a compact JWS with a JSON header.
+fn is_token(text: &str) -> bool {
+    text.starts_with("ey") && text.matches('.').count() == 2 && !text.contains('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_from_the_argument_a_file_or_standard_input() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "eyJ.b.c\n").unwrap();
+        let read = |place: &str, stdin: &str| read(place, &mut stdin.as_bytes());
+        assert_eq!(read("eyJ.x.y", "").unwrap(), "eyJ.x.y");
+        assert_eq!(read("-", " eyJ.s.t\n").unwrap(), "eyJ.s.t");
+        assert_eq!(read(file.to_str().unwrap(), "").unwrap(), "eyJ.b.c");
+        assert_eq!(read("-", " \n").unwrap_err(), "no token in `standard input`");
+        assert!(read("/nowhere/token", "").unwrap_err().contains("/nowhere/token"));
+    }
+}

@@ -1,0 +1,77 @@
+//! The running server answers as `openapi.yaml` says.
+
+use serde_json::{Value, json};
+
+use crate::document::Document;
+use crate::support::server::{Answer, ORDERS, Server, secret};
+
+#[track_caller]
+fn as_documented(path: &str, method: &str, answer: &Answer) {
+    let faults = Document::read().faults_of_answer(path, method, answer.status, &answer.body);
+    assert!(faults.is_empty(), "{method} {path} {}: {faults:#?}\n{:#}", answer.status, answer.body);
+}
+
+fn basic(client_id: &str) -> (String, String) {
+    use base64::Engine as _;
+    let pair = format!("{client_id}:{}", secret(client_id));
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    ("authorization".to_owned(), format!("Basic {encoded}"))
+}
+
+#[tokio::test]
+async fn answers_of_the_public_endpoints_are_as_documented() {
+    let server = Server::start().await;
+    for path in [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+        "/oauth/jwks",
+        "/healthz",
+        "/readyz",
+    ] {
+        let answer = server.get(path, &[]).await;
+        assert_eq!(answer.status, 200, "{path}");
+        as_documented(path, "get", &answer);
+    }
+    for client in ["support-agent", "orders-api", "nobody"] {
+        as_documented("/task-types", "get", &server.get("/task-types", &[basic(client)]).await);
+    }
+    as_documented("/oauth/token", "post", &server.send("/oauth/token", &[], "{}", "application/json").await);
+    let large = format!("a={}", "x".repeat(70_000));
+    let form = "application/x-www-form-urlencoded";
+    let answer = server.send("/oauth/token", &[], large, form).await;
+    assert_eq!(answer.status, 413);
+    as_documented("/oauth/token", "post", &answer);
+}
+
+#[tokio::test]
+async fn answers_to_exchanges_are_as_documented() {
+    let server = Server::start().await;
+    let session = server.session(json!({}));
+    let start = [("task_type", "refund_order"), ("resource", ORDERS), ("scope", "orders:read refunds:write")];
+    let over = [start[0], start[1], ("scope", "orders:read mail:send")];
+    let details = r#"[{"type": "tool_call", "tools": ["search_orders"], "amount": 501}]"#;
+    let forms: [(&str, &[(&str, &str)]); 9] = [
+        ("support-agent", &start),
+        ("support-agent", &[start[0], start[1], ("dry_run", "true")]),
+        ("support-agent", &over),
+        ("support-agent", &[start[0]]),
+        ("support-agent", &[]),
+        ("support-agent", &[start[0], start[1], ("authorization_details", details)]),
+        ("support-agent", &[("task_type", "close_account")]),
+        ("support-agent", &[("scope", "\u{e4}")]),
+        ("orders-api", &start),
+    ];
+    for (client, form) in forms {
+        as_documented("/oauth/token", "post", &server.exchange(client, &session, form).await);
+    }
+    let root = server.wide_root().await;
+    let form =
+        [("audience", server.issuer.as_str()), ("delegate_to", "worker-agent"), ("scope", "orders:read")];
+    let hand_over = server.exchange("support-agent", &root, &form).await.token();
+    for (client, token) in [("support-agent", &root), ("worker-agent", &hand_over), ("orders-api", &root)] {
+        as_documented("/oauth/introspect", "post", &server.introspect(client, token).await);
+        as_documented("/oauth/revoke", "post", &server.revoke(client, token).await);
+    }
+    let empty: Value = Value::Null;
+    assert_eq!(server.revoke("support-agent", &root).await.body, empty);
+}

@@ -1,0 +1,152 @@
+//! The real binary as a child process on a data folder of its own, with a trusted issuer beside it.
+
+use std::fs::{self, OpenOptions};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ring::rand::SystemRandom;
+use taskgrant::clock::Random;
+use taskgrant::keys::keyring::KeyRing;
+use taskgrant::keys::signing::KeySpec;
+use taskgrant::store::folder::Location;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::idp::Idp;
+use super::server::{http, objects};
+
+/// How long a start may take on a busy machine.
+const START: Duration = Duration::from_secs(20);
+/// How long an orderly end may take on a busy machine.
+const END: Duration = Duration::from_secs(20);
+
+/// A configuration, objects and a data folder that outlive every process on it.
+pub(crate) struct Site {
+    /// Our `iss`.
+    pub(crate) issuer: String,
+    /// The trusted issuer.
+    pub(crate) idp: Idp,
+    root: TempDir,
+}
+
+impl Site {
+    /// A site without data: nothing is applied and nothing runs.
+    pub(crate) async fn new() -> Self {
+        let (root, idp, port) = (tempfile::tempdir().unwrap(), Idp::start().await, free_port());
+        let issuer = format!("http://127.0.0.1:{port}");
+        let toml = format!(
+            "public_url = '{issuer}'\nlisten = '127.0.0.1:{port}'\ndata = 'data'\nenvironment = 'test'\n\
+             [log]\nlevel = 'warn'\n[outbound]\nallow_http_loopback = true\n"
+        );
+        fs::write(root.path().join("taskgrant.toml"), toml).unwrap();
+        let actor_keys = KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap();
+        let yaml = objects(&idp.issuer, &issuer, actor_keys.jwks());
+        fs::write(root.path().join("objects.yaml"), yaml).unwrap();
+        Self { issuer, idp, root }
+    }
+
+    /// Where the data lies.
+    pub(crate) fn location(&self) -> Location {
+        Location::Folder(self.root.path().join("data"))
+    }
+
+    /// What all servers of this site logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.root.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// Starts `serve` and waits until it is ready. The first attempt must succeed, also after a crash.
+    pub(crate) async fn start(&self) -> Process {
+        let log = OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        let child = self.command(&["serve"], log).spawn().unwrap();
+        let mut process = Process { child };
+        let (client, began) = (http(), Instant::now());
+        loop {
+            let answer = client.get(format!("{}/readyz", self.issuer)).send().await;
+            if answer.is_ok_and(|a| a.status().is_success()) {
+                return process;
+            }
+            let exited = process.child.try_wait().unwrap();
+            assert!(exited.is_none() && began.elapsed() < START, "no start ({exited:?}): {}", self.log());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Runs a command of the binary to its end.
+    pub(crate) async fn run(&self, args: &[&str]) -> Output {
+        let mut command = self.command(args, Stdio::piped());
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// Applies the objects by `taskgrant apply`, and returns what it printed.
+    pub(crate) async fn apply(&self) -> String {
+        let output = self.run(&["apply", "-f", "objects.yaml", "--allow-widening"]).await;
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn command(&self, args: &[&str], stderr: impl Into<Stdio>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taskgrant"));
+        // No variable of the machine may override the file.
+        command.args(args).current_dir(self.root.path()).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        command
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.root.path().join("server.log")
+    }
+}
+
+/// A running server. Dropping it kills it.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "it ended by itself");
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for the orderly end.
+    pub(crate) async fn terminate(mut self) -> ExitStatus {
+        // `kill` is part of every shell; a program of that name is not on every machine.
+        let signal = format!("kill -TERM {}", self.child.id());
+        assert!(Command::new("/bin/sh").args(["-c", &signal]).status().unwrap().success());
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < END, "it did not end after SIGTERM");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port below those that systems give out by themselves: nobody takes it while no server runs.
+fn free_port() -> u16 {
+    loop {
+        let port = 20_000 + u16::from_be_bytes(Random::default().bytes()) % 12_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
