@@ -1,6 +1,7 @@
 //! The laws of DESIGN §2, over HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskgrant::store::Store;
@@ -76,7 +77,17 @@ async fn l3_after_a_stop_every_token_that_was_answered_has_its_record_and_its_de
     let tokens = [wide, hand_over, redeemed, server.root().await];
     let data = server.data.clone();
     server.stop().await;
-    let store = Store::open(&Location::Folder(data.path().join("data"))).await.unwrap();
+    let folder = Location::Folder(data.path().join("data"));
+    // The last connections let go of the folder in their own time.
+    let reopened = async {
+        loop {
+            match Store::open(&folder).await {
+                Ok(store) => return store,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let store = tokio::time::timeout(Duration::from_secs(10), reopened).await.expect("the folder is free");
     for token in tokens {
         let jti = claims(&token)["jti"].as_str().unwrap().parse().unwrap();
         let record = store.token(jti).await.unwrap().expect("the token has its record");
