@@ -398,5 +398,5 @@ async fn answer(response: reqwest::Response) -> Answer {
 
 /// Whole seconds of the machine's clock.
 pub(crate) fn now() -> i64 {
-    chrono::Utc::now().timestamp()
+    ShiftedClock::default().now().timestamp()
 }
