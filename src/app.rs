@@ -44,8 +44,6 @@ use crate::store::writer::Writer;
 
 /// How long policy inputs are kept for replay.
 const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
-/// Verified signatures that are remembered.
-const CACHED_TOKENS: usize = 10_000;
 /// How often failed client authentications are recorded (L12).
 const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
 /// How long what is under way may take at the end.
@@ -174,7 +172,7 @@ impl App {
 
     /// The public endpoints.
     pub fn public(&self) -> Public {
-        let issuers = Arc::new(Issuers::new(self.key_sets.clone(), CACHED_TOKENS));
+        let issuers = Arc::new(Issuers::new(self.key_sets.clone(), self.config.cache.verified_tokens));
         let (keys, clock) = (self.keys.clone(), self.clock.clone());
         let exchange = Exchange::new(Parts {
             issuer: self.config.public_url.clone(),

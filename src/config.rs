@@ -39,6 +39,9 @@ pub struct Config {
     /// Outbound requests, to trusted issuers.
     #[serde(default)]
     pub outbound: OutboundConfig,
+    /// What is kept in memory to save work.
+    #[serde(default)]
+    pub cache: CacheConfig,
     /// Logs.
     #[serde(default)]
     pub log: LogConfig,
@@ -76,6 +79,21 @@ pub struct OutboundConfig {
     pub allow_private: Vec<String>,
     /// Whether http to loopback is allowed: for trials on one machine.
     pub allow_http_loopback: bool,
+}
+
+/// What is kept in memory to save work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// Session tokens whose verified signature is remembered, 0 for none. Time, audience, entitlements and revocation
+    /// are checked again each time.
+    pub verified_tokens: usize,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { verified_tokens: 10_000 }
+    }
 }
 
 /// Logs.
@@ -263,6 +281,14 @@ mod tests {
         assert!(text.contains("did you mean `listen`?"), "{text}");
         let text = refused("public_url = 'https://a'\n[keys]\nalgorythm = 'ES256'");
         assert!(text.contains("did you mean `algorithm`?"), "{text}");
+    }
+
+    #[test]
+    fn the_signature_cache_is_on_unless_switched_off() {
+        let read =
+            |more: &str| Config::from_toml(&format!("public_url = 'https://a'\n{more}")).unwrap().cache;
+        assert_eq!(read("").verified_tokens, 10_000);
+        assert_eq!(read("[cache]\nverified_tokens = 0").verified_tokens, 0);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Comments, string literals and test code are taken out first: tests may reach across layers.
 
 #[cfg(test)]
+#[path = "architecture/conformance.rs"]
+mod conformance;
+#[cfg(test)]
 #[path = "architecture/source.rs"]
 mod source;
 

@@ -5,6 +5,7 @@ mod docs {
     use std::collections::BTreeSet;
     use std::fs;
     use std::path::{Path, PathBuf};
+    use std::process::Command;
 
     const README: &str = include_str!("../README.md");
     const CONFIGURATION: &str = include_str!("../docs/reference/configuration.md");
@@ -38,7 +39,11 @@ mod docs {
     /// The fenced blocks of a language.
     fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
         let open = format!("```{language}\n");
-        page.split(&open).skip(1).filter_map(|rest| rest.split_once("\n```")).map(|(block, _)| block).collect()
+        page.split(&open)
+            .skip(1)
+            .filter_map(|rest| rest.split_once("\n```"))
+            .map(|(block, _)| block)
+            .collect()
     }
 
     #[test]
@@ -65,7 +70,12 @@ mod docs {
     #[test]
     fn every_configuration_key_has_a_row_and_the_reverse() {
         let source = include_str!("../src/config.rs");
-        let sections = [("keys", "KeysConfig"), ("policy", "PolicyConfig"), ("outbound", "OutboundConfig"), ("log", "LogConfig")];
+        let sections = [
+            ("keys", "KeysConfig"),
+            ("policy", "PolicyConfig"),
+            ("outbound", "OutboundConfig"),
+            ("log", "LogConfig"),
+        ];
         let mut keys: BTreeSet<String> = fields(source, "Config").into_iter().collect();
         for (section, name) in sections {
             assert!(keys.remove(section), "{section}");
@@ -108,7 +118,8 @@ mod docs {
     fn every_link_leads_to_a_file() {
         for page in pages() {
             let text = fs::read_to_string(&page).unwrap();
-            let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+            let targets =
+                text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
             for target in targets.filter(|t| !t.contains("://") && !t.starts_with('#')) {
                 let path = target.split('#').next().unwrap();
                 assert!(page.parent().unwrap().join(path).exists(), "{}: {target}", page.display());
@@ -122,6 +133,40 @@ mod docs {
         for page in files(&root().join("docs"), "md") {
             let path = page.strip_prefix(root().join("docs")).unwrap().display().to_string();
             assert!(path == "README.md" || index.contains(&format!("({path})")), "{path}");
+        }
+    }
+
+    fn help(command: &[&str]) -> String {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_taskgrant")).args(command).arg("--help").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The `--options` that a text names, the two that every command has left out.
+    fn options(text: &str) -> BTreeSet<String> {
+        let word = |rest: &str| {
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
+            rest.get(..end).unwrap_or_default().to_owned()
+        };
+        let named = text.split("--").skip(1).map(word).filter(|name| name.starts_with(char::is_lowercase));
+        named.filter(|name| name != "help" && name != "version").collect()
+    }
+
+    #[test]
+    fn every_command_has_a_section_with_its_options_and_the_reverse() {
+        let page = fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
+        let overview = help(&[]);
+        let (_, commands) = overview.split_once("Commands:\n").unwrap();
+        let commands = commands.lines().map_while(|line| line.split_whitespace().next());
+        for command in commands.filter(|name| *name != "help") {
+            let mut wanted = options(&help(&[command]));
+            if command == "policy" {
+                let parts = ["check", "test", "eval", "schema"];
+                wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));
+            }
+            let sections = page.split("\n## ").filter(|s| s.starts_with(&format!("`taskgrant {command}")));
+            let [section] = sections.collect::<Vec<_>>()[..] else { panic!("no section for {command}") };
+            assert_eq!(options(section), wanted, "{command}");
         }
     }
 }

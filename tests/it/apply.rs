@@ -140,8 +140,7 @@ impl Site {
 
     fn lifetime_in_force(&self) -> Option<u32> {
         let snapshot = self.server.as_ref().unwrap().active.load().snapshot.clone();
-        let task_type = snapshot.task_types().next().map(|t| t.spec.lifetime.task);
-        task_type
+        snapshot.task_types().next().map(|t| t.spec.lifetime.task)
     }
 }
 

@@ -1,8 +1,11 @@
 //! The laws of DESIGN §2, over HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use taskgrant::store::Store;
+use taskgrant::store::folder::Location;
 
 use crate::support::idp::{bend, claims};
 use crate::support::server::{JWT, MAIL, ORDERS, Server, secret};
@@ -63,6 +66,34 @@ async fn l3_a_commit_that_fails_hands_out_nothing_and_the_next_one_works() {
     let jti = claims(&token)["jti"].as_str().unwrap().parse().unwrap();
     assert!(server.store.token(jti).await.unwrap().is_some());
     assert_eq!(server.decision(&answer).await.record["jti"], claims(&token)["jti"]);
+}
+
+#[tokio::test]
+async fn l3_after_a_stop_every_token_that_was_answered_has_its_record_and_its_decision() {
+    let server = Server::start().await;
+    let wide = server.wide_root().await;
+    let hand_over = server.hand_over(&wide, "worker-agent").await;
+    let redeemed = server.exchange("worker-agent", &hand_over, &[]).await.token();
+    let tokens = [wide, hand_over, redeemed, server.root().await];
+    let data = server.data.clone();
+    server.stop().await;
+    let folder = Location::Folder(data.path().join("data"));
+    // The last connections let go of the folder in their own time.
+    let reopened = async {
+        loop {
+            match Store::open(&folder).await {
+                Ok(store) => return store,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let store = tokio::time::timeout(Duration::from_secs(10), reopened).await.expect("the folder is free");
+    for token in tokens {
+        let jti = claims(&token)["jti"].as_str().unwrap().parse().unwrap();
+        let record = store.token(jti).await.unwrap().expect("the token has its record");
+        assert!(store.decision(record.decision_id).await.unwrap().is_some());
+        assert!(store.task(record.task_id).await.unwrap().is_some());
+    }
 }
 
 #[tokio::test]

@@ -65,7 +65,8 @@ async fn answers_to_exchanges_are_as_documented() {
         as_documented("/oauth/token", "post", &server.exchange(client, &session, form).await);
     }
     let root = server.wide_root().await;
-    let form = [("audience", server.issuer.as_str()), ("delegate_to", "worker-agent"), ("scope", "orders:read")];
+    let form =
+        [("audience", server.issuer.as_str()), ("delegate_to", "worker-agent"), ("scope", "orders:read")];
     let hand_over = server.exchange("support-agent", &root, &form).await.token();
     for (client, token) in [("support-agent", &root), ("worker-agent", &hand_over), ("orders-api", &root)] {
         as_documented("/oauth/introspect", "post", &server.introspect(client, token).await);

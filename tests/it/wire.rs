@@ -281,3 +281,29 @@ async fn every_answer_of_the_token_endpoint_says_no_store_and_holds_no_refresh_t
     let offline = server.exchange("support-agent", &root, &offline).await;
     offline.refused(400, "invalid_scope", "scope_exceeds_ceiling");
 }
+
+#[tokio::test]
+async fn tr_01_tr_03_trace_headers_are_recorded_and_decide_nothing() {
+    let server = Server::start().await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let session = server.session(json!({}));
+    let form = [
+        ("grant_type", TOKEN_EXCHANGE),
+        ("subject_token", session.as_str()),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("task_type", "refund_order"),
+        ("resource", ORDERS),
+    ];
+    for (sent, kept) in [(parent, json!(parent)), ("00-0-0-00", json!(null)), ("task_id=root", json!(null))] {
+        let mut headers = basic();
+        headers.push(("traceparent".to_owned(), sent.to_owned()));
+        headers.push(("tracestate".to_owned(), "vendor=marker-7f3a".to_owned()));
+        headers.push(("baggage".to_owned(), "principal=marker-7f3a,task_id=marker-7f3a".to_owned()));
+        let answer = server.send("/oauth/token", &headers, encode(&form), FORM).await;
+        let (told, recorded) = (claims(&answer.token()), server.decision(&answer).await);
+        assert_eq!(recorded.record["trace"], kept);
+        assert!(!format!("{answer:?}{told}{}", recorded.text()).contains("marker-7f3a"), "reflected");
+        assert!(!recorded.input.to_string().contains("4bf92f35"), "policy is told of the trace");
+        assert!(!answer.headers.contains_key("traceparent"));
+    }
+}

@@ -1,7 +1,5 @@
 //! `openapi.yaml` as a value, and the check of a body against the schema that it has for it.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 const TEXT: &str = include_str!("../../openapi.yaml");
@@ -25,7 +23,8 @@ impl Document {
         let methods = ["get", "post", "put", "patch", "delete"];
         let mut found = Vec::new();
         for (path, item) in members(self.at("/paths")) {
-            for (method, operation) in members(item).iter().filter(|(key, _)| methods.contains(&key.as_str())) {
+            for (method, operation) in members(item).iter().filter(|(key, _)| methods.contains(&key.as_str()))
+            {
                 found.push((path.as_str(), method.as_str(), operation));
             }
         }
@@ -48,7 +47,13 @@ impl Document {
     }
 
     /// What is wrong with an answer: an undocumented status, or a body that its schema does not allow.
-    pub(crate) fn faults_of_answer(&self, path: &str, method: &str, status: u16, body: &Value) -> Vec<String> {
+    pub(crate) fn faults_of_answer(
+        &self,
+        path: &str,
+        method: &str,
+        status: u16,
+        body: &Value,
+    ) -> Vec<String> {
         let operation = self.operations().into_iter().find(|(p, m, _)| *p == path && *m == method);
         let Some((_, _, operation)) = operation else { return vec![format!("{method} {path} is not there")] };
         let Some(answer) = operation["responses"].get(status.to_string()) else {
@@ -59,14 +64,6 @@ impl Document {
             None if body.is_null() => Vec::new(),
             None => vec![format!("{method} {path} {status} has a body")],
         }
-    }
-
-    /// A closed list of texts, as a set.
-    pub(crate) fn listed(&self, pointer: &str) -> BTreeSet<String> {
-        let list = self.at(pointer).as_array().unwrap_or_else(|| panic!("{pointer} is no list"));
-        let set: BTreeSet<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        assert_eq!(set.len(), list.len(), "{pointer} names something twice");
-        set
     }
 }
 

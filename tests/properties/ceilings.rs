@@ -194,7 +194,7 @@ fn plain(authority: &Authority) -> (Vec<&'static str>, Vec<&'static str>, Vec<Va
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn l2_what_is_granted_lies_within_every_ceiling(world in world(), asked in asked()) {

@@ -39,6 +39,8 @@ fn json_of(details: &Details) -> Vec<Value> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
+
     #[test]
     fn l1_a_detail_covers_another_exactly_where_the_rules_say_so((one, other) in neighbours()) {
         prop_assert_eq!(covers(&one, &other), within(&other, &one));

@@ -414,7 +414,7 @@ fn hand_over_widenings(parent: &Plain, child: &Plain) -> Vec<(Widening, Plain)> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn l1_what_an_accepted_child_allows_its_parent_allows((parent, child) in pair()) {

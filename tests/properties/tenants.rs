@@ -204,7 +204,7 @@ fn check_lookups(world: &World, snapshot: &Snapshot) -> Result<(), TestCaseError
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn l10_every_reference_across_tenants_is_refused(world in world()) {

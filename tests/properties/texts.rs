@@ -33,7 +33,7 @@ fn is_scope_char(c: char) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn a_scope_is_read_where_rfc_6749_allows_it(text in near()) {

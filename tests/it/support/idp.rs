@@ -72,7 +72,8 @@ impl Idp {
 /// Replaces members of `claims`; `null` removes one.
 pub(crate) fn bend(mut claims: Value, with: Value) -> Value {
     let members: &mut Map<String, Value> = claims.as_object_mut().unwrap();
-    for (key, value) in with.as_object().unwrap().clone() {
+    let Value::Object(with) = with else { panic!("not members: {with}") };
+    for (key, value) in with {
         if value.is_null() {
             members.remove(&key)
         } else {

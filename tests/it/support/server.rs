@@ -1,6 +1,7 @@
 //! A whole server over real HTTP on loopback, with a trusted issuer beside it and a clock that tests move.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use taskgrant::app::App;
-use taskgrant::clock::{Clock as _, ShiftedClock};
+use taskgrant::clock::{Clock as _, ShiftedClock, SystemClock};
 use taskgrant::config::Config;
 use taskgrant::configuration::apply::{Applied, ApplyFault, Options};
 use taskgrant::configuration::documents::Source;
@@ -52,7 +53,8 @@ pub(crate) struct Server {
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<()>>,
-    data: Arc<TempDir>,
+    /// Holds the data folder `data`.
+    pub(crate) data: Arc<TempDir>,
 }
 
 /// An HTTP answer.
@@ -108,7 +110,11 @@ pub(crate) fn secret(client_id: &str) -> String {
 
 /// SHA-256 in hexadecimal, as objects register secrets.
 pub(crate) fn sha256(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    let hex = |mut hex: String, byte: &u8| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    };
+    digest(&SHA256, text.as_bytes()).as_ref().iter().fold(String::new(), hex)
 }
 
 impl Server {
@@ -392,5 +398,5 @@ async fn answer(response: reqwest::Response) -> Answer {
 
 /// Whole seconds of the machine's clock.
 pub(crate) fn now() -> i64 {
-    chrono::Utc::now().timestamp()
+    SystemClock.now().timestamp()
 }

@@ -45,6 +45,7 @@ impl Signer {
     }
 
     /// Signs a header and a payload, byte for byte.
+    #[expect(clippy::needless_pass_by_value, reason = "values and texts alike, often made on the spot")]
     pub(crate) fn sign(&self, header: impl ToString, payload: impl ToString) -> String {
         let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
         self.seal(&format!("{}.{}", encode(header.to_string()), encode(payload.to_string())))

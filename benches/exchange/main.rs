@@ -1,0 +1,46 @@
+//! What one exchange costs: F (the signature arithmetic), V (a naive server), X (the whole), as
+//! `docs/reference/performance.md` defines them and tells how to run this. Linux only; nothing leaves loopback.
+//!
+//! `cargo bench --bench exchange` measures in process; `cargo bench --bench exchange -- load` measures servers over HTTP.
+
+mod load;
+mod micro;
+mod naive;
+mod world;
+
+use std::process::ExitCode;
+
+use world::Outcome;
+
+/// Live tokens of the larger world, unless told otherwise.
+const LIVE: usize = 100_000;
+
+fn main() -> ExitCode {
+    // Cargo adds `--bench`.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{why}\n").as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Outcome<()> {
+    let out = &mut std::io::stdout();
+    match args {
+        [] => one_thread()?.block_on(micro::run(out, LIVE)),
+        [live] if live.parse::<usize>().is_ok() => one_thread()?.block_on(micro::run(out, live.parse()?)),
+        [load] if load == "load" => one_thread()?.block_on(load::run(out)),
+        [naive, rest @ ..] if naive == "naive" => {
+            tokio::runtime::Runtime::new()?.block_on(load::serve_naive(rest))
+        }
+        _ => Err("usage: exchange [LIVE-TOKENS | load]".into()),
+    }
+}
+
+fn one_thread() -> Outcome<tokio::runtime::Runtime> {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
