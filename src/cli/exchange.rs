@@ -11,9 +11,9 @@ use crate::domain::request::{ACCESS_TOKEN, TOKEN_EXCHANGE};
 use crate::terminal::http::{Answer, Credentials, Http};
 use crate::terminal::output::{Exit, Output};
 
-/// Exchanges a session token, or a token of ours, for a narrower one. Prints the token.
+/// Exchange a session token, or a token of ours, for a narrower one, and print it.
 ///
-/// Without --issuer or --token-endpoint it asks the demo that `taskgrant dev` runs here.
+/// Without --issuer and --token-endpoint it asks the demo that `taskgrant dev` runs here.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// What a running `taskgrant dev` wrote.

@@ -20,7 +20,7 @@ use crate::keys::jws::Jws;
 use crate::terminal::http::Http;
 use crate::terminal::output::{Exit, Output};
 
-/// Prints the claims of a token, who acts for whom, what is left, and whether anything is wider than the parent.
+/// Show what a token says, who acts for whom, what is left of it, and whether it is wider than its parent.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The token: `-` for standard input, a file, or the token itself (which then stays in the shell's history).

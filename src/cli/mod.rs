@@ -37,9 +37,7 @@ enum Command {
     Serve(serve::Args),
     /// Try it: a server with demo users, agents and task types, and a tour of the main job.
     Dev(dev::Args),
-    /// Exchange a token for a narrower one.
     Exchange(Box<exchange::Args>),
-    /// Show what a token says, what is left of it, and whether it is wider than its parent.
     Inspect(inspect::Args),
     /// Apply declarative objects: all of them, or none.
     Apply(ApplyArgs),
