@@ -9,8 +9,8 @@ use taskgrant::domain::ceiling::{
 use taskgrant::domain::details::Details;
 
 use crate::world::{
-    RESOURCES, SCOPES, detail, details, is_for, read, scope_set, some_resources, some_scopes, uri, uris,
-    within,
+    RESOURCES, SCOPES, calls, detail, details, is_for, permits, read, scope_set, some_resources, some_scopes,
+    uri, uris, within,
 };
 
 /// A box of authority; `None` = it does not limit that dimension.
@@ -232,6 +232,24 @@ proptest! {
             }
             let here = asked.default_details.iter().any(|d| is_for(d, &resources));
             prop_assert!(!details.is_empty() || !here, "details that come to nothing are a refusal");
+        }
+    }
+
+    #[test]
+    fn l8_left_out_details_permit_what_the_defaults_and_every_ceiling_permit(
+        defaults in details(2), ceilings in proptest::collection::vec(details(2), 1..3),
+    ) {
+        let at = RESOURCES[1];
+        let limit = |details: &Vec<Value>| vec![Held { scopes: None, resources: None, details: Some(details.clone()) }];
+        let world = World { layers: ceilings.iter().map(limit).collect(), listed: vec![(at, vec!["read"])] };
+        let asked = Asked {
+            scopes: Some(vec!["read"]), resources: Some(vec![at]), details: None, exchange_only: false,
+            default_scopes: vec![], default_details: defaults.clone(),
+        };
+        let granted = asked.ask(&world).map(|authority| json(&authority.details)).unwrap_or_default();
+        for call in calls() {
+            let by = |details: &Vec<Value>| details.iter().any(|d| permits(d, &call, at));
+            prop_assert_eq!(by(&granted), by(&defaults) && ceilings.iter().all(by), "{:?}", call);
         }
     }
 

@@ -6,7 +6,8 @@ use taskgrant::domain::decimal::Decimal;
 use taskgrant::domain::details::Details;
 
 use crate::world::{
-    RESOURCES, any_json, calls, detail, details, is_for, permits, read, rules, some_resources, uris, within,
+    RESOURCES, any_json, calls, detail, details, is_for, permits, read, rules, some_resources, uris, values,
+    within,
 };
 
 /// A detail and one that is a little narrower, wider or just other.
@@ -36,6 +37,17 @@ fn read_one(detail: &Value) -> Details {
 
 fn json_of(details: &Details) -> Vec<Value> {
     details.to_json().as_array().unwrap().clone()
+}
+
+#[test]
+fn l1_every_two_values_of_a_field_compare_as_its_rule_says() {
+    for (field, values) in values() {
+        for (held, asked) in values.iter().flat_map(|a| values.iter().map(move |b| (a, b))) {
+            let detail = |value: &Value| json!({"type": "tool_call", field: value});
+            let (parent, child) = (detail(held), detail(asked));
+            assert_eq!(covers(&parent, &child), within(&child, &parent), "{parent} and {child}");
+        }
+    }
 }
 
 proptest! {

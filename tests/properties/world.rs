@@ -52,6 +52,21 @@ pub(crate) fn read(details: &[Value]) -> Details {
     Details::read(&Value::Array(details.to_vec()), &rules()).unwrap()
 }
 
+/// For each field of `tool_call` every value of the universe: few enough to compare all pairs.
+pub(crate) fn values() -> Vec<(&'static str, Vec<Value>)> {
+    let numbers: Vec<Value> = NUMBERS.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let set = |bits: usize| (0..TOOLS.len()).filter(|i| bits & (1 << i) != 0).map(|i| TOOLS[i]).collect();
+    let operations =
+        vec![json!("get"), json!("put"), json!(true), json!(false), json!(5), json!(5.0), json!(0.1)];
+    vec![
+        ("tools", (0..1 << TOOLS.len()).map(set).collect()),
+        ("operation", operations),
+        ("amount", numbers.clone()),
+        ("floor", numbers),
+        ("path", PATHS.iter().map(|p| json!(p)).collect()),
+    ]
+}
+
 fn number() -> impl Strategy<Value = Value> {
     select(&NUMBERS[..]).prop_map(|text| serde_json::from_str(text).unwrap())
 }
