@@ -13,7 +13,7 @@ test-pg *args:
     set -euo pipefail
     trap '.ci/postgres stop' EXIT
     TEST_DATABASE_URL=$(.ci/postgres start)
-    export TEST_DATABASE_URL TASKGRANT_REQUIRE_POSTGRES=1
+    export TEST_DATABASE_URL REQUIRE_POSTGRES=1
     cargo test --locked {{args}}
 
 # Stock clients against a real identity provider and the debug binary

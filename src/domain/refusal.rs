@@ -373,6 +373,9 @@ fn write_reasons(f: &mut fmt::Formatter<'_>, lead: &str, reasons: &[Reason]) -> 
 fn write_excess(f: &mut fmt::Formatter<'_>, excess: &Excess) -> fmt::Result {
     let by = excess.ceiling;
     match &excess.over {
+        Over::Scopes { excess, grantable } if excess.is_empty() && grantable.is_empty() => {
+            write!(f, "the {by} ceiling leaves no scope")
+        }
         Over::Scopes { excess, grantable } if excess.is_empty() => {
             write!(f, "no scope is left within every ceiling; name one of: {grantable}")
         }

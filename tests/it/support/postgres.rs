@@ -1,7 +1,7 @@
 //! A PostgreSQL schema of its own for each test, on the server that `TEST_DATABASE_URL` names.
 //!
 //! Without that variable the PostgreSQL half of a test is skipped with one line, or fails if
-//! `TASKGRANT_REQUIRE_POSTGRES=1`.
+//! `REQUIRE_POSTGRES=1`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -19,8 +19,8 @@ impl Scratch {
     pub(crate) async fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let Some(url) = std::env::var_os("TEST_DATABASE_URL") else {
-            let required = std::env::var_os("TASKGRANT_REQUIRE_POSTGRES").is_some_and(|value| value == "1");
-            assert!(!required, "TASKGRANT_REQUIRE_POSTGRES=1, but TEST_DATABASE_URL is not set");
+            let required = std::env::var_os("REQUIRE_POSTGRES").is_some_and(|value| value == "1");
+            assert!(!required, "REQUIRE_POSTGRES=1, but TEST_DATABASE_URL is not set");
             eprintln!("skipped on PostgreSQL: TEST_DATABASE_URL is not set");
             return None;
         };
