@@ -157,7 +157,10 @@ mod docs {
         let page = fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
         let overview = help(&[]);
         let (_, commands) = overview.split_once("Commands:\n").unwrap();
-        let commands = commands.lines().map_while(|line| line.split_whitespace().next());
+        // A command stands two columns in; what stands further in continues a description.
+        let lines = commands.lines().take_while(|line| !line.is_empty());
+        let names = lines.filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')));
+        let commands = names.filter_map(|line| line.split_whitespace().next());
         for command in commands.filter(|name| *name != "help") {
             let mut wanted = options(&help(&[command]));
             if command == "policy" {
