@@ -115,6 +115,9 @@ impl Builder<'_> {
                         "a tenant object belongs to itself: `tenant` and `name` must agree",
                     );
                 }
+                if id.name.is_system() {
+                    self.fault(id, "name", "`system` stands for the platform and is no tenant of principals");
+                }
                 self.snapshot.tenants.insert(id.name.clone(), spec.clone());
             }
             Spec::TrustedIssuer(spec) => self.add_issuer(&at, spec),
@@ -194,6 +197,13 @@ impl Builder<'_> {
     fn add_resource(&mut self, at: &At<'_>, spec: &ResourceSpec) {
         if spec.scopes.is_empty() {
             self.fault(at.id, "spec.scopes", "a resource lists at least one scope");
+        }
+        if spec.scopes.iter().any(|s| s.as_str() == "offline_access") {
+            self.fault(
+                at.id,
+                "spec.scopes",
+                "`offline_access` asks for refresh tokens, which do not exist here (T20)",
+            );
         }
         let own = self.own_issuer.parse::<ResourceUri>().is_ok_and(|own| own.key() == spec.uri.key());
         if own || spec.uri.as_str() == self.own_issuer {

@@ -98,3 +98,15 @@ fn a_fault_of_a_platform_object_is_told_once() {
     let nowhere = agent("system", "platform-bot", &json!({"tenants": ["nowhere"]}));
     assert_eq!(faults(vec![nowhere]), [fault("Agent system/platform-bot", "spec.tenants[0]")]);
 }
+
+#[test]
+fn the_platform_is_no_tenant_of_principals() {
+    assert_eq!(faults(vec![tenant("system")]), [fault("Tenant system/system", "name")]);
+}
+
+#[test]
+fn t20_no_resource_lists_offline_access() {
+    let spec = json!({"uri": "https://files.example", "scopes": ["offline_access", "read"]});
+    let files = object(ObjectKind::Resource, "acme", "files", &spec);
+    assert_eq!(faults(vec![files]), [fault("Resource acme/files", "spec.scopes")]);
+}
