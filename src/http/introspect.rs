@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::client_auth::{Client, authenticate};
+use super::client_auth::Client;
 use super::error::OAuthError;
 use super::{Public, form, no_store, read_form};
 use crate::introspection::Caller;
@@ -19,7 +19,7 @@ pub(super) async fn introspect(
 ) -> Result<Response, OAuthError> {
     let (headers, form) = read_form(request).await?;
     let world = public.active.load();
-    let client = authenticate(&world.snapshot, &headers, &form).inspect_err(|_| public.failures.count())?;
+    let client = public.authenticate(&world, &headers, &form)?;
     let token = token_parameter(&form)?;
     let caller = match &client {
         Client::Agent(agent) => Caller::Agent(agent),
@@ -38,7 +38,7 @@ pub(super) async fn revoke(
 ) -> Result<Response, OAuthError> {
     let (headers, form) = read_form(request).await?;
     let world = public.active.load();
-    let client = authenticate(&world.snapshot, &headers, &form).inspect_err(|_| public.failures.count())?;
+    let client = public.authenticate(&world, &headers, &form)?;
     let token = token_parameter(&form)?;
     let Client::Agent(agent) = &client else {
         return Err(OAuthError::unauthorized_client("a resource may not revoke tokens"));

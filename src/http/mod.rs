@@ -19,13 +19,14 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
-use crate::configuration::active::Active;
+use crate::configuration::active::{Active, InForce};
 use crate::exchange::Exchange;
 use crate::introspection::Introspection;
 use crate::issuers::keysets::KeySets;
 use crate::keys::keyring::KeyRing;
 use crate::revocation::Revocation;
 use crate::store::Store;
+use client_auth::{Client, authenticate};
 use error::OAuthError;
 
 /// Most bytes of a request body.
@@ -52,6 +53,18 @@ pub struct Public {
     pub key_sets: Arc<KeySets>,
     /// Failed client authentications, recorded as aggregates.
     pub failures: Arc<Failures>,
+}
+
+impl Public {
+    /// Authenticates the caller; a failure is counted for the aggregate, at every endpoint alike (L12).
+    fn authenticate(
+        &self,
+        world: &InForce,
+        headers: &HeaderMap,
+        form: &[(String, String)],
+    ) -> Result<Client, OAuthError> {
+        authenticate(&world.snapshot, headers, form).inspect_err(|_| self.failures.count())
+    }
 }
 
 /// Failed client authentications since the last aggregate (L12).

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::client_auth::{Client, authenticate};
+use super::client_auth::Client;
 use super::error::OAuthError;
 use super::{Public, no_store};
 use crate::domain::ids::Name;
@@ -18,7 +18,7 @@ pub(super) async fn task_types(
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
     let world = public.active.load();
-    let client = authenticate(&world.snapshot, &headers, &[]).inspect_err(|_| public.failures.count())?;
+    let client = public.authenticate(&world, &headers, &[])?;
     let Client::Agent(agent) = client else {
         return Err(OAuthError::unauthorized_client("a resource starts no tasks"));
     };

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use super::client_auth::{Client, authenticate};
+use super::client_auth::Client;
 use super::error::OAuthError;
 use super::{Public, no_store, read_form, trace};
 use crate::domain::request::ACCESS_TOKEN;
@@ -18,7 +18,7 @@ pub(super) async fn token(
 ) -> Result<Response, OAuthError> {
     let (headers, form) = read_form(request).await?;
     let world = public.active.load();
-    let client = authenticate(&world.snapshot, &headers, &form).inspect_err(|_| public.failures.count())?;
+    let client = public.authenticate(&world, &headers, &form)?;
     let agent = match client {
         Client::Agent(agent) => agent,
         Client::Resource(_) => {
