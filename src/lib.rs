@@ -23,6 +23,7 @@ pub mod configuration;
 pub mod dev;
 pub mod domain;
 pub mod exchange;
+pub mod hash;
 pub mod http;
 pub mod introspection;
 pub mod issuers;

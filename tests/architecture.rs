@@ -19,8 +19,9 @@ mod layers {
 
     /// The layers from the inside out. A module may name all modules of the layers before its own, and itself;
     /// modules of one layer do not know one another.
-    const LAYERS: [&[&str]; 11] = [
+    const LAYERS: [&[&str]; 12] = [
         &["domain"],
+        &["hash"],
         &["log", "clock"],
         &["keys"],
         &["policy", "issuers", "store", "config"],
@@ -35,7 +36,7 @@ mod layers {
 
     /// Crates that a pure layer may name; the other layers are bound by [`ONLY_IN`] alone.
     const PURE: [(&str, &[&str]); 2] = [
-        ("domain", &["std", "core", "alloc", "serde", "serde_json", "uuid", "chrono", "thiserror"]),
+        ("domain", &["std", "core", "alloc", "serde", "serde_json", "uuid", "chrono", "thiserror", "hex"]),
         (
             "log",
             &["std", "core", "alloc", "serde", "serde_json", "uuid", "chrono", "thiserror", "ring", "base64"],

@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use ring::digest::{SHA256, digest};
 use ring::rand::SecureRandom;
 use serde::Serialize;
 
 use crate::domain::objects::SecretHash;
+use crate::hash::sha256;
 use crate::terminal::output::{Exit, Output};
 
 /// Makes a client secret of 256 random bits and its hash. The secret is shown once and stored nowhere.
@@ -33,8 +33,8 @@ pub fn secret(args: &SecretArgs, random: &dyn SecureRandom, output: &mut Output<
         return Exit::Refused;
     }
     let secret = format!("tgs_{}", URL_SAFE_NO_PAD.encode(bytes));
-    let hash: [u8; 32] = digest(&SHA256, secret.as_bytes()).as_ref().try_into().unwrap_or_default();
-    let fresh = Fresh { secret, secret_sha256: SecretHash::new(hash) };
+    let secret_sha256 = SecretHash::new(sha256(&[secret.as_bytes()]));
+    let fresh = Fresh { secret, secret_sha256 };
     if args.json {
         output.json(&fresh);
     } else {
@@ -64,7 +64,7 @@ mod tests {
         let text = fresh["secret"].as_str().unwrap();
         assert_eq!(text.len(), 4 + 43);
         let hash = SecretHash::try_from(fresh["secret_sha256"].as_str().unwrap().to_owned()).unwrap();
-        assert_eq!(hash.bytes().as_slice(), digest(&SHA256, text.as_bytes()).as_ref());
+        assert_eq!(hash.bytes().as_slice(), sha256(&[text.as_bytes()]));
         assert_ne!(make(true), make(true));
         assert!(make(false).contains("\ntgs_") && make(false).contains("auth: {secret_sha256: ["));
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::cast;
 use super::fault::DevFault;
 use super::provider;
-use super::secrets::{Secrets, sha256};
+use super::secrets::{Secrets, sha256_hex};
 use crate::configuration::apply::{Configuration, Options};
 use crate::configuration::documents::{Source, read};
 use crate::domain::details::FieldRule;
@@ -49,7 +49,7 @@ pub(super) async fn apply(
 ) -> Result<bool, DevFault> {
     let sources = sources(public_url, secrets);
     let texts: Vec<&str> = sources.iter().map(|s| s.text.as_str()).collect();
-    let name = sha256(texts.concat().as_bytes());
+    let name = sha256_hex(texts.concat().as_bytes());
     let stored = configuration.objects().await?;
     let there = stored.iter().any(|object| object.id.tenant.as_str() == cast::TENANT);
     if there && secrets.applied.as_deref() == Some(name.as_str()) {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::fault::DevFault;
 use super::{cast, private};
 use crate::clock::Random;
+use crate::hash::sha256;
 
 const FILE: &str = "dev-secrets.json";
 
@@ -81,17 +81,13 @@ impl Secrets {
 
     /// SHA-256 of a client's secret, in lower-case hexadecimal.
     pub(super) fn client_sha256(&self, id: &str) -> Option<String> {
-        self.client(id).map(|secret| sha256(secret.as_bytes()))
+        self.client(id).map(|secret| sha256_hex(secret.as_bytes()))
     }
 }
 
 /// SHA-256 in lower-case hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    digest(&SHA256, bytes).as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    hex::encode(sha256(&[bytes]))
 }
 
 fn file(data: &Path) -> PathBuf {
@@ -123,6 +119,6 @@ mod tests {
 
     #[test]
     fn a_hash_is_64_lower_case_digits() {
-        assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -238,25 +238,17 @@ impl fmt::Debug for SecretHash {
 
 impl From<SecretHash> for String {
     fn from(hash: SecretHash) -> String {
-        use fmt::Write as _;
-        hash.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::encode(hash.0)
     }
 }
 
 impl TryFrom<String> for SecretHash {
     type Error = BadField;
     fn try_from(text: String) -> Result<Self, BadField> {
-        let bad = || BadField::SecretHash;
         let mut bytes = [0; 32];
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            return Err(bad());
-        }
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            let pair = text.get(2 * index..2 * index + 2).ok_or_else(bad)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
+        let read = hex::decode_to_slice(&text, &mut bytes);
+        if read.is_err() || text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(BadField::SecretHash);
         }
         Ok(Self(bytes))
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
 use super::error::OAuthError;
@@ -13,6 +12,7 @@ use super::form;
 use crate::domain::ids::ClientId;
 use crate::domain::objects::AuthSpec;
 use crate::domain::snapshot::{Agent, Resource, Snapshot};
+use crate::hash::sha256;
 
 /// An authenticated client.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub(super) fn authenticate(
     form: &[(String, String)],
 ) -> Result<Client, OAuthError> {
     let credentials = credentials(headers, form)?;
-    let presented = digest(&SHA256, credentials.secret.as_bytes());
+    let presented = sha256(&[credentials.secret.as_bytes()]);
     let client = credentials.id.parse().ok().and_then(|id| find(snapshot, &id));
     let registered = client.as_ref().map(|(_, auth)| auth.secret_sha256.as_slice()).unwrap_or_default();
     let nobody = [0; 32];

@@ -98,7 +98,7 @@ impl Issuers {
             key: SessionKey {
                 iss: principal.iss.clone(),
                 sid: claims::text(claims, "sid")?.map(str::to_owned),
-                token_sha256: hex(&token.hash),
+                token_sha256: hex::encode(token.hash),
                 since,
             },
             expires_at: instant(dates.expires_at, "exp")?,
@@ -224,14 +224,6 @@ fn subject(
         return Err(SessionFault::SubjectIsClient);
     }
     Ok(subject)
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    use std::fmt::Write as _;
-    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ async fn a_good_token_is_a_session() {
     assert_eq!(session.key.since.timestamp(), NOW - 60);
     let signed = token.rsplit_once('.').unwrap().0;
     let digest = ring::digest::digest(&ring::digest::SHA256, signed.as_bytes());
-    assert_eq!(session.key.token_sha256, hex(digest.as_ref().try_into().unwrap()));
+    assert_eq!(session.key.token_sha256, hex::encode(digest));
 }
 
 #[tokio::test]

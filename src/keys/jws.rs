@@ -2,13 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
 use super::fault::{Excerpt, JwsFault, Part};
 use super::json;
 use super::public::PublicKey;
+use crate::hash::sha256;
 
 /// Longest compact JWS that is looked at, in bytes [JW-06].
 pub const MAX_COMPACT: usize = 16 * 1024;
@@ -97,12 +97,12 @@ impl<'t> Jws<'t> {
     /// SHA-256 of what is signed, without the signature: the same for every signature of one token, so that a
     /// holder cannot give it another name by another valid signature (ECDSA signatures are malleable).
     pub fn signed_sha256(&self) -> [u8; 32] {
-        sha256(self.signing_input.as_bytes())
+        sha256(&[self.signing_input.as_bytes()])
     }
 
     /// SHA-256 of the compact form, signature included: names the token where the token itself must not stand.
     pub fn sha256(&self) -> [u8; 32] {
-        sha256(self.compact.as_bytes())
+        sha256(&[self.compact.as_bytes()])
     }
 
     /// Checks the signature with one key: [`JwsFault::KeyMismatch`] or [`JwsFault::BadSignature`] if it fails.
@@ -210,9 +210,3 @@ fn decode(part: Part, encoded: &str) -> Result<Vec<u8>, JwsFault> {
 #[cfg(test)]
 #[path = "jws_tests.rs"]
 mod tests;
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    hash
-}

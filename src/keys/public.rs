@@ -3,7 +3,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk;
-use ring::digest::{SHA256, digest};
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
     RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
@@ -13,6 +12,7 @@ use ring::signature::{
 
 use super::algorithm::Algorithm;
 use super::fault::JwsFault;
+use crate::hash::sha256;
 
 /// A key that can verify, together with the algorithms it may be used for.
 ///
@@ -225,7 +225,7 @@ fn thumbprint(material: &Material) -> String {
         }
         Material::Rsa(key) => format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, encode(&key.e), encode(&key.n)),
     };
-    encode(digest(&SHA256, canonical.as_bytes()).as_ref())
+    encode(&sha256(&[canonical.as_bytes()]))
 }
 
 fn encode(bytes: &[u8]) -> String {

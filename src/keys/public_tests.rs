@@ -46,7 +46,7 @@ fn an_ec_thumbprint_is_that_of_the_canonical_text() {
     let (x, y) =
         ("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
     let canonical = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-    let expected = URL_SAFE_NO_PAD.encode(digest(&SHA256, canonical.as_bytes()));
+    let expected = URL_SAFE_NO_PAD.encode(sha256(&[canonical.as_bytes()]));
     assert_eq!(key(&json!({"y": y, "x": x, "crv": "P-256", "kty": "EC"})).thumbprint(), expected);
 }
 

@@ -1,20 +1,11 @@
 //! The Merkle tree over the leaves: hashing of RFC 6962 §2.1 (LG-03) and the frontier that the head row keeps.
 
-use ring::digest::{Context, SHA256, digest};
 use thiserror::Error;
+
+use crate::hash::sha256;
 
 /// One SHA-256 value of the tree.
 pub type Hash = [u8; 32];
-
-fn sha256(parts: &[&[u8]]) -> Hash {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(part);
-    }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
-}
 
 /// Hash of a leaf: SHA-256(0x00 ‖ entry). The prefix keeps a leaf from being passed off as a node.
 pub fn leaf_hash(entry: &[u8]) -> Hash {
@@ -28,9 +19,7 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
 
 /// Root of the tree without leaves: SHA-256 of nothing.
 pub fn empty_root() -> Hash {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, b"").as_ref());
-    hash
+    sha256(&[])
 }
 
 /// Why stored bytes are not a frontier.

@@ -1,13 +1,11 @@
 //! A policy bundle: an immutable set of files, named by the hash of its content.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-
-use ring::digest::{SHA256, digest};
 
 use super::fault::PolicyFault;
 use super::folder;
+use crate::hash::sha256;
 
 /// Heads the canonical bytes; a change of their form changes it.
 const MAGIC: &[u8] = b"taskgrant policy bundle 1\n";
@@ -160,10 +158,7 @@ fn take(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 fn version_of(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().fold("sha256:".to_owned(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("sha256:{}", hex::encode(sha256(&[bytes])))
 }
 
 /// Pairs each file of a folder under `policies/` with its text.

@@ -1,7 +1,6 @@
 //! Rows as the tables have them, and their way to and from the records of the domain.
 
 use chrono::{DateTime, Utc};
-use ring::digest::{SHA256, digest};
 use serde::{Serialize, Serializer};
 use sqlx::FromRow;
 
@@ -9,6 +8,7 @@ use super::error::StoreError;
 use crate::domain::objects::ObjectRef;
 use crate::domain::principal::Principal;
 use crate::domain::record::{SessionKey, TaskRecord, TokenRecord};
+use crate::hash::sha256;
 
 /// Columns of [`TaskRow`], in the order of its fields.
 macro_rules! task_columns {
@@ -110,10 +110,7 @@ pub(super) struct Bytes(#[serde(serialize_with = "as_hex")] pub(super) Vec<u8>);
 
 /// Bytes as lower-case hex, the form in which JSON carries them into a statement.
 pub(super) fn as_hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |d| char::from(*d));
-    let text: String = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect();
-    serializer.serialize_str(&text)
+    serializer.serialize_str(&hex::encode(bytes))
 }
 
 /// One version of a declarative object.
@@ -132,7 +129,7 @@ pub struct ObjectRow {
 impl ObjectRow {
     /// SHA-256 of the spec, stored beside it.
     pub fn digest(&self) -> Vec<u8> {
-        digest(&SHA256, &self.spec).as_ref().to_vec()
+        sha256(&[&self.spec]).to_vec()
     }
 }
 

@@ -6,8 +6,9 @@ use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 use super::super::cast::{self, Person};
-use super::super::secrets::{Secrets, sha256};
+use super::super::secrets::Secrets;
 use crate::clock::Random;
+use crate::hash::sha256;
 
 /// How long its tokens live, in seconds.
 pub(super) const LIFETIME: i64 = 3600;
@@ -93,8 +94,8 @@ impl SignIn {
         let password = one(form, "password")?.ok_or(Fault::Missing("password"))?;
         let person = cast::people().find(|p| p.name == name);
         let known = secrets.password(name);
-        let (given, kept) = (sha256(password.as_bytes()), sha256(known.as_bytes()));
-        let right = bool::from(given.as_bytes().ct_eq(kept.as_bytes())) && !known.is_empty();
+        let (given, kept) = (sha256(&[password.as_bytes()]), sha256(&[known.as_bytes()]));
+        let right = bool::from(given.ct_eq(&kept)) && !known.is_empty();
         let person = person.filter(|_| right).ok_or(Fault::WrongPassword)?;
         Ok(Self {
             person,
