@@ -1,16 +1,16 @@
-//! Steps 6 to 9: the ceilings, the attenuation, policy, and the last check before signing.
+//! Steps 6 to 9: attenuation within the ceilings, policy, and the last check before signing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use ring::digest::{SHA256, digest};
+use chrono::{DateTime, Utc};
 
+use super::limits::{Attenuated, attenuate, deadline, ends, lifetime, task_types};
 use super::story::Story;
-use super::verify::{Origin, Parent, Verified};
+use super::verify::{Origin, Verified};
 use super::{Exchange, Moment, facts};
 use crate::domain::capability::{Capability, Grant, Lifetime, expiry, never_wider};
-use crate::domain::ceiling::{Authority, CeilingName, Ceilings, Defaults, Layer, Wanted};
+use crate::domain::ceiling::Wanted;
 use crate::domain::chain::Chain;
 use crate::domain::claims::{Envelope, TokenClaims};
 use crate::domain::decision::Reason;
@@ -21,10 +21,8 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::Target;
 use crate::domain::resource::ResourceUri;
 use crate::domain::snapshot::{Resource, TaskType};
+use crate::hash::sha256;
 use crate::policy::judgement::{Judgement, Outcome};
-
-/// A hand-over token lives at most this long, in seconds (DESIGN §4 "Hand-over").
-const HAND_OVER_LIFETIME: u32 = 60;
 
 /// A decision to grant, with everything the commit needs.
 pub(super) struct Granted {
@@ -39,14 +37,6 @@ pub(super) struct Granted {
     pub(super) issued_at: DateTime<Utc>,
     pub(super) narrowed: Vec<&'static str>,
     pub(super) dry_run: bool,
-}
-
-/// What attenuation settled, before policy.
-struct Attenuated {
-    wanted: Wanted,
-    ceilings: Ceilings,
-    authority: Authority,
-    depth_left: u32,
 }
 
 impl Exchange {
@@ -247,153 +237,6 @@ fn check_delegate(at: &Moment, verified: &Verified, wanted: &Wanted) -> Result<(
     if task_types(verified).all(|t| lets(t)) { Ok(()) } else { Err(Refusal::NoEdge { from, to: to.clone() }) }
 }
 
-/// The versions of the task type whose ceilings hold: the task's own and the one in force (DESIGN §5).
-fn task_types(verified: &Verified) -> impl Iterator<Item = &Arc<TaskType>> {
-    let began_with = match &verified.origin {
-        Origin::Session { .. } => None,
-        Origin::Parent(parent) => {
-            Some(&parent.began_with).filter(|t| t.version != verified.task_type.version)
-        }
-    };
-    began_with.into_iter().chain([&verified.task_type])
-}
-
-/// Step 6: the request within parent, task type, edge and entitlements.
-fn attenuate(verified: &Verified, wanted: Wanted) -> Result<Attenuated, Refusal> {
-    let depth_left = depth_left(verified, &wanted)?;
-    let mut refusal = None;
-    for ceilings in ceilings(verified)? {
-        match ceilings.attenuate(&wanted, &defaults(verified)) {
-            Ok(authority) => return Ok(Attenuated { wanted, ceilings, authority, depth_left }),
-            Err(excess) => refusal = refusal.or(Some(Refusal::Excess(excess))),
-        }
-    }
-    Err(refusal.unwrap_or(Refusal::Depth))
-}
-
-/// All ceilings but time; for a hand-over one set for each edge (of each version that holds), since a token lies within one single edge (L2).
-fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
-    let mut layers = Vec::with_capacity(5);
-    if let Origin::Parent(parent) = &verified.origin {
-        layers.push(Layer::one(CeilingName::Parent, held(parent)));
-    }
-    layers.extend(task_types(verified).map(|t| Layer::one(CeilingName::TaskType, t.bound.clone())));
-    let any_of = verified.issuer.entitled(&verified.facts);
-    layers.push(Layer { ceiling: CeilingName::Entitlement, any_of });
-    let listed: BTreeMap<_, _> = verified.task_type.listed.clone();
-    let edges = match &verified.origin {
-        Origin::Parent(parent) if parent.hands_over_to(&verified.agent) => edges(parent, verified)?,
-        Origin::Session { .. } | Origin::Parent(_) => return Ok(vec![Ceilings { layers, listed }]),
-    };
-    let with_edges = |edges: Vec<Layer>| Ceilings {
-        layers: layers.iter().cloned().chain(edges).collect(),
-        listed: listed.clone(),
-    };
-    Ok(edges.into_iter().map(with_edges).collect())
-}
-
-/// The edges that let the parent's holder hand over to the agent: one of each version that holds, in every
-/// combination, since a token lies within one single edge of each.
-fn edges(parent: &Parent, verified: &Verified) -> Result<Vec<Vec<Layer>>, Refusal> {
-    let mut combinations = vec![Vec::new()];
-    for task_type in task_types(verified) {
-        let edges = task_type.edges_between(&parent.holder, &verified.agent);
-        let layers: Vec<_> = edges.map(|e| Layer::one(CeilingName::Delegation, e.bound.clone())).collect();
-        let extended = |held: &Vec<Layer>| {
-            let with = |layer: &Layer| held.iter().cloned().chain([layer.clone()]).collect();
-            layers.iter().map(with).collect::<Vec<_>>()
-        };
-        combinations = combinations.iter().flat_map(extended).collect();
-    }
-    if combinations.is_empty() {
-        let to = verified.agent.spec.client_id.clone();
-        return Err(Refusal::NoEdge { from: parent.grant.agent.clone(), to });
-    }
-    Ok(combinations)
-}
-
-fn held(parent: &Parent) -> crate::domain::ceiling::Bound {
-    let authority = parent.grant.capability.authority.clone();
-    crate::domain::ceiling::Bound {
-        scopes: Some(authority.scopes),
-        resources: Some(authority.resources),
-        details: Some(authority.details),
-    }
-}
-
-fn defaults(verified: &Verified) -> Defaults {
-    match &verified.origin {
-        Origin::Session { .. } => Defaults {
-            scopes: verified.task_type.default_scopes.clone(),
-            details: verified.task_type.details(),
-        },
-        Origin::Parent(parent) => {
-            let held = &parent.grant.capability.authority;
-            Defaults { scopes: held.scopes.clone(), details: held.details.clone() }
-        }
-    }
-}
-
-/// Hand-overs left: the task type's at the root, less what a foreign chain used up; one less at a hand-over.
-fn depth_left(verified: &Verified, wanted: &Wanted) -> Result<u32, Refusal> {
-    let most = |t: &Arc<TaskType>| t.spec.delegation.max_depth;
-    let left = match &verified.origin {
-        Origin::Session { foreign_actors, .. } => {
-            let used = u32::try_from(*foreign_actors).unwrap_or(u32::MAX);
-            most(&verified.task_type).checked_sub(used).ok_or(Refusal::Depth)?
-        }
-        Origin::Parent(parent) => {
-            let held = parent.grant.capability.depth_left;
-            let left = if parent.hands_over_to(&verified.agent) { held.checked_sub(1) } else { Some(held) };
-            // A lowered max_depth bites live tasks too: what the chain used up counts against it.
-            let used = u32::try_from(verified.chain.len() - 1).unwrap_or(u32::MAX);
-            let in_force = most(&verified.task_type).checked_sub(used).ok_or(Refusal::Depth)?;
-            left.ok_or(Refusal::Depth)?.min(in_force)
-        }
-    };
-    if left == 0 && wanted.exchange_only && verified.wish.delegate_to.is_some() {
-        return Err(Refusal::Depth);
-    }
-    Ok(left)
-}
-
-/// `lifetime.token` bounds tokens for a service and hand-over tokens; any other exchange-only token lives until
-/// the task's deadline unless asked shorter (DESIGN §3).
-fn lifetime(verified: &Verified, wanted: &Wanted) -> Lifetime {
-    let asked = verified.wish.expires_in;
-    let hand_over = verified.wish.delegate_to.is_some();
-    if wanted.exchange_only && !hand_over {
-        return Lifetime { asked, default: u32::MAX, max: u32::MAX };
-    }
-    let most = if hand_over { HAND_OVER_LIFETIME } else { u32::MAX };
-    let token = task_types(verified).map(|t| t.spec.lifetime.token);
-    let start = Lifetime { asked, default: most, max: most };
-    token.fold(start, |held, token| Lifetime {
-        default: held.default.min(token.default),
-        max: held.max.min(token.max),
-        ..held
-    })
-}
-
-/// When the task ends at the latest: its own lifetime or the session's end (L5).
-fn deadline(at: &Moment, verified: &Verified) -> DateTime<Utc> {
-    let seconds = TimeDelta::seconds(i64::from(verified.task_type.spec.lifetime.task));
-    let own = at.now + seconds;
-    let end = match &verified.origin {
-        Origin::Session { ends, .. } => own.min(*ends),
-        Origin::Parent(parent) => own.min(parent.grant.task_deadline),
-    };
-    DateTime::from_timestamp(end.timestamp(), 0).unwrap_or(end)
-}
-
-/// The instants that no token of this exchange may outlive.
-fn ends(verified: &Verified) -> Vec<DateTime<Utc>> {
-    match &verified.origin {
-        Origin::Session { ends, .. } => vec![*ends],
-        Origin::Parent(parent) => vec![parent.grant.capability.expires_at, parent.grant.task_deadline],
-    }
-}
-
 /// `approval: always` asks at each root exchange and each hand-over, whatever policy says (DESIGN §5).
 fn needs_approval(verified: &Verified, wanted: &Wanted) -> bool {
     let hand_over = wanted.exchange_only && verified.wish.delegate_to.is_some();
@@ -483,7 +326,5 @@ fn capability_digest(claims: &TokenClaims) -> [u8; 32] {
         claims.resources,
         claims.scope,
     ]);
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, canonical.to_string().as_bytes()).as_ref());
-    hash
+    sha256(&[canonical.to_string().as_bytes()])
 }

@@ -2,6 +2,7 @@
 
 mod facts;
 mod grant;
+mod limits;
 mod story;
 mod tasks;
 mod verify;
