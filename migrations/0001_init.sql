@@ -102,6 +102,7 @@ CREATE TABLE spent (
     keep_until BIGINT NOT NULL,
     PRIMARY KEY (kind, key)
 );
+CREATE INDEX spent_keep_until ON spent (keep_until);
 
 -- Declarative objects, every version ever published.
 CREATE TABLE objects (

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::admin::socket::{AdminSocket, SocketFault};
+use crate::authentication::Authentication;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, ConfigFault};
 use crate::configuration::active::{Active, InForce};
@@ -185,15 +186,19 @@ impl App {
             clock: clock.clone(),
             random: self.random.clone(),
         });
+        let issuer: Arc<str> = self.config.public_url.as_str().into();
+        let authentication = Authentication::new(
+            issuer.clone(),
+            self.key_sets.clone(),
+            self.store.clone(),
+            self.writer.clone(),
+            clock.clone(),
+        );
         Public {
-            issuer: self.config.public_url.as_str().into(),
+            issuer: issuer.clone(),
+            authentication,
             active: self.active.clone(),
-            introspection: Introspection::new(
-                self.config.public_url.as_str().into(),
-                keys.clone(),
-                self.store.clone(),
-                clock.clone(),
-            ),
+            introspection: Introspection::new(issuer, keys.clone(), self.store.clone(), clock.clone()),
             revocation: Revocation::new(keys.clone(), self.writer.clone(), clock, self.random.clone()),
             keys,
             exchange,
@@ -285,7 +290,7 @@ async fn aggregate(failures: Arc<Failures>, recorder: Recorder) {
         let count = failures.take();
         if count > 0 {
             let decision = recorder.failures(count);
-            if recorder.writer.submit(Change::Refuse(Box::new(decision))).await.is_err() {
+            if recorder.writer.submit(decision).await.is_err() {
                 warn!(count, "failed client authentications could not be recorded");
             }
         }

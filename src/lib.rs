@@ -16,6 +16,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod authentication;
 pub mod cli;
 pub mod clock;
 pub mod config;

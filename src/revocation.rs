@@ -49,7 +49,7 @@ impl Revocation {
                 public: true,
             };
             let decision = self.decision(agent, &claims, Outcome::Deny, vec![refused]);
-            self.submit(Change::Refuse(Box::new(decision))).await?;
+            self.submit(Change::from(decision)).await?;
             return Err(NotRevoked::NotYours);
         }
         let decision = self.decision(agent, &claims, Outcome::Allow, Vec::new());

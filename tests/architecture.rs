@@ -26,7 +26,7 @@ mod layers {
         &["keys"],
         &["policy", "issuers", "store", "config"],
         &["configuration"],
-        &["exchange", "introspection", "revocation"],
+        &["authentication", "exchange", "introspection", "revocation"],
         &["http", "admin"],
         &["app", "terminal"],
         &["dev"],

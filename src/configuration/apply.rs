@@ -10,10 +10,10 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use super::active::{Active, InForce};
-use super::actor_keys;
 use super::documents::{self, Document, Source};
 use super::fault::Fault;
 use super::plan::{self, Before, Plan, Step};
+use super::registered_keys;
 use super::schemas::DetailSchemas;
 use crate::clock::Clock;
 use crate::domain::build::{self, build};
@@ -227,7 +227,7 @@ impl Inner {
         let fit = |faults: Vec<build::Fault>| documents::place(&faults, documents);
         let snapshot = build(&after, earlier, &self.own_issuer).map_err(fit)?;
         let schemas = DetailSchemas::compile(&snapshot).map_err(fit)?;
-        let keys = actor_keys::faults(&snapshot);
+        let keys = registered_keys::faults(&snapshot);
         if !keys.is_empty() {
             return Err(fit(keys));
         }

@@ -4,13 +4,13 @@
 //! `active` (what is in force).
 
 pub mod active;
-mod actor_keys;
 pub mod apply;
 pub mod documents;
 pub mod fault;
 mod fit;
 mod node;
 pub mod plan;
+mod registered_keys;
 pub mod schemas;
 
 #[cfg(test)]

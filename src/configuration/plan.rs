@@ -139,7 +139,10 @@ pub fn differences(before: &Spec, after: &Spec) -> Vec<Difference> {
     let json = |spec: &Spec| serde_json::to_value(spec).unwrap_or_default();
     compare("spec", &json(before), &json(after), &mut found);
     for difference in &mut found {
-        if ["spec.auth", "spec.actor_jwks"].iter().any(|secret| difference.path.starts_with(secret)) {
+        if ["spec.auth.secret_sha256", "spec.auth.jwks", "spec.actor_jwks"]
+            .iter()
+            .any(|secret| difference.path.starts_with(secret))
+        {
             let hidden = Value::String("(not shown)".to_owned());
             difference.before = difference.before.as_ref().map(|_| hidden.clone());
             difference.after = difference.after.as_ref().map(|_| hidden);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::build_issuer;
 use super::ceiling::Bound;
 use super::details::{DetailRules, Details, FieldRule, LOCATIONS};
 use super::ids::{ClientId, Name};
@@ -18,6 +17,7 @@ use super::scope::{Scope, ScopeSet};
 use super::snapshot::{
     Agent, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot, TaskType,
 };
+use super::{build_auth, build_issuer};
 
 /// Something wrong with a declared object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +213,7 @@ impl Builder<'_> {
                 "this is the server's own issuer, which stands for exchange-only tokens",
             );
         }
-        self.check_secrets(at.id, &spec.auth);
+        self.check_auth(at.id, &spec.auth);
         let scopes = spec.scopes.iter().cloned().collect();
         let name = at.id.name.clone();
         let resource = Arc::new(Resource { reach: at.reach.clone(), name, scopes, spec: spec.clone() });
@@ -232,14 +232,14 @@ impl Builder<'_> {
         }
     }
 
-    fn check_secrets(&mut self, id: &ObjectRef, auth: &AuthSpec) {
-        if auth.secret_sha256.len() > 2 {
-            self.fault(id, "spec.auth.secret_sha256", "at most two secrets may be valid at once");
+    fn check_auth(&mut self, id: &ObjectRef, auth: &AuthSpec) {
+        for (path, message) in build_auth::check(auth) {
+            self.fault(id, path, message);
         }
     }
 
     fn add_agent(&mut self, at: &At<'_>, spec: &AgentSpec) {
-        self.check_secrets(at.id, &spec.auth);
+        self.check_auth(at.id, &spec.auth);
         for (index, upstream) in spec.upstream_clients.iter().enumerate() {
             let meets = |i: &&Arc<Issuer>| i.reach.may_meet(&at.reach);
             if self.snapshot.issuers.get(&upstream.issuer).is_none_or(|i| !meets(&i)) {

@@ -4,7 +4,7 @@ use super::ids::Name;
 use super::objects::TrustedIssuerSpec;
 
 /// Algorithms a trusted issuer may use; `none` and HMAC are not among them (JW-01).
-pub(super) const ALGORITHMS: [&str; 9] =
+const ALGORITHMS: [&str; 9] =
     ["ES256", "ES384", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
 
 /// Faults of the issuer's own members, as (path, message).
@@ -23,19 +23,23 @@ pub(super) fn check(spec: &TrustedIssuerSpec, own_issuer: &str) -> Vec<(String, 
     if spec.accept.iter().any(|a| a.audience.is_empty() || a.typ.is_empty()) {
         fault("spec.accept", "each kind needs an `audience` and at least one `typ`");
     }
-    for (index, algorithm) in spec.algorithms.iter().enumerate() {
-        if !ALGORITHMS.contains(&algorithm.as_str()) {
-            let message = format!("`{algorithm}` is not one of {}", ALGORITHMS.join(", "));
-            fault(&format!("spec.algorithms[{index}]"), &message);
-        }
-    }
-    if spec.algorithms.is_empty() {
-        fault("spec.algorithms", "needs at least one algorithm");
-    }
     if spec.max_session_age == 0 {
         fault("spec.max_session_age", "at least 1 second");
     }
+    faults.extend(check_algorithms("spec.algorithms", &spec.algorithms));
     faults
+}
+
+/// Faults of a list of algorithms: all known, none of them symmetric, and at least one (JW-01).
+pub(super) fn check_algorithms(path: &str, algorithms: &[String]) -> Vec<(String, String)> {
+    if algorithms.is_empty() {
+        return vec![(path.to_owned(), "needs at least one algorithm".to_owned())];
+    }
+    let unknown = algorithms.iter().enumerate().filter(|(_, name)| !ALGORITHMS.contains(&name.as_str()));
+    let told = |(index, name): (usize, &String)| {
+        (format!("{path}[{index}]"), format!("`{name}` is not one of {}", ALGORITHMS.join(", ")))
+    };
+    unknown.map(told).collect()
 }
 
 /// An issuer of a tenant yields that tenant only; a platform issuer says how the tenant is found (L10).

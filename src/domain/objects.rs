@@ -14,9 +14,11 @@ use super::principal::Principal;
 use super::resource::ResourceUri;
 use super::scope::Scope;
 
+mod auth;
 mod task_type;
 mod trusted_issuer;
 
+pub use auth::{AuthSpec, SecretHash};
 pub use task_type::{
     ApprovalSpec, ApprovalWhen, DelegationSpec, EdgeSpec, LifetimeSpec, TaskTypeSpec, TokenLifetimeSpec,
 };
@@ -202,56 +204,6 @@ pub struct AgentSpec {
     /// Tenants that a platform agent serves; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenants: Option<Vec<Name>>,
-}
-
-/// How a client authenticates: by server-made secrets, of which two may be valid at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuthSpec {
-    /// SHA-256 of each valid secret, in lower-case hex; at most two. `taskgrant secret` makes a secret and its hash.
-    #[serde(default)]
-    pub secret_sha256: Vec<SecretHash>,
-}
-
-/// SHA-256 of a client secret: 64 lower-case hex digits.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SecretHash([u8; 32]);
-
-impl SecretHash {
-    /// From the hash's bytes.
-    pub fn new(hash: [u8; 32]) -> Self {
-        Self(hash)
-    }
-
-    /// The hash's bytes, for a constant-time comparison.
-    pub fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretHash(..)")
-    }
-}
-
-impl From<SecretHash> for String {
-    fn from(hash: SecretHash) -> String {
-        hex::encode(hash.0)
-    }
-}
-
-impl TryFrom<String> for SecretHash {
-    type Error = BadField;
-    fn try_from(text: String) -> Result<Self, BadField> {
-        let mut bytes = [0; 32];
-        let read = hex::decode_to_slice(&text, &mut bytes);
-        if read.is_err() || text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(BadField::SecretHash);
-        }
-        Ok(Self(bytes))
-    }
 }
 
 /// An OAuth client of an upstream issuer.

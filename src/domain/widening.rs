@@ -10,7 +10,7 @@ use super::ceiling::Bound;
 use super::details::FieldRule;
 use super::ids::Name;
 use super::objects::{
-    AcceptSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthorizationDetailTypeSpec, ExceptionSpec,
+    AcceptSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, ExceptionSpec,
     ObjectKind, ObjectRef, ResourceSpec, Selector, TrustedIssuerSpec,
 };
 use super::snapshot::{Agent, Edge, Entitlement, Issuer, Reach, Snapshot, TaskType};
@@ -229,8 +229,20 @@ fn resource(found: &mut Found, old: &ResourceSpec, new: &ResourceSpec) {
         "spec.client_id",
         "another client may introspect",
     );
-    let secrets = new.auth.secret_sha256.iter().any(|s| !old.auth.secret_sha256.contains(s));
+    auth(found, &old.auth, &new.auth);
+}
+
+/// Another secret or key opens the client's door to somebody else.
+fn auth(found: &mut Found, old: &AuthSpec, new: &AuthSpec) {
+    let secrets = new.secret_sha256.iter().any(|s| !old.secret_sha256.contains(s));
     found.add_if(secrets, "spec.auth.secret_sha256", "adds a secret");
+    let keys = new.jwks.is_some() && old.jwks != new.jwks;
+    found.add_if(keys, "spec.auth.jwks", "other keys authenticate the client");
+    let moved = new.jwks_uri.is_some() && old.jwks_uri != new.jwks_uri;
+    found.add_if(moved, "spec.auth.jwks_uri", "keys that authenticate the client come from elsewhere");
+    if new.has_keys() {
+        found.added("spec.auth.algorithms", &old.algorithms, &new.algorithms);
+    }
 }
 
 fn agent(found: &mut Found, old: &AgentSpec, new: &AgentSpec) {
@@ -241,8 +253,7 @@ fn agent(found: &mut Found, old: &AgentSpec, new: &AgentSpec) {
         let wider = !old.upstream_clients.contains(upstream);
         found.add_if(wider, &format!("spec.upstream_clients[{index}]"), "it may spend more session tokens");
     }
-    let secrets = new.auth.secret_sha256.iter().any(|s| !old.auth.secret_sha256.contains(s));
-    found.add_if(secrets, "spec.auth.secret_sha256", "adds a secret");
+    auth(found, &old.auth, &new.auth);
     let keys = new.actor_jwks.is_some() && old.actor_jwks != new.actor_jwks;
     found.add_if(keys, "spec.actor_jwks", "other keys may prove its instances");
 }

@@ -25,7 +25,7 @@ use crate::domain::snapshot::Agent;
 use crate::issuers::session::Issuers;
 use crate::keys::keyring::{ACCESS_TOKEN, KeyRing};
 use crate::store::Store;
-use crate::store::change::{Change, CommitFault, Committed, Issue, Loss, Receipt, Spend, SpendKind};
+use crate::store::change::{CommitFault, Committed, Issue, Loss, Receipt, Refuse, Spend, SpendKind};
 use crate::store::error::StoreError;
 use crate::store::writer::Writer;
 
@@ -70,6 +70,8 @@ pub struct Asked<'a> {
     pub form: &'a [(String, String)],
     /// A well-formed `traceparent`, for the record only (TR-03).
     pub trace: Option<String>,
+    /// The assertion that authenticated the agent: spent by whatever decision comes of this.
+    pub assertion: Option<Spend>,
 }
 
 /// A token that is signed but not yet anybody's: only proof of its record hands it over (L3).
@@ -115,6 +117,8 @@ pub enum NotIssued {
         /// Why.
         refusal: Box<Refusal>,
     },
+    /// The assertion was spent meanwhile by another request: who asks is not the client (T31).
+    Unauthenticated,
     /// The decision cannot be recorded, or its record is unknown: nothing may leave (L3).
     Unavailable,
 }
@@ -137,17 +141,22 @@ impl Exchange {
         let caller = asked.agent.spec.client_id.as_str();
         let mut story = Story::begin(self.parts.random.decision(at.now), caller, asked.trace.clone(), at.now);
         match self.decide(&at, &asked, &mut story).await {
-            Ok(granted) if granted.dry_run => self.answer_dry_run(granted, story).await,
-            Ok(granted) => self.issue(granted, story).await,
-            Err(refusal) => Err(self.refuse(refusal, story).await),
+            Ok(granted) if granted.dry_run => self.answer_dry_run(granted, story, asked.assertion).await,
+            Ok(granted) => self.issue(granted, story, asked.assertion).await,
+            Err(refusal) => Err(self.refuse(refusal, story, asked.assertion).await),
         }
     }
 
     /// A resource asked for an exchange: refused and recorded like any other refusal.
-    pub async fn refuse_resource(&self, client_id: &str, trace: Option<String>) -> NotIssued {
+    pub async fn refuse_resource(
+        &self,
+        client_id: &str,
+        trace: Option<String>,
+        assertion: Option<Spend>,
+    ) -> NotIssued {
         let now = self.parts.clock.now();
         let story = Story::begin(self.parts.random.decision(now), client_id, trace, now);
-        self.refuse(Refusal::NotAnAgent, story).await
+        self.refuse(Refusal::NotAnAgent, story, assertion).await
     }
 
     /// Steps 1 to 9: reads the request, verifies what it presents, and grants within every ceiling.
@@ -164,7 +173,12 @@ impl Exchange {
     }
 
     /// Steps 9 to 11: signs, commits, and answers only what is committed.
-    async fn issue(&self, granted: Granted, mut story: Story) -> Result<Issued, NotIssued> {
+    async fn issue(
+        &self,
+        granted: Granted,
+        mut story: Story,
+        assertion: Option<Spend>,
+    ) -> Result<Issued, NotIssued> {
         let Ok(compact) = self.parts.keys.sign(ACCESS_TOKEN, &granted.claims) else {
             error!("the token could not be signed");
             return Err(NotIssued::Unavailable);
@@ -172,14 +186,16 @@ impl Exchange {
         let minted = Minted { compact };
         story.granted(&granted);
         let decision = story.allow(self.parts.clock.now());
-        let change = Change::Issue(Box::new(granted.change(decision)));
-        match self.parts.writer.submit(change).await {
+        let issue = Issue { assertion, ..granted.change(decision) };
+        match self.parts.writer.submit(issue).await {
             Ok(Committed::Done(receipt)) => {
                 info!(decision_id = %receipt.decision_id, "token issued");
                 Ok(granted.answer(Some(minted.release(&receipt)), receipt.decision_id))
             }
             Ok(Committed::Lost(loss, receipt)) => {
-                let refusal = Box::new(refusal_of(loss));
+                let Some(refusal) = refusal_of(loss).map(Box::new) else {
+                    return Err(NotIssued::Unauthenticated);
+                };
                 info!(decision_id = %receipt.decision_id, reason_code = refusal.code(), "commit refused the token");
                 Err(NotIssued::Refused { decision_id: receipt.decision_id, refusal })
             }
@@ -187,38 +203,48 @@ impl Exchange {
         }
     }
 
-    /// A dry run: recorded as such, nothing signed, spent or issued.
-    async fn answer_dry_run(&self, granted: Granted, mut story: Story) -> Result<Issued, NotIssued> {
+    /// A dry run: recorded as such, nothing signed or issued, and nothing spent but the client's assertion.
+    async fn answer_dry_run(
+        &self,
+        granted: Granted,
+        mut story: Story,
+        assertion: Option<Spend>,
+    ) -> Result<Issued, NotIssued> {
         story.granted(&granted);
         let decision = story.allow(self.parts.clock.now());
         let decision_id = decision.id;
-        self.record(decision).await?;
+        self.record(decision, assertion).await?;
         Ok(granted.answer(None, decision_id))
     }
 
     /// Records a refusal; one that cannot be recorded is answered 503 instead (DESIGN §4 "Refusals").
-    async fn refuse(&self, refusal: Refusal, story: Story) -> NotIssued {
+    async fn refuse(&self, refusal: Refusal, story: Story, assertion: Option<Spend>) -> NotIssued {
         let decision = story.refuse(&refusal, self.parts.clock.now());
         let decision_id = decision.id;
         if let Refusal::PolicyFault { why } = &refusal {
             warn!(%decision_id, why, "policy engine fault: denied");
         }
         info!(%decision_id, reason_code = refusal.code(), "exchange refused");
-        match self.record(decision).await {
+        match self.record(decision, assertion).await {
             Ok(()) => NotIssued::Refused { decision_id, refusal: Box::new(refusal) },
             Err(unavailable) => unavailable,
         }
     }
 
-    async fn record(&self, decision: Decision) -> Result<(), NotIssued> {
-        self.parts.writer.submit(Change::Refuse(Box::new(decision))).await.map(drop).map_err(unavailable)
+    /// Records a decision that issues nothing. The caller is not answered by it if another request spent the assertion.
+    async fn record(&self, decision: Decision, assertion: Option<Spend>) -> Result<(), NotIssued> {
+        match self.parts.writer.submit(Refuse { decision, assertion }).await {
+            Ok(Committed::Done(_)) => Ok(()),
+            Ok(Committed::Lost(..)) => Err(NotIssued::Unauthenticated),
+            Err(fault) => Err(unavailable(fault)),
+        }
     }
 
     /// What the commit would check, for a dry run: read without the lock, so it may change meanwhile.
     async fn check_liveness(&self, granted: &Granted) -> Result<(), Refusal> {
         match self.would_lose(granted).await {
             Ok(None) => Ok(()),
-            Ok(Some(loss)) => Err(refusal_of(loss)),
+            Ok(Some(loss)) => Err(refusal_of(loss).unwrap_or(Refusal::Spent)),
             Err(_) => Err(Refusal::StoreFault),
         }
     }
@@ -247,15 +273,16 @@ impl Exchange {
     }
 }
 
-/// How the commit's verdict reads to the client.
-fn refusal_of(loss: Loss) -> Refusal {
-    match loss {
+/// How the commit's verdict reads to the client; none where the caller turns out not to be the client.
+fn refusal_of(loss: Loss) -> Option<Refusal> {
+    Some(match loss {
         Loss::ParentUnknown | Loss::Duplicate => Refusal::UnknownParent,
         Loss::ParentExpired => Refusal::Expired,
         Loss::Revoked { kind } => Refusal::Revoked { what: kind.as_str() },
-        Loss::AlreadySpent { .. } => Refusal::Spent,
+        Loss::AlreadySpent { kind: SpendKind::ClientAssertion } => return None,
+        Loss::AlreadySpent { kind: SpendKind::ActorToken | SpendKind::HandOver } => Refusal::Spent,
         Loss::TreeTooHigh => Refusal::TooHigh,
-    }
+    })
 }
 
 fn unavailable(fault: CommitFault) -> NotIssued {
@@ -286,6 +313,6 @@ impl Granted {
             keep_until: *exp,
         });
         let token = self.record(decision.id);
-        Issue { task: self.task.clone(), token, spend: spend.collect(), decision }
+        Issue { task: self.task.clone(), token, spend: spend.collect(), assertion: None, decision }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Public;
 use crate::domain::request::TOKEN_EXCHANGE;
+use crate::keys::algorithm::Algorithm;
 
 /// Seconds that clients may keep the metadata and the key set.
 const MAX_AGE: &str = "public, max-age=300";
@@ -32,7 +33,8 @@ fn cached(document: Value) -> Response {
 /// to be present; `taskgrant_*` members are ours.
 fn document(public: &Public) -> Value {
     let at = |path: &str| format!("{}{path}", public.issuer);
-    let methods = ["client_secret_basic", "client_secret_post"];
+    let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let algorithms = Algorithm::ALL.map(Algorithm::name);
     let world = public.active.load();
     let platform = |reach: &crate::domain::snapshot::Reach| reach.tenant.is_system() && reach.only.is_none();
     let kinds = world.snapshot.detail_types().iter().filter(|t| platform(&t.reach));
@@ -49,6 +51,9 @@ fn document(public: &Public) -> Value {
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
         "authorization_details_types_supported": kinds,
         "taskgrant_task_types_endpoint": at("/task-types"),
         "taskgrant_subject_token_types_supported": [

@@ -36,11 +36,27 @@ impl OAuthError {
 
     /// Client authentication failed: the same answer whatever was wrong (RFC 6749 §5.2, CA-02).
     pub(super) fn invalid_client() -> Self {
-        let words = "client authentication failed: unknown client, wrong secret or disabled";
+        let words =
+            "client authentication failed: unknown client, wrong secret or key, used assertion, or disabled";
         let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", words);
         Self { challenge: true, ..error }
             .with("reason_code", "client_authentication_failed")
             .with("retry", "never")
+    }
+
+    /// The assertion of a client that has shown its key is not acceptable (RFC 7521 §4.2.1) [CA-04].
+    pub(super) fn bad_assertion(description: &str) -> Self {
+        let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", description);
+        Self { challenge: true, ..error }
+            .with("reason_code", "client_assertion_invalid")
+            .with("retry", "never")
+    }
+
+    /// The client's keys are not at hand, so nobody can be believed to be it.
+    pub(super) fn client_keys_unavailable() -> Self {
+        let words = "the keys at the client's jwks_uri could not be fetched lately; try again";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", words);
+        error.with("reason_code", "client_keys_unavailable").with("retry", "later")
     }
 
     /// The request cannot be read at all, before any client is known.
@@ -109,6 +125,7 @@ impl From<NotIssued> for OAuthError {
     fn from(not_issued: NotIssued) -> Self {
         match not_issued {
             NotIssued::Refused { decision_id, refusal } => Self::refused(&refusal, decision_id),
+            NotIssued::Unauthenticated => Self::invalid_client(),
             NotIssued::Unavailable => Self::unavailable(),
         }
     }

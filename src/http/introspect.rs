@@ -6,9 +6,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::client_auth::Client;
 use super::error::OAuthError;
 use super::{Public, form, no_store, read_form};
+use crate::authentication::Client;
 use crate::introspection::Caller;
 use crate::revocation::NotRevoked;
 
@@ -19,7 +19,7 @@ pub(super) async fn introspect(
 ) -> Result<Response, OAuthError> {
     let (headers, form) = read_form(request).await?;
     let world = public.active.load();
-    let client = public.authenticate(&world, &headers, &form)?;
+    let client = public.client(&world, &headers, &form).await?;
     let token = token_parameter(&form)?;
     let caller = match &client {
         Client::Agent(agent) => Caller::Agent(agent),
@@ -38,7 +38,7 @@ pub(super) async fn revoke(
 ) -> Result<Response, OAuthError> {
     let (headers, form) = read_form(request).await?;
     let world = public.active.load();
-    let client = public.authenticate(&world, &headers, &form)?;
+    let client = public.client(&world, &headers, &form).await?;
     let token = token_parameter(&form)?;
     let Client::Agent(agent) = &client else {
         return Err(OAuthError::unauthorized_client("a resource may not revoke tokens"));

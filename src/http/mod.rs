@@ -19,6 +19,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
+use crate::authentication::{Authenticated, Authentication, Client};
 use crate::configuration::active::{Active, InForce};
 use crate::exchange::Exchange;
 use crate::introspection::Introspection;
@@ -26,7 +27,6 @@ use crate::issuers::keysets::KeySets;
 use crate::keys::keyring::KeyRing;
 use crate::revocation::Revocation;
 use crate::store::Store;
-use client_auth::{Client, authenticate};
 use error::OAuthError;
 
 /// Most bytes of a request body.
@@ -41,6 +41,8 @@ pub struct Public {
     pub active: Active,
     /// Published keys.
     pub keys: Arc<KeyRing>,
+    /// Client authentication.
+    pub authentication: Authentication,
     /// The main use case.
     pub exchange: Exchange,
     /// Introspection.
@@ -56,14 +58,29 @@ pub struct Public {
 }
 
 impl Public {
-    /// Authenticates the caller; a failure is counted for the aggregate, at every endpoint alike (L12).
-    fn authenticate(
+    /// Authenticates the caller of an endpoint that commits its answer; a failure is counted for the aggregate, at
+    /// every endpoint alike (L12).
+    async fn authenticate(
+        &self,
+        world: &InForce,
+        headers: &HeaderMap,
+        form: &[(String, String)],
+    ) -> Result<Authenticated, OAuthError> {
+        let shown = client_auth::shown(headers, form).inspect_err(|_| self.failures.count())?;
+        let authenticated = self.authentication.authenticate(world, &shown).await;
+        Ok(authenticated.inspect_err(|_| self.failures.count())?)
+    }
+
+    /// The same for an endpoint that commits nothing by itself: an assertion is spent before it answers.
+    async fn client(
         &self,
         world: &InForce,
         headers: &HeaderMap,
         form: &[(String, String)],
     ) -> Result<Client, OAuthError> {
-        authenticate(&world.snapshot, headers, form).inspect_err(|_| self.failures.count())
+        let shown = client_auth::shown(headers, form).inspect_err(|_| self.failures.count())?;
+        let authenticated = self.authentication.authenticate_and_spend(world, &shown).await;
+        Ok(authenticated.inspect_err(|_| self.failures.count())?)
     }
 }
 
@@ -91,7 +108,7 @@ pub fn router(public: Public) -> Router {
         .route("/oauth/introspect", post(introspect::introspect).fallback(wrong_method))
         .route("/oauth/revoke", post(introspect::revoke).fallback(wrong_method))
         .route("/oauth/jwks", get(discovery::jwks))
-        .route("/task-types", get(task_types::task_types))
+        .route("/task-types", get(task_types::task_types).post(task_types::task_types_by_form))
         .route("/.well-known/openid-configuration", get(discovery::metadata));
     let mut router = Router::new()
         .route(&format!("/.well-known/oauth-authorization-server{path}"), get(discovery::metadata))

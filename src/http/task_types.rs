@@ -6,9 +6,9 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::client_auth::Client;
 use super::error::OAuthError;
-use super::{Public, no_store};
+use super::{Public, no_store, read_form};
+use crate::authentication::Client;
 use crate::domain::ids::Name;
 use crate::domain::snapshot::{Agent, Edge, Snapshot, TaskType};
 
@@ -17,8 +17,25 @@ pub(super) async fn task_types(
     State(public): State<Public>,
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
+    listed(&public, &headers, &[]).await
+}
+
+/// `POST /task-types`, for clients that authenticate in a form: by an assertion, or by `client_secret_post`.
+pub(super) async fn task_types_by_form(
+    State(public): State<Public>,
+    request: axum::extract::Request,
+) -> Result<Response, OAuthError> {
+    let (headers, form) = read_form(request).await?;
+    listed(&public, &headers, &form).await
+}
+
+async fn listed(
+    public: &Public,
+    headers: &HeaderMap,
+    form: &[(String, String)],
+) -> Result<Response, OAuthError> {
     let world = public.active.load();
-    let client = public.authenticate(&world, &headers, &[])?;
+    let client = public.client(&world, headers, form).await?;
     let Client::Agent(agent) = client else {
         return Err(OAuthError::unauthorized_client("a resource starts no tasks"));
     };

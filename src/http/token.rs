@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use super::client_auth::Client;
 use super::error::OAuthError;
 use super::{Public, no_store, read_form, trace};
+use crate::authentication::{Authenticated, Client};
 use crate::domain::request::ACCESS_TOKEN;
 use crate::exchange::{Asked, Issued};
 
@@ -18,14 +18,15 @@ pub(super) async fn token(
 ) -> Result<Response, OAuthError> {
     let (headers, form) = read_form(request).await?;
     let world = public.active.load();
-    let client = public.authenticate(&world, &headers, &form)?;
+    let Authenticated { client, assertion } = public.authenticate(&world, &headers, &form).await?;
+    let trace = trace(&headers);
     let agent = match client {
         Client::Agent(agent) => agent,
         Client::Resource(_) => {
-            return Err(public.exchange.refuse_resource(client.id(), trace(&headers)).await.into());
+            return Err(public.exchange.refuse_resource(client.id(), trace, assertion).await.into());
         }
     };
-    let asked = Asked { agent, form: &form, trace: trace(&headers) };
+    let asked = Asked { agent, form: &form, trace, assertion };
     let issued = public.exchange.run(asked).await?;
     Ok(no_store(Json(answer(issued)).into_response()))
 }

@@ -1,4 +1,4 @@
-//! Why a session token or an actor token is not accepted: closed lists of facts. No message holds any of the token
+//! Why a session token, an actor token or an assertion is not accepted: closed lists of facts. No message holds any of the token
 //! but excerpts of its `iss` and `typ`.
 
 use thiserror::Error;
@@ -253,5 +253,55 @@ impl From<ActorFault> for TokenFault {
         let fresh = matches!(fault, ActorFault::Expired | ActorFault::NotYet(_));
         let retry = if fresh { Retry::Later } else { Retry::Never };
         Self { code: fault.code(), why: fault.to_string(), retry }
+    }
+}
+
+/// Why a client assertion is not accepted. Told to its sender only once the signature has verified.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AssertionFault {
+    /// Not among the client's `auth.algorithms` [JW-01].
+    #[error("algorithm {0} is not among the client's `auth.algorithms`")]
+    Algorithm(Algorithm),
+    /// No registered key of the client verifies it (T33).
+    #[error("{0}")]
+    Signature(#[from] JwsFault),
+    /// A JWT that says it is something else [JW-04].
+    #[error("header `typ` is not `client-authentication+jwt`")]
+    Typ,
+    /// A JWT of another kind, by a claim that only such have, or bound to a key [JW-04].
+    #[error("it has a claim of another kind of token")]
+    OtherKind,
+    /// It does not identify the client itself (RFC 7523 §3) [CA-03].
+    #[error("`{0}` is not the client id: `iss` and `sub` both are")]
+    OtherClient(&'static str),
+    /// Not for this server alone [CA-04].
+    #[error(
+        "`aud` is not this server's issuer as the only value: the URL of the token endpoint is not accepted"
+    )]
+    Audience,
+    /// A claim that is needed is absent.
+    #[error("claim `{0}` is missing")]
+    Missing(&'static str),
+    /// `jti` cannot be kept.
+    #[error("claim `jti` is not a text of 1 to 255 printable ASCII characters")]
+    Jti,
+    /// A claim is not a date [JW-05].
+    #[error(transparent)]
+    Date(#[from] BadDate),
+    /// `exp` has passed; there is no leeway.
+    #[error("`exp` has passed; sign a fresh assertion for each request")]
+    Expired,
+    /// `exp` is too far ahead, or `iat` too long ago.
+    #[error("it is good for more than {0} s; sign a fresh assertion for each request")]
+    TooLong(i64),
+    /// A date is further ahead than clocks may differ.
+    #[error("`{0}` is in the future; compare the clocks of client and server")]
+    NotYet(&'static str),
+}
+
+impl AssertionFault {
+    /// Whether the sender has not even shown that it has a key of the client: then nothing is told.
+    pub fn is_unproved(&self) -> bool {
+        matches!(self, Self::Algorithm(_) | Self::Signature(_))
     }
 }

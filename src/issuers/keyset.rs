@@ -1,10 +1,11 @@
-//! The key set of one issuer: kept fresh, replaced whole, refused when stale (DESIGN §7).
+//! The key set of one issuer or client: kept fresh, replaced whole, refused when stale (DESIGN §7).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -63,11 +64,14 @@ pub(super) struct Means {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Where an issuer's keys come from. When it changes, what was fetched before is forgotten.
+/// Where keys come from: `jwks` itself, else `jwks_uri`, else discovery of `issuer`. When it changes, what was fetched
+/// before is forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Source {
+    /// The `iss` whose keys they are; for keys of clients the address.
     pub(super) issuer: String,
     pub(super) jwks_uri: Option<String>,
+    pub(super) jwks: Option<Value>,
 }
 
 /// An instant on both clocks. The wall clock may be set back, which must not keep a withdrawn key alive; the steady
@@ -109,6 +113,8 @@ struct State {
 /// Only the holder of `flight` fetches and stores; everybody else reads `state`.
 pub(super) struct Keeper {
     pub(super) source: Source,
+    /// Keys that were declared and not fetched: these never age.
+    declared: Option<Arc<JwkSet>>,
     state: ArcSwap<State>,
     flight: Arc<Mutex<()>>,
 }
@@ -133,11 +139,17 @@ impl Keeper {
             failures: 0,
             last_error: None,
         };
-        Self { source, state: ArcSwap::from_pointee(state), flight: Arc::default() }
+        // Apply has refused a set that cannot be read; what gets by it verifies nothing.
+        let read = |jwks: &Value| Arc::new(JwkSet::parse(jwks.to_string().as_bytes()).unwrap_or_default());
+        let declared = source.jwks.as_ref().map(read);
+        Self { source, declared, state: ArcSwap::from_pointee(state), flight: Arc::default() }
     }
 
     /// The keys, unless they were never fetched or are too old to be believed.
     pub(super) fn keys(&self, means: &Means) -> Option<Arc<JwkSet>> {
+        if let Some(declared) = &self.declared {
+            return Some(declared.clone());
+        }
         let state = self.state.load();
         let fresh = state.fetched.is_some_and(|at| at.age(means.clock.as_ref()) <= means.freshness.max_stale);
         fresh.then(|| state.keys.clone())
@@ -145,7 +157,9 @@ impl Keeper {
 
     /// The right to fetch, if a fetch is due and nobody is at it.
     pub(super) fn claim_if_due(&self, clock: &dyn Clock) -> Option<Flight> {
-        let due = |state: &State| state.attempted.is_none_or(|at| at.age(clock) >= state.wait);
+        let due = |state: &State| {
+            self.declared.is_none() && state.attempted.is_none_or(|at| at.age(clock) >= state.wait)
+        };
         if !due(&self.state.load()) {
             return None;
         }
@@ -156,6 +170,9 @@ impl Keeper {
     /// The right to fetch because a token needs it: none if a fetch began within [`SHORTEST_WAIT`], which is waited
     /// for. However many tokens ask, they cause one fetch [JW-03].
     pub(super) async fn claim_on_demand(&self, clock: &dyn Clock) -> Option<Flight> {
+        if self.declared.is_some() {
+            return None;
+        }
         let flight = self.flight.clone().lock_owned().await;
         let rested = self.state.load().attempted.is_none_or(|at| at.age(clock) >= SHORTEST_WAIT);
         rested.then_some(flight)
@@ -190,9 +207,10 @@ impl Keeper {
 
     pub(super) fn report(&self, clock: &dyn Clock) -> Report {
         let state = self.state.load();
+        let keys = self.declared.as_ref().unwrap_or(&state.keys);
         Report {
-            age: state.fetched.map(|at| at.age(clock)),
-            usable_keys: state.keys.keys().len(),
+            age: state.fetched.map(|at| at.age(clock)).or(self.declared.as_ref().map(|_| Duration::ZERO)),
+            usable_keys: keys.keys().len(),
             last_error: state.last_error.clone(),
         }
     }

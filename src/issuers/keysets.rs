@@ -1,4 +1,4 @@
-//! The key sets of all trusted issuers, fetched in the background: one that is down holds up no other.
+//! The key sets of all trusted issuers and clients, fetched in the background: one that is down holds up no other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::keyset::{Freshness, Keeper, Means, Source};
 use super::outbound::Outbound;
 use crate::clock::Clock;
-use crate::domain::ids::Name;
+use crate::domain::ids::{ClientId, Name};
+use crate::domain::objects::AuthSpec;
 use crate::domain::snapshot::{Issuer, Snapshot};
 use crate::keys::algorithm::Algorithm;
 use crate::keys::jwks::JwkSet;
@@ -21,23 +22,23 @@ use crate::keys::jwks::JwkSet;
 /// How often the background task looks for what is due.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The keys of an issuer are not known, or too old to be believed. Why, [`KeySets::status`] tells operators; clients
+/// The keys of an issuer or client are not known, or too old to be believed. Why, [`KeySets::status`] tells operators; clients
 /// do not learn it, since it speaks of the network.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the keys of issuer `{issuer}` could not be fetched lately; try again, the operator sees why")]
+#[error("the keys of `{owner}` could not be fetched lately; try again, the operator sees why")]
 pub struct KeysUnavailable {
     /// Its object's name.
-    pub issuer: Name,
+    pub owner: Name,
 }
 
-/// The state of one issuer's keys, for `/readyz`.
+/// The state of one issuer's keys, or of those at the `jwks_uri` of clients, for `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct IssuerStatus {
     /// The object's name.
     pub name: Name,
-    /// Its `iss`.
+    /// Its `iss`; for a client its `jwks_uri`.
     pub issuer: String,
-    /// Whether its tokens can be verified now.
+    /// Whether what it signs can be verified now.
     pub ok: bool,
     /// Seconds since the last successful fetch; none if there was none.
     pub age: Option<u64>,
@@ -47,7 +48,7 @@ pub struct IssuerStatus {
     pub last_error: Option<String>,
 }
 
-/// Key sets of the issuers that it was last told to [follow](Self::follow). Dropping it ends its background task.
+/// Key sets of the issuers and clients that it was last told to [follow](Self::follow). Dropping it ends its background task.
 pub struct KeySets {
     shared: Arc<Shared>,
     task: AbortHandle,
@@ -55,9 +56,19 @@ pub struct KeySets {
 
 struct Shared {
     means: Arc<Means>,
-    /// By `iss`.
-    kept: ArcSwap<HashMap<String, Kept>>,
+    kept: ArcSwap<HashMap<Owner, Kept>>,
     changed: Notify,
+}
+
+/// Whose keys are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    /// A trusted issuer's, by `iss`.
+    Issuer(String),
+    /// A client's own, declared whole.
+    Client(ClientId),
+    /// Those at an address, of all clients that name it: fetched once for all.
+    Address(String),
 }
 
 #[derive(Clone)]
@@ -66,8 +77,11 @@ struct Kept {
     keeper: Arc<Keeper>,
 }
 
+/// What is to be kept: for whom, under which object's name, from where.
+type Wanted = (Owner, Name, Source);
+
 impl KeySets {
-    /// Starts the background task, with no issuers yet. Must be called within a tokio runtime.
+    /// Starts the background task, with nothing to keep yet. Must be called within a tokio runtime.
     pub fn start(outbound: Outbound, freshness: Freshness, clock: Arc<dyn Clock>) -> Self {
         let means = Arc::new(Means { outbound, freshness, clock });
         let shared = Arc::new(Shared { means, kept: ArcSwap::default(), changed: Notify::new() });
@@ -75,17 +89,22 @@ impl KeySets {
         Self { shared, task }
     }
 
-    /// Keeps the key sets of exactly the issuers of `snapshot`, and fetches new ones at once. To be called by one
-    /// caller at a time, before the snapshot is put in force. What was fetched stays, unless its source has changed.
+    /// Keeps the key sets of exactly the issuers and clients of `snapshot`, and fetches new ones at once. To be called
+    /// by one caller at a time, before the snapshot is put in force. What was fetched stays, unless its source has
+    /// changed.
     pub fn follow(&self, snapshot: &Snapshot) {
         let before = self.shared.kept.load();
-        let keep = |issuer: &Arc<Issuer>| {
-            let old = before.get(&issuer.spec.issuer).filter(|kept| is_of(&kept.keeper, issuer));
-            let keeper =
-                old.map_or_else(|| Arc::new(Keeper::new(source(issuer))), |kept| kept.keeper.clone());
-            (issuer.spec.issuer.clone(), Kept { name: issuer.name.clone(), keeper })
+        let keep = |(owner, name, source): Wanted| {
+            let old = before.get(&owner).filter(|kept| kept.keeper.source == source);
+            let keeper = old.map_or_else(|| Arc::new(Keeper::new(source)), |kept| kept.keeper.clone());
+            (owner, Kept { name, keeper })
         };
-        self.shared.kept.store(Arc::new(snapshot.issuers().map(keep).collect()));
+        let issuers = snapshot.issuers().map(|i| wanted_of_issuer(i));
+        let agents = snapshot.agents().map(|a| (&a.spec.client_id, &a.name, &a.spec.auth));
+        let resources =
+            snapshot.resources().filter_map(|r| Some((r.spec.client_id.as_ref()?, &r.name, &r.spec.auth)));
+        let clients = agents.chain(resources).filter_map(|(id, name, auth)| wanted_of_client(id, name, auth));
+        self.shared.kept.store(Arc::new(issuers.chain(clients).map(keep).collect()));
         self.shared.changed.notify_one();
     }
 
@@ -97,8 +116,32 @@ impl KeySets {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<JwkSet>, KeysUnavailable> {
-        let unavailable = || KeysUnavailable { issuer: issuer.name.clone() };
-        let keeper = self.keeper(issuer).ok_or_else(unavailable)?;
+        self.keys(wanted_of_issuer(issuer), kid, algorithm).await
+    }
+
+    /// The keys that the client `id` has registered in `auth`, fetched anew like those of issuers. `name` is its
+    /// object's. A client without keys has none that are available.
+    pub async fn client_keys(
+        &self,
+        (id, name, auth): (&ClientId, &Name, &AuthSpec),
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<JwkSet>, KeysUnavailable> {
+        let wanted =
+            wanted_of_client(id, name, auth).ok_or_else(|| KeysUnavailable { owner: name.clone() })?;
+        self.keys(wanted, kid, algorithm).await
+    }
+
+    async fn keys(
+        &self,
+        (owner, name, source): Wanted,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<JwkSet>, KeysUnavailable> {
+        let unavailable = || KeysUnavailable { owner: name.clone() };
+        let kept = self.shared.kept.load().get(&owner).cloned();
+        // Of another source: the caller's snapshot is not the one that is followed.
+        let keeper = kept.filter(|kept| kept.keeper.source == source).ok_or_else(unavailable)?.keeper;
         let (means, clock) = (&self.shared.means, self.shared.means.clock.as_ref());
         if let Some(keys) = keeper.keys(means).filter(|keys| !keys.find(kid, algorithm).is_empty()) {
             return Ok(keys);
@@ -110,16 +153,12 @@ impl KeySets {
         keeper.keys(means).ok_or_else(unavailable)
     }
 
-    fn keeper(&self, issuer: &Issuer) -> Option<Arc<Keeper>> {
-        let kept = self.shared.kept.load();
-        Some(kept.get(&issuer.spec.issuer).filter(|kept| is_of(&kept.keeper, issuer))?.keeper.clone())
-    }
-
-    /// The state of every issuer, by name.
+    /// The state of every issuer, and of every address with keys of clients, by name.
     pub fn status(&self) -> Vec<IssuerStatus> {
         let means = &self.shared.means;
         let kept = self.shared.kept.load();
-        let mut all: Vec<_> = kept.values().map(|kept| status(kept, means)).collect();
+        let fetched = kept.iter().filter(|(owner, _)| !matches!(owner, Owner::Client(_)));
+        let mut all: Vec<_> = fetched.map(|(_, kept)| status(kept, means)).collect();
         all.sort_by(|a, b| (&a.name, &a.issuer).cmp(&(&b.name, &b.issuer)));
         all
     }
@@ -143,12 +182,20 @@ fn status(kept: &Kept, means: &Means) -> IssuerStatus {
     }
 }
 
-fn source(issuer: &Issuer) -> Source {
-    Source { issuer: issuer.spec.issuer.clone(), jwks_uri: issuer.spec.jwks_uri.clone() }
+fn wanted_of_issuer(issuer: &Issuer) -> Wanted {
+    let (iss, jwks_uri) = (issuer.spec.issuer.clone(), issuer.spec.jwks_uri.clone());
+    (Owner::Issuer(iss.clone()), issuer.name.clone(), Source { issuer: iss, jwks_uri, jwks: None })
 }
 
-fn is_of(keeper: &Keeper, issuer: &Issuer) -> bool {
-    keeper.source.issuer == issuer.spec.issuer && keeper.source.jwks_uri == issuer.spec.jwks_uri
+/// None for a client without keys. One address is one source, whoever names it.
+fn wanted_of_client(id: &ClientId, name: &Name, auth: &AuthSpec) -> Option<Wanted> {
+    let (owner, issuer) = match (&auth.jwks, &auth.jwks_uri) {
+        (Some(_), _) => (Owner::Client(id.clone()), id.to_string()),
+        (None, Some(uri)) => (Owner::Address(uri.clone()), uri.clone()),
+        (None, None) => return None,
+    };
+    let source = Source { issuer, jwks_uri: auth.jwks_uri.clone(), jwks: auth.jwks.clone() };
+    Some((owner, name.clone(), source))
 }
 
 /// The background task. It owns the scheduled fetches; each is a task of its own.

@@ -210,7 +210,7 @@ async fn an_issuer_without_a_fetch_for_max_stale_is_refused() {
     assert_eq!(status.last_error.as_deref(), Some("key set: the answer has status 503"));
     world.clock.shift(11);
     let refused = world.find(&snapshot, &signer).await.unwrap_err();
-    assert_eq!(refused.issuer.as_str(), "idp");
+    assert_eq!(refused.owner.as_str(), "idp");
     assert!(!refused.to_string().contains("503"), "how the network answers is not for clients");
     assert!(!world.status("idp").ok);
     world.site.set("/jwks", Reply::keys(&[&signer]));

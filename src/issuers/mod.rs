@@ -1,10 +1,12 @@
 //! Trusted issuers: discovery, key sets, session tokens.
 //!
 //! A session token is read in [`session`], with a key from [`keysets`]; those are fetched in the background, where
-//! [`discovery`] says, through [`outbound`], the only door to the network. [`actor`] reads `actor_token`s.
+//! [`discovery`] says, through [`outbound`], the only door to the network. [`actor`] reads `actor_token`s, [`assertion`] what clients
+//! authenticate with.
 
 pub mod actor;
 mod address;
+pub mod assertion;
 pub mod cache;
 mod claims;
 pub mod discovery;

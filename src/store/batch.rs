@@ -47,6 +47,10 @@ pub(super) const SPENT: Sql = Sql {
                JOIN spent s ON s.kind = k.kind AND s.key = k.key",
 };
 
+/// Forgets a bounded number of the spent ids that expired first: no commit is held up by how many there are.
+pub(super) const PURGE: &str = "DELETE FROM spent WHERE (kind, key) IN \
+     (SELECT kind, key FROM spent WHERE keep_until < $1 ORDER BY keep_until LIMIT 4096)";
+
 /// Log entries, spent ids, tasks, tokens and the new head: one round trip. A task, token or spent id that exists
 /// breaks its primary key and with it the batch, whatever was read before.
 pub(super) const WRITE: Sql = Sql {

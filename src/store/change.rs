@@ -9,13 +9,14 @@ use crate::domain::ids::DecisionId;
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::{RevocationKey, RevocationKind, TaskRecord, TokenRecord};
 
-/// Everything that changes liveness, configuration or the log.
+/// Everything that changes liveness, configuration or the log. What is spent without a decision goes to the same
+/// writer by [`Writer::spend`](super::writer::Writer::spend).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// A token is issued, if it can live.
     Issue(Box<Issue>),
-    /// Nothing changes but the log: a refusal, or a dry run.
-    Refuse(Box<Decision>),
+    /// Nothing changes but the log and what is spent: a refusal, or a dry run.
+    Refuse(Box<Refuse>),
     /// Something is revoked.
     Revoke(Box<Revoke>),
     /// The configuration changes.
@@ -31,8 +32,21 @@ pub struct Issue {
     pub token: TokenRecord,
     /// What it uses up. All of it, or nothing if the issue loses.
     pub spend: Vec<Spend>,
+    /// The assertion that authenticated the client. It is spent also if the issue loses; one that was spent before
+    /// makes it lose, whatever else holds.
+    pub assertion: Option<Spend>,
     /// The decision that allowed it.
     pub decision: Decision,
+}
+
+/// A decision that issues nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refuse {
+    /// The decision.
+    pub decision: Decision,
+    /// The assertion that authenticated the client. One that was spent before makes the refusal lose: the answer is
+    /// then that of a failed authentication.
+    pub assertion: Option<Spend>,
 }
 
 /// Something to revoke.
@@ -67,7 +81,7 @@ pub struct Configure {
 /// Whose single use is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SpendKind {
-    /// A client assertion (RFC 7523 §3, `jti`); key: client id and jti.
+    /// A client assertion (RFC 7523 §3, `jti`); key: client id and jti, with a line feed between, which neither holds.
     ClientAssertion,
     /// An actor token that proves an instance; key: its issuer and jti.
     ActorToken,
@@ -113,7 +127,7 @@ pub struct Receipt {
 pub enum Committed {
     /// It is done.
     Done(Receipt),
-    /// The issue lost: the log tells its refusal, and nothing else was written.
+    /// It lost: the log tells its refusal, and but for an assertion that is spent nothing else was written.
     Lost(Loss, Receipt),
 }
 
@@ -182,10 +196,20 @@ impl Change {
     pub fn decision(&self) -> &Decision {
         match self {
             Self::Issue(issue) => &issue.decision,
-            Self::Refuse(decision) => decision,
+            Self::Refuse(refuse) => &refuse.decision,
             Self::Revoke(revoke) => &revoke.decision,
             Self::Configure(configure) => &configure.decision,
         }
+    }
+
+    /// All that it spends if it is done, the assertion first.
+    pub(super) fn spends(&self) -> impl Iterator<Item = &Spend> {
+        let (assertion, rest) = match self {
+            Self::Issue(issue) => (issue.assertion.as_ref(), issue.spend.as_slice()),
+            Self::Refuse(refuse) => (refuse.assertion.as_ref(), [].as_slice()),
+            Self::Revoke(_) | Self::Configure(_) => (None, [].as_slice()),
+        };
+        assertion.into_iter().chain(rest)
     }
 
     /// The token that it issues, if it does.
@@ -205,7 +229,13 @@ impl From<Issue> for Change {
 
 impl From<Decision> for Change {
     fn from(refusal: Decision) -> Self {
-        Self::Refuse(Box::new(refusal))
+        Self::Refuse(Box::new(Refuse { decision: refusal, assertion: None }))
+    }
+}
+
+impl From<Refuse> for Change {
+    fn from(refuse: Refuse) -> Self {
+        Self::Refuse(Box::new(refuse))
     }
 }
 

@@ -132,8 +132,8 @@ impl<'b> Ledger<'b> {
     /// Decides on one change and appends its decision to the log.
     pub(super) fn take(&mut self, change: &Change, entry: &'b Entry) -> Committed {
         let outcome = match change {
-            Change::Issue(issue) => self.issue(issue),
-            Change::Refuse(_) => Ok(()),
+            Change::Issue(issue) => self.admit(issue.assertion.as_ref()).and_then(|()| self.issue(issue)),
+            Change::Refuse(refuse) => self.admit(refuse.assertion.as_ref()),
             Change::Revoke(revoke) => {
                 self.revoke(revoke);
                 Ok(())
@@ -148,6 +148,19 @@ impl<'b> Ledger<'b> {
         };
         let refused = change.decision().clone().refused(loss.reason());
         Committed::Lost(loss, self.append(change, Cow::Owned(entry.clone().retold(&refused))))
+    }
+
+    /// Spends what may be used once, unless it has been (T31). It is then spent, whatever becomes of the change.
+    pub(super) fn spend(&mut self, spend: &Spend) -> Result<(), Loss> {
+        if !self.spent.insert((spend.kind, spend.key.clone())) {
+            return Err(Loss::AlreadySpent { kind: spend.kind });
+        }
+        self.writes.spent.push(spent_row(spend));
+        Ok(())
+    }
+
+    fn admit(&mut self, assertion: Option<&Spend>) -> Result<(), Loss> {
+        assertion.map_or(Ok(()), |assertion| self.spend(assertion))
     }
 
     /// What the batch writes, and the head after it.
@@ -167,9 +180,7 @@ impl<'b> Ledger<'b> {
         let token = self.judge(issue)?;
         // From here on the issue has won: only now is anything spent.
         for spend in &issue.spend {
-            if self.spent.insert((spend.kind, spend.key.clone())) {
-                self.writes.spent.push(spent_row(spend));
-            }
+            self.spend(spend).ok();
         }
         self.writes.tasks.extend(issue.task.as_ref().map(TaskRow::from));
         self.writes.tokens.push(TokenRow::from(&token));

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
-use super::batch::{CONFIGURE, LOCK, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE};
+use super::batch::{CONFIGURE, LOCK, PURGE, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE};
 use super::folder::Location;
 use super::read::{BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, TASK, TOKEN};
 use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
@@ -11,8 +11,19 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 10] =
-    [LOCK, TASK, TOKEN, OBJECTS_CURRENT, OBJECT_VERSIONS, BUNDLE, DECISION, HEAD, SETTING, LATEST_MIGRATION];
+const SHARED: [&str; 11] = [
+    LOCK,
+    PURGE,
+    TASK,
+    TOKEN,
+    OBJECTS_CURRENT,
+    OBJECT_VERSIONS,
+    BUNDLE,
+    DECISION,
+    HEAD,
+    SETTING,
+    LATEST_MIGRATION,
+];
 /// Two dialects side by side.
 const BATCH: [Sql; 6] = [TOKENS, REVOKED, SPENT, WRITE, REVOKE, CONFIGURE];
 

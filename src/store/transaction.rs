@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgBindIterExt as _, PgConnection, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{Connection as _, Transaction, query, query_as};
 
-use super::batch::{BEGIN, CONFIGURE, LOCK, REVOKE, REVOKED, SPENT, TOKENS, WRITE};
+use super::batch::{BEGIN, CONFIGURE, LOCK, PURGE, REVOKE, REVOKED, SPENT, TOKENS, WRITE};
 use super::change::SpendKind;
 use super::entry::Entry;
 use super::error::StoreError;
@@ -149,6 +150,16 @@ impl Conn<'_> {
         match self {
             Self::Sqlite(conn) => write_sqlite(conn, writes, head).await?,
             Self::Postgres(conn) => write_postgres(conn, writes, head).await?,
+        }
+        Ok(())
+    }
+
+    /// Forgets ids that were spent and expired before `before`.
+    pub(super) async fn purge_spent(self, before: DateTime<Utc>) -> Result<(), StoreError> {
+        let before = micros(before);
+        match self {
+            Self::Sqlite(conn) => query(PURGE).bind(before).execute(conn).await.map(drop)?,
+            Self::Postgres(conn) => query(PURGE).bind(before).execute(conn).await.map(drop)?,
         }
         Ok(())
     }

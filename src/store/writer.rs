@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Store;
-use super::change::{Change, CommitFault, Committed, SpendKind};
+use super::change::{Change, CommitFault, Committed, Loss, Spend, SpendKind};
 use super::entry::{Entry, salt};
 use super::error::StoreError;
 use super::ledger::Ledger;
@@ -35,12 +35,45 @@ const IDLE: Duration = Duration::from_secs(1);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-type Answer = Result<Committed, CommitFault>;
+/// How often what was spent is forgotten, and for how long after its expiry it is kept: a clock that was set forward
+/// for less than that and back again revives nothing.
+const PURGE_EVERY: Duration = Duration::from_secs(1);
+const PURGE_AFTER: TimeDelta = TimeDelta::minutes(10);
 
-/// One change in the queue, with all that can be computed before the lock.
+type Answer = Result<Settled, CommitFault>;
+
+/// What became of a job.
+enum Settled {
+    Change(Committed),
+    Spend(Result<(), Loss>),
+}
+
+/// What the writer is asked to do, with all that can be computed before the lock.
+enum Work {
+    Change { change: Change, entry: Box<Entry> },
+    Spend(Spend),
+}
+
+impl Work {
+    fn change(&self) -> Option<&Change> {
+        match self {
+            Self::Change { change, .. } => Some(change),
+            Self::Spend(_) => None,
+        }
+    }
+
+    fn spends(&self) -> impl Iterator<Item = &Spend> {
+        let alone = match self {
+            Self::Change { .. } => None,
+            Self::Spend(spend) => Some(spend),
+        };
+        self.change().into_iter().flat_map(Change::spends).chain(alone)
+    }
+}
+
+/// One piece of work in the queue.
 struct Job {
-    change: Change,
-    entry: Entry,
+    work: Work,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -65,8 +98,15 @@ impl Writer {
     pub fn spawn(store: &Store, clock: Arc<dyn Clock>, keep_inputs: TimeDelta) -> (Self, JoinHandle<()>) {
         let (queue, jobs) = mpsc::channel(MAX_QUEUE);
         let last_commit = Instant::now();
-        let task =
-            WriterTask { store: store.clone(), clock, jobs, connection: None, last_commit, failures: 0 };
+        let task = WriterTask {
+            store: store.clone(),
+            clock,
+            jobs,
+            connection: None,
+            last_commit,
+            last_purge: None,
+            failures: 0,
+        };
         (Self { queue, random: SystemRandom::new(), keep_inputs }, tokio::spawn(task.run()))
     }
 
@@ -76,9 +116,25 @@ impl Writer {
     pub async fn submit(&self, change: impl Into<Change>) -> Result<Committed, CommitFault> {
         let change = change.into();
         let salt = salt(&self.random).ok_or(CommitFault::Unavailable)?;
-        let entry = Entry::new(change.decision(), salt, self.keep_inputs);
+        let entry = Box::new(Entry::new(change.decision(), salt, self.keep_inputs));
+        match self.send(Work::Change { change, entry }).await? {
+            Settled::Change(committed) => Ok(committed),
+            Settled::Spend(_) => Err(CommitFault::Unavailable),
+        }
+    }
+
+    /// Spends what may be used once, without a decision: an assertion where nothing is decided. The inner error says
+    /// that it was spent before. Answers once that is durable; on a fault it may be spent all the same.
+    pub async fn spend(&self, spend: Spend) -> Result<Result<(), Loss>, CommitFault> {
+        match self.send(Work::Spend(spend)).await? {
+            Settled::Spend(outcome) => Ok(outcome),
+            Settled::Change(_) => Err(CommitFault::Unavailable),
+        }
+    }
+
+    async fn send(&self, work: Work) -> Answer {
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Job { change, entry, reply }).map_err(|error| match error {
+        self.queue.try_send(Job { work, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => CommitFault::Full,
             mpsc::error::TrySendError::Closed(_) => CommitFault::Unavailable,
         })?;
@@ -96,6 +152,8 @@ struct WriterTask {
     connection: Option<WriteConnection>,
     /// When the connection was last good.
     last_commit: Instant,
+    /// When what was spent was last forgotten.
+    last_purge: Option<Instant>,
     /// Commits that failed in a row.
     failures: u32,
 }
@@ -163,7 +221,7 @@ impl WriterTask {
         tokio::time::sleep(pause).await;
     }
 
-    async fn commit_in_time(&mut self, batch: &[Job]) -> Result<Vec<Committed>, StoreError> {
+    async fn commit_in_time(&mut self, batch: &[Job]) -> Result<Vec<Settled>, StoreError> {
         let slow = StoreError::CommitSlow(COMMIT_TIMEOUT.as_secs());
         let result = tokio::time::timeout(COMMIT_TIMEOUT, self.commit(batch)).await.unwrap_or(Err(slow));
         match &result {
@@ -191,9 +249,10 @@ impl WriterTask {
     }
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent
-    /// ids, the write, the commit. A revocation or a change of configuration adds one each.
-    async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Committed>, StoreError> {
+    /// ids, the write, the commit. A revocation, a change of configuration and once a second a purge add one each.
+    async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Settled>, StoreError> {
         let clock = Arc::clone(&self.clock);
+        let purge = self.purge_is_due(batch);
         let mut tx = self.connect().await?.begin().await?;
         let head = tx.conn().lock().await?;
         // From here on we hold the lock: what is read below cannot change before the commit.
@@ -205,31 +264,48 @@ impl WriterTask {
         let mut ledger = Ledger::new(now, head, tokens);
         read_revoked(&mut tx, &mut ledger, batch).await?;
         read_spent(&mut tx, &mut ledger, batch).await?;
-        let committed = batch.iter().map(|job| ledger.take(&job.change, &job.entry)).collect();
+        let settled = batch.iter().map(|job| match &job.work {
+            Work::Change { change, entry } => Settled::Change(ledger.take(change, entry)),
+            Work::Spend(spend) => Settled::Spend(ledger.spend(spend)),
+        });
+        let settled = settled.collect();
         let (writes, head) = ledger.into_writes();
         if !writes.revocations.is_empty() {
             tx.conn().revoke(&writes).await?;
         }
-        if batch.iter().any(|job| matches!(job.change, Change::Configure(_))) {
+        if batch.iter().any(|job| matches!(job.work.change(), Some(Change::Configure(_)))) {
             tx.conn().configure(&writes).await?;
         }
         tx.conn().write(&writes, &head).await?;
+        if purge {
+            tx.conn().purge_spent(now - PURGE_AFTER).await?;
+        }
         // The point of no return: a crash before this line loses only what nobody was told of; after it, everything
         // of the batch is durable, also if the answer does not reach us.
         tx.commit().await?;
-        Ok(committed)
+        Ok(settled)
+    }
+
+    /// Where nothing is spent, nothing has to be forgotten.
+    fn purge_is_due(&mut self, batch: &[Job]) -> bool {
+        let rested = self.last_purge.is_none_or(|last| last.elapsed() >= PURGE_EVERY);
+        let due = rested && batch.iter().any(|job| job.work.spends().next().is_some());
+        if due {
+            self.last_purge = Some(Instant::now());
+        }
+        due
     }
 }
 
 /// Ids of the parents of the batch's tokens, and of the tokens themselves: none of these may exist yet.
 fn named_tokens(batch: &[Job]) -> Vec<String> {
-    let issues = batch.iter().filter_map(|job| job.change.issue());
+    let issues = batch.iter().filter_map(|job| job.work.change()?.issue());
     let named = issues.flat_map(|issue| issue.token.parent.into_iter().chain([issue.token.jti]));
     named.map(|jti| jti.to_string()).collect()
 }
 
 async fn read_revoked(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]) -> Result<(), StoreError> {
-    let keys = ledger.revocations_to_read(batch.iter().map(|job| &job.change));
+    let keys = ledger.revocations_to_read(batch.iter().filter_map(|job| job.work.change()));
     if !keys.is_empty() {
         let found = tx.conn().revoked(&keys.iter().collect::<Vec<_>>()).await?;
         ledger.learn_revoked(keys, &found);
@@ -238,8 +314,7 @@ async fn read_revoked(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]
 }
 
 async fn read_spent(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]) -> Result<(), StoreError> {
-    let issues = batch.iter().filter_map(|job| job.change.issue());
-    let spends = issues.flat_map(|issue| &issue.spend);
+    let spends = batch.iter().flat_map(|job| job.work.spends());
     let keys: Vec<(SpendKind, &str)> = spends.map(|spend| (spend.kind, spend.key.as_str())).collect();
     if !keys.is_empty() {
         let found = tx.conn().spent(&keys).await?;

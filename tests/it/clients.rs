@@ -124,9 +124,17 @@ fn check_metadata(document: &Value, issuer: &str) {
         assert_eq!(document[member], format!("{issuer}{path}"));
     }
     assert_eq!(document["grant_types_supported"], json!([TOKEN_EXCHANGE]));
-    let methods = json!(["client_secret_basic", "client_secret_post"]);
+    let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt"]);
     for endpoint in ["token", "introspection", "revocation"] {
         assert_eq!(document[format!("{endpoint}_endpoint_auth_methods_supported")], methods);
+        let algorithms =
+            document[format!("{endpoint}_endpoint_auth_signing_alg_values_supported")].as_array();
+        let algorithms: Vec<&str> = algorithms.unwrap().iter().filter_map(Value::as_str).collect();
+        assert!(
+            algorithms.contains(&"ES256") && algorithms.contains(&"RS256"),
+            "RFC 8414: required with private_key_jwt"
+        );
+        assert!(algorithms.iter().all(|name| *name != "none" && !name.starts_with("HS")), "{algorithms:?}");
     }
 }
 

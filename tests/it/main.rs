@@ -5,6 +5,8 @@ mod act;
 #[cfg(test)]
 mod apply;
 #[cfg(test)]
+mod assertions;
+#[cfg(test)]
 mod attacks;
 #[cfg(test)]
 mod clients;

@@ -6,6 +6,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::support::idp::{bend, claims, compact, header};
+use crate::support::keyed::Keyed;
 use crate::support::server::{ACCESS_TOKEN, ID_TOKEN, JWT, ORDERS, Server};
 use crate::support::signer::Signer;
 
@@ -108,6 +109,52 @@ async fn jw_04_no_other_kind_of_jwt_passes_as_actor_token() {
         assert!(answer.body["reason_code"].as_str().unwrap().starts_with("actor_token_"), "{what}");
     }
     as_actor(&server, &server.actor_token("pod-1")).await.token();
+}
+
+#[tokio::test]
+async fn jw_04_t18_no_other_kind_of_jwt_authenticates_a_client() {
+    let keyed = Keyed::start().await;
+    let server = &keyed.server;
+    let mut others = other_kinds(server).await;
+    others.push(("a session token", server.session(json!({}))));
+    others.push(("an actor token", server.actor_token("pod-1")));
+    others.push(("a token of ours", server.root().await));
+    others.push(("a hand-over token", server.hand_over(&server.wide_root().await, "worker-agent").await));
+    let client = json!({"iss": "support-agent", "sub": "support-agent"});
+    others.push(("our signature under the client's name", {
+        server.own_keys().sign("client-authentication+jwt", &bend(keyed.claims("x"), client.clone())).unwrap()
+    }));
+    let by_issuer = bend(keyed.claims("x"), client);
+    others.push(("an issuer's signature under the client's name", server.idp.sign("JWT", &by_issuer)));
+    // By the client's own key: what it signs for another purpose says so, in `typ` or by a claim.
+    let own = |typ: &str, with: Value| {
+        let key = keyed.key("support-agent");
+        key.sign(key.header(typ), bend(keyed.claims("support-agent"), with))
+    };
+    for typ in ["actor+jwt", "at+jwt", "dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt"] {
+        others.push(("the client's own key under another type", own(typ, json!({}))));
+    }
+    others.push(("the client's own event", own("JWT", json!({"events": {}}))));
+    others.push(("the client's own introspection answer", own("JWT", json!({"token_introspection": {}}))));
+    others.push(("the client's own status list", own("JWT", json!({"status_list": {}}))));
+    for (what, token) in others {
+        for path in ["/oauth/token", "/oauth/introspect", "/oauth/revoke", "/task-types"] {
+            let answer = keyed.post(path, &token, &[("token", &token)]).await;
+            assert_eq!(
+                (answer.status, &answer.body["error"]),
+                (401, &json!("invalid_client")),
+                "{what}: {answer:?}"
+            );
+        }
+    }
+    // And the reverse: a good assertion is no subject, no actor, and not introspected.
+    let assertion = keyed.assertion("support-agent");
+    for declared in [ACCESS_TOKEN, ID_TOKEN, JWT] {
+        assert_refused(&as_subject(server, &assertion, declared).await, declared);
+    }
+    as_actor(server, &assertion).await.refused(400, "invalid_request", "actor_token_typ");
+    assert_eq!(server.introspect("support-agent", &assertion).await.body, json!({"active": false}));
+    keyed.exchange(&assertion).await.token();
 }
 
 #[tokio::test]

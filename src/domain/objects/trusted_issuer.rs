@@ -58,7 +58,8 @@ pub struct TrustedIssuerSpec {
     pub roles_claim: String,
 }
 
-fn default_algorithms() -> Vec<String> {
+/// The algorithms of whoever declares none.
+pub(super) fn default_algorithms() -> Vec<String> {
     ["ES256", "RS256", "PS256", "EdDSA"].map(str::to_owned).into()
 }
 

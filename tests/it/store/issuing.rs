@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use taskgrant::clock::Clock as _;
 use taskgrant::domain::ids::ApprovalId;
 use taskgrant::domain::record::MAX_HEIGHT;
-use taskgrant::store::change::{CommitFault, Committed, Loss, Spend, SpendKind};
+use taskgrant::store::change::{CommitFault, Committed, Loss, Refuse, Spend, SpendKind};
 
 use super::{Deployment, on_both};
 
@@ -95,6 +95,51 @@ async fn a_child_of_a_loser_in_the_same_batch_loses_too() {
         let mut again = d.child(&root);
         again.spend = vec![spend(d, SpendKind::HandOver, "a")];
         d.done(again).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t31_an_assertion_is_spent_by_whatever_comes_of_it_and_refuses_what_comes_after() {
+    on_both(async |d| {
+        let lost = Loss::AlreadySpent { kind: SpendKind::ClientAssertion };
+        let one = |key: &str| Some(spend(d, SpendKind::ClientAssertion, key));
+        let refuse = |key: &str| Refuse { decision: d.refusal(), assertion: one(key) };
+        d.done(refuse("a\n1")).await;
+        assert_eq!(d.lost(refuse("a\n1")).await, lost);
+        let mut root = d.root();
+        root.assertion = one("a\n1");
+        assert_eq!(d.lost(root).await, lost);
+        let mut orphan = d.child(&d.root());
+        orphan.assertion = one("a\n2");
+        assert_eq!(d.lost(orphan).await, Loss::ParentUnknown);
+        assert_eq!(d.lost(refuse("a\n2")).await, lost, "the loser has spent its assertion");
+        let alone = spend(d, SpendKind::ClientAssertion, "a\n3");
+        assert_eq!(d.writer.spend(alone.clone()).await, Ok(Ok(())));
+        assert_eq!(d.writer.spend(alone).await, Ok(Err(lost)));
+        assert_eq!(d.lost(refuse("a\n3")).await, lost);
+        // In one batch the first wins.
+        let both = d.together(vec![refuse("a\n4").into(), refuse("a\n4").into()]).await;
+        assert!(matches!(both[..], [Ok(Committed::Done(_)), Ok(Committed::Lost(..))]), "{both:?}");
+        assert_eq!(d.raw().await.outcomes().await.len(), 8, "what is spent alone is no decision");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_spent_is_forgotten_some_time_after_its_expiry() {
+    const KEPT: &str = "SELECT count(*) FROM spent";
+    on_both(async |d| {
+        let alone = |key: &str| spend(d, SpendKind::ClientAssertion, key);
+        d.writer.spend(alone("a\n1")).await.unwrap().unwrap();
+        d.clock.shift(15 * 60);
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        d.writer.spend(alone("a\n2")).await.unwrap().unwrap();
+        assert_eq!(d.raw().await.number(KEPT).await, 2, "expired for nine minutes: a clock may go back");
+        d.clock.shift(120);
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        d.writer.spend(alone("a\n3")).await.unwrap().unwrap();
+        assert_eq!(d.raw().await.number(KEPT).await, 2, "the first is gone");
     })
     .await;
 }

@@ -1,6 +1,7 @@
 //! What several capabilities need to be tested.
 
 pub(crate) mod idp;
+pub(crate) mod keyed;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod server;

@@ -148,12 +148,23 @@ impl Server {
         Self::start_at_in("", data, idp, toml).await
     }
 
+    /// A server that may not reach loopback addresses: its trusted issuer is out of reach too.
+    pub(crate) async fn start_closed() -> Self {
+        let (data, idp) = (Arc::new(tempfile::tempdir().unwrap()), Idp::start().await);
+        Self::launch("", data, idp, "").await
+    }
+
     async fn start_at_in(path: &str, data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
+        let toml = format!("{toml}\n[outbound]\nallow_http_loopback = true\n");
+        Self::launch(path, data, idp, &toml).await
+    }
+
+    async fn launch(path: &str, data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}{path}", listener.local_addr().unwrap());
         let folder = data.path().join("data");
         let base = format!(
-            "public_url = '{issuer}'\nlisten = '{}'\ndata = '{}'\nenvironment = 'test'\n{toml}\n[outbound]\nallow_http_loopback = true\n",
+            "public_url = '{issuer}'\nlisten = '{}'\ndata = '{}'\nenvironment = 'test'\n{toml}\n",
             listener.local_addr().unwrap(),
             folder.display(),
         );
@@ -182,9 +193,11 @@ impl Server {
     }
 
     /// Stops the server as SIGTERM would, and waits for its last commit.
-    pub(crate) async fn stop(mut self) {
-        drop(self.stop.take());
-        self.task.take().unwrap().await.unwrap();
+    pub(crate) async fn stop(self) {
+        // The writer ends with its last handle, and the data folder is free after that.
+        let Self { stop, task, store, configuration, .. } = self;
+        drop((stop, store, configuration));
+        task.unwrap().await.unwrap();
     }
 
     /// `objects.yaml` with this server's values filled in.

@@ -1,0 +1,246 @@
+//! The use case: which client calls (DESIGN §4 step 2), by a secret or by an assertion that its key has signed.
+
+use std::sync::Arc;
+
+use ring::rand::SystemRandom;
+use subtle::ConstantTimeEq as _;
+
+use crate::clock::Clock;
+use crate::configuration::active::InForce;
+use crate::domain::ids::{ClientId, Name};
+use crate::domain::objects::{AuthSpec, SecretHash};
+use crate::domain::snapshot::{Agent, Resource, Snapshot};
+use crate::hash::sha256;
+use crate::issuers::assertion::{Assertion, verify_assertion};
+use crate::issuers::fault::AssertionFault;
+use crate::issuers::keysets::KeySets;
+use crate::keys::algorithm::Algorithm;
+use crate::keys::fault::JwsFault;
+use crate::keys::jws::Jws;
+use crate::keys::signing::{KeySpec, SigningKey};
+use crate::store::Store;
+use crate::store::change::{Spend, SpendKind};
+use crate::store::writer::Writer;
+
+/// What a request shows of its client: exactly one way (CA-01).
+pub enum Shown<'a> {
+    /// Client id and secret (RFC 6749 §2.3.1).
+    Secret {
+        /// As sent.
+        id: String,
+        /// As sent.
+        secret: String,
+    },
+    /// A JWT (RFC 7523 §2.2).
+    Assertion {
+        /// The compact JWT.
+        compact: &'a str,
+        /// The parameter `client_id`, if it was sent too.
+        client_id: Option<&'a str>,
+    },
+}
+
+/// An authenticated client.
+#[derive(Clone, Debug)]
+pub enum Client {
+    /// An agent.
+    Agent(Arc<Agent>),
+    /// A resource.
+    Resource(Arc<Resource>),
+}
+
+impl Client {
+    /// Its client id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Agent(agent) => agent.spec.client_id.as_str(),
+            Self::Resource(resource) => resource.spec.client_id.as_ref().map_or("", ClientId::as_str),
+        }
+    }
+
+    fn name(&self) -> &Name {
+        match self {
+            Self::Agent(agent) => &agent.name,
+            Self::Resource(resource) => &resource.name,
+        }
+    }
+
+    fn auth(&self) -> &AuthSpec {
+        match self {
+            Self::Agent(agent) => &agent.spec.auth,
+            Self::Resource(resource) => &resource.spec.auth,
+        }
+    }
+}
+
+/// A client that has shown who it is. One that did by an assertion is believed once `assertion` is spent (T31).
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// The client.
+    pub client: Client,
+    /// What has to be spent in the commit that answers it; none for a secret.
+    pub assertion: Option<Spend>,
+}
+
+/// Why it is not known who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAuthenticated {
+    /// Unknown or disabled client, wrong secret, not its key, or a used assertion: one answer for all (CA-02).
+    Refused,
+    /// The sender has the client's key, and so may know what is wrong with the assertion.
+    Assertion(AssertionFault),
+    /// The parameter `client_id` names another client than the assertion does (RFC 7521 §4.2).
+    OtherClientId,
+    /// The client's `jwks_uri` did not answer lately.
+    KeysUnavailable,
+    /// The store did not answer.
+    Unavailable,
+}
+
+/// The use case with what it needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Authentication(Arc<Parts>);
+
+struct Parts {
+    issuer: Arc<str>,
+    key_sets: Arc<KeySets>,
+    store: Store,
+    writer: Writer,
+    clock: Arc<dyn Clock>,
+    decoy: Option<Decoy>,
+}
+
+impl Authentication {
+    /// Wires the use case; `issuer` is our own `iss`.
+    pub fn new(
+        issuer: Arc<str>,
+        key_sets: Arc<KeySets>,
+        store: Store,
+        writer: Writer,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self(Arc::new(Parts { issuer, key_sets, store, writer, clock, decoy: Decoy::new() }))
+    }
+
+    /// Authenticates the caller for an answer that commits by itself, which spends the assertion.
+    pub async fn authenticate(
+        &self,
+        world: &InForce,
+        shown: &Shown<'_>,
+    ) -> Result<Authenticated, NotAuthenticated> {
+        match shown {
+            Shown::Secret { id, secret } => by_secret(&world.snapshot, id, secret),
+            Shown::Assertion { compact, client_id } => {
+                self.by_assertion(&world.snapshot, compact, *client_id).await
+            }
+        }
+    }
+
+    /// Authenticates the caller for an answer that commits nothing: an assertion is spent here, durably.
+    pub async fn authenticate_and_spend(
+        &self,
+        world: &InForce,
+        shown: &Shown<'_>,
+    ) -> Result<Client, NotAuthenticated> {
+        let Authenticated { client, assertion } = self.authenticate(world, shown).await?;
+        let Some(assertion) = assertion else { return Ok(client) };
+        match self.0.writer.spend(assertion).await {
+            Ok(Ok(())) => Ok(client),
+            Ok(Err(_)) => Err(NotAuthenticated::Refused),
+            Err(_) => Err(NotAuthenticated::Unavailable),
+        }
+    }
+
+    /// `private_key_jwt` [CA-03]: `iss` tells which client it should be, its keys tell whether it is.
+    async fn by_assertion(
+        &self,
+        snapshot: &Snapshot,
+        compact: &str,
+        client_id: Option<&str>,
+    ) -> Result<Authenticated, NotAuthenticated> {
+        let jws = Jws::parse(compact).map_err(|_| NotAuthenticated::Refused)?;
+        let told = jws.unverified();
+        if client_id.is_some_and(|id| told.issuer != Some(id)) {
+            return Err(NotAuthenticated::OtherClientId);
+        }
+        let id: Option<ClientId> = told.issuer.and_then(|iss| iss.parse().ok());
+        let client = id.as_ref().and_then(|id| find(snapshot, id)).filter(|c| c.auth().has_keys());
+        let (Some(id), Some(client)) = (id, client) else { return Err(self.refused()) };
+        let registered = (&id, client.name(), client.auth());
+        let keys = self.0.key_sets.client_keys(registered, told.kid, told.algorithm).await;
+        let keys = keys.map_err(|_| NotAuthenticated::KeysUnavailable)?;
+        let registered = (&id, keys.as_ref(), client.auth().algorithms.as_slice());
+        let verified = verify_assertion(jws, registered, &self.0.issuer, self.0.clock.now());
+        let Assertion { jti, expires_at } = verified.map_err(|fault| self.refused_for(fault))?;
+        let (kind, key) = (SpendKind::ClientAssertion, format!("{id}\n{jti}"));
+        // The commit has the last word. This spares it, and the log, a flood of one assertion (L12).
+        match self.0.store.is_spent(kind, &key).await {
+            Ok(false) => {}
+            Ok(true) => return Err(NotAuthenticated::Refused),
+            Err(_) => return Err(NotAuthenticated::Unavailable),
+        }
+        Ok(Authenticated { client, assertion: Some(Spend { kind, key, keep_until: expires_at }) })
+    }
+
+    fn refused_for(&self, fault: AssertionFault) -> NotAuthenticated {
+        if !fault.is_unproved() {
+            return NotAuthenticated::Assertion(fault);
+        }
+        // A signature that was looked at has cost what the decoy would.
+        let looked_at = fault == AssertionFault::Signature(JwsFault::BadSignature);
+        if looked_at { NotAuthenticated::Refused } else { self.refused() }
+    }
+
+    /// A refusal without a look at a signature: made to cost the same, so that it does not tell who is registered.
+    fn refused(&self) -> NotAuthenticated {
+        if let Some(decoy) = &self.0.decoy {
+            decoy.verify();
+        }
+        NotAuthenticated::Refused
+    }
+}
+
+/// A signature that is checked where there is none to check.
+struct Decoy {
+    key: SigningKey,
+    signature: Vec<u8>,
+}
+
+impl Decoy {
+    const MESSAGE: &[u8] = b"decoy";
+
+    fn new() -> Option<Self> {
+        let random = SystemRandom::new();
+        let (key, _) = SigningKey::generate(KeySpec::Es256, &random).ok()?;
+        let signature = key.sign(Self::MESSAGE, &random).ok()?;
+        Some(Self { key, signature })
+    }
+
+    fn verify(&self) {
+        let verified = self.key.public().verify(Algorithm::Es256, Self::MESSAGE, &self.signature);
+        std::hint::black_box(verified.is_ok());
+    }
+}
+
+/// An unknown client, a wrong secret and a disabled agent get the same answer after the same work (CA-02).
+fn by_secret(snapshot: &Snapshot, id: &str, secret: &str) -> Result<Authenticated, NotAuthenticated> {
+    let presented = sha256(&[secret.as_bytes()]);
+    let client = id.parse().ok().and_then(|id| find(snapshot, &id));
+    let registered = client.as_ref().map(|c| c.auth().secret_sha256.as_slice()).unwrap_or_default();
+    let nobody = [0; 32];
+    let mut matches = false;
+    for hash in registered.iter().map(SecretHash::bytes).chain([&nobody]) {
+        matches |= bool::from(presented.as_ref().ct_eq(hash));
+    }
+    match client {
+        Some(client) if matches => Ok(Authenticated { client, assertion: None }),
+        Some(_) | None => Err(NotAuthenticated::Refused),
+    }
+}
+
+fn find(snapshot: &Snapshot, id: &ClientId) -> Option<Client> {
+    if let Some(agent) = snapshot.agent(id).filter(|a| !a.spec.disabled) {
+        return Some(Client::Agent(agent.clone()));
+    }
+    snapshot.resource_client(id).map(|resource| Client::Resource(resource.clone()))
+}
