@@ -21,7 +21,8 @@ use crate::store::folder::Location;
 use crate::store::writer::Writer;
 use crate::terminal::output::{Exit, Output};
 
-/// Applies declarative objects: all of them, or none. Objects that no file names stay as they are.
+/// Applies declarative objects: all of them, or none. Objects that no file names stay as they are, unless --prune is
+/// given.
 #[derive(Args, Clone, Debug)]
 pub struct ApplyArgs {
     /// A file, a folder of `.yaml` and `.yml` files at any depth, or `-` for standard input; may be repeated.
@@ -33,6 +34,9 @@ pub struct ApplyArgs {
     /// Let changes widen what is allowed.
     #[arg(long)]
     pub allow_widening: bool,
+    /// Retire the objects that no file declares: DIR is then the whole configuration. `plan --prune` lists them first.
+    #[arg(long)]
+    pub prune: bool,
     /// Only tell what would change.
     #[arg(long)]
     pub dry_run: bool,
@@ -60,16 +64,10 @@ pub async fn apply(
     stdin: &mut (dyn Read + Send),
     output: &mut Output<'_>,
 ) -> Exit {
-    let documents = match files::read(&args.filename, stdin) {
-        Ok(documents) => documents,
-        Err(faults) => return report::refused(&Refused::faulty(faults), args.json, output),
-    };
-    let options = Options { allow_widening: args.allow_widening, dry_run: args.dry_run };
-    let request = ApplyRequest { documents, options };
-    let answer = match AdminClient::find(&deployment.admin_socket).await {
-        Ok(Some(server)) => server.apply(&request).await.map_err(|fault| fault.to_string()),
-        Ok(None) => in_process(request, deployment, clock).await,
-        Err(fault) => Err(fault.to_string()),
+    let options = Options { allow_widening: args.allow_widening, dry_run: args.dry_run, prune: args.prune };
+    let answer = match files::read(&args.filename, stdin) {
+        Ok(documents) => send(ApplyRequest { documents, options }, deployment, clock).await,
+        Err(faults) => Ok(Err(Refused::faulty(faults))),
     };
     match answer {
         Ok(Ok(applied)) => report::applied(&applied, args.json, output),
@@ -81,13 +79,30 @@ pub async fn apply(
     }
 }
 
+/// Has the running server carry `request` out, else this process.
+pub(super) async fn send(
+    request: ApplyRequest,
+    deployment: &Deployment,
+    clock: Arc<dyn Clock>,
+) -> Result<Result<Applied, Refused>, String> {
+    match AdminClient::find(&deployment.admin_socket).await {
+        Ok(Some(server)) => server.apply(&request).await.map_err(|fault| fault.to_string()),
+        Ok(None) => in_process(request, deployment, clock).await,
+        Err(fault) => Err(fault.to_string()),
+    }
+}
+
 /// Takes the data folder's lock, and runs the use case that the server would run.
 async fn in_process(
     request: ApplyRequest,
     deployment: &Deployment,
     clock: Arc<dyn Clock>,
 ) -> Result<Result<Applied, Refused>, String> {
-    let location = Location::Folder(deployment.data.clone());
+    let location = if request.options.dry_run {
+        Location::to_look_at(&deployment.data)
+    } else {
+        Location::Folder(deployment.data.clone())
+    };
     let store = Store::open(&location).await.map_err(|error| error.to_string())?;
     // Nobody asks this process for a decision: the starter policy and an empty snapshot stand in.
     let policy = Bundle::embedded_base().and_then(PolicyEngine::compile).map_err(|e| e.to_string())?;

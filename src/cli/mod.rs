@@ -4,6 +4,7 @@ pub mod apply;
 pub mod exchange;
 pub mod files;
 pub mod inspect;
+pub mod plan;
 mod policy;
 mod report;
 pub mod secret;
@@ -18,10 +19,11 @@ use clap::{Parser, Subcommand};
 use ring::rand::SystemRandom;
 
 use self::apply::{ApplyArgs, Deployment};
+use self::plan::PlanArgs;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig};
 use crate::dev;
-use crate::terminal::output::{Exit, Output, on_terminal};
+use crate::terminal::output::{Exit, Output, colour, on_terminal};
 
 /// OAuth 2.0 authorization server for task capabilities of agents: authority only ever narrows (RFC 8693).
 #[derive(Debug, Parser)]
@@ -39,6 +41,8 @@ enum Command {
     Dev(dev::Args),
     Exchange(Box<exchange::Args>),
     Inspect(inspect::Args),
+    /// Show what `apply` would change, and what of it widens; the exit status tells CI.
+    Plan(PlanArgs),
     /// Apply declarative objects: all of them, or none.
     Apply(ApplyArgs),
     /// Check, test and evaluate policy bundles.
@@ -49,7 +53,11 @@ enum Command {
 
 /// Runs the command that the process was started with. 0 = done, 1 = refused or failed, 2 = wrong usage.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(wrong) => return misused(&wrong),
+    };
+    match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Dev(args) => {
             serve::start_logging(&LogConfig { level: "warn".to_owned(), ..LogConfig::default() });
@@ -65,12 +73,41 @@ pub fn main() -> ExitCode {
             })
         })
         .into(),
+        Command::Plan(args) => on_terminal(|output| plan(&args, output)).into(),
         Command::Apply(args) => on_terminal(|output| apply(&args, output)).into(),
         Command::Policy(args) => on_terminal(|output| policy::run(&args, output)).into(),
         Command::Secret(args) => {
             on_terminal(|output| secret::secret(&args, &SystemRandom::new(), output)).into()
         }
     }
+}
+
+/// Tells what is wrong with the command line, or shows the help that it asked for.
+///
+/// Of `plan` the status is 1: there 2 says that something would change, and CI must not take a typing error for it.
+fn misused(wrong: &clap::Error) -> ExitCode {
+    // Nothing is left to be done if the terminal is gone.
+    let _ = wrong.print();
+    let plans = std::env::args_os().nth(1).is_some_and(|command| command == "plan");
+    match wrong.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if plans => Exit::Refused.into(),
+        _ => Exit::Usage.into(),
+    }
+}
+
+fn plan(args: &PlanArgs, output: &mut Output<'_>) -> Exit {
+    let deployment = match deployment(&args.config) {
+        Ok(deployment) => deployment,
+        Err(fault) => {
+            output.complain(&fault);
+            return Exit::Refused;
+        }
+    };
+    with_runtime(output, async |output| {
+        let clock = Arc::new(SystemClock);
+        plan::plan(args, &deployment, clock, &mut std::io::stdin(), (output, colour())).await
+    })
 }
 
 fn apply(args: &ApplyArgs, output: &mut Output<'_>) -> Exit {

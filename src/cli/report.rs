@@ -1,10 +1,11 @@
-//! What `taskgrant apply` tells people.
+//! What `taskgrant apply` and `plan` tell people.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::admin::api::{RefusalCode, Refused};
 use crate::configuration::apply::Applied;
-use crate::configuration::plan::{Action, Difference, Step};
+use crate::configuration::plan::{Action, Difference, Plan, Step};
 use crate::terminal::output::{Exit, Output};
 
 /// Longest value that is shown of a difference, in characters.
@@ -17,11 +18,15 @@ pub(super) fn applied(applied: &Applied, json: bool, output: &mut Output<'_>) ->
         return Exit::Done;
     }
     for step in applied.plan.changes() {
-        tell(step, output);
+        tell(step, output, false);
     }
-    let count = |action| applied.plan.steps.iter().filter(|s| s.action == action).count();
+    let count = |action| count(&applied.plan, action);
+    let retired = match count(Action::Retire) {
+        0 => String::new(),
+        retired => format!(", {retired} retired"),
+    };
     let counts = format!(
-        "{} created, {} changed, {} unchanged",
+        "{} created, {} changed{retired}, {} unchanged",
         count(Action::Create),
         count(Action::Change),
         count(Action::Keep)
@@ -34,11 +39,63 @@ pub(super) fn applied(applied: &Applied, json: bool, output: &mut Output<'_>) ->
     Exit::Done
 }
 
-fn tell(step: &Step, output: &mut Output<'_>) {
+fn count(plan: &Plan, action: Action) -> usize {
+    plan.steps.iter().filter(|step| step.action == action).count()
+}
+
+/// What `plan --json` prints.
+#[derive(Serialize)]
+struct Planned<'a> {
+    /// `unchanged`, `changes` or `widens`, as the exit status says.
+    outcome: &'static str,
+    #[serde(flatten)]
+    plan: &'a Plan,
+}
+
+/// Tells what an apply would do. `colour` paints what widens red.
+pub(super) fn planned(plan: &Plan, json: bool, output: &mut Output<'_>, colour: bool) -> Exit {
+    let widenings = plan.widenings().count();
+    let (exit, outcome) = match (plan.is_empty(), widenings) {
+        (true, _) => (Exit::Done, "unchanged"),
+        (false, 0) => (Exit::Changes, "changes"),
+        (false, _) => (Exit::Widens, "widens"),
+    };
+    if json {
+        output.json(&Planned { outcome, plan });
+        return exit;
+    }
+    for step in plan.changes() {
+        tell(step, output, colour);
+    }
+    let count = |action| count(plan, action);
+    let verdict = match exit {
+        Exit::Done => "nothing to change".to_owned(),
+        Exit::Widens => red(&format!("to apply, widening in {widenings} places"), colour),
+        Exit::Changes | Exit::Refused | Exit::Usage => "to apply".to_owned(),
+    };
+    output.line(&format!(
+        "{verdict}: {} to create, {} to change, {} to retire, {} unchanged",
+        count(Action::Create),
+        count(Action::Change),
+        count(Action::Retire),
+        count(Action::Keep)
+    ));
+    if exit == Exit::Widens {
+        output.line("  `apply` needs --allow-widening for this");
+    }
+    exit
+}
+
+fn red(text: &str, colour: bool) -> String {
+    if colour { format!("\u{1b}[31m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+fn tell(step: &Step, output: &mut Output<'_>, colour: bool) {
     let (sign, version) = match step.action {
         Action::Create => ('+', String::new()),
         Action::Change => ('~', format!(" (version {})", step.version)),
         Action::Keep => (' ', String::new()),
+        Action::Retire => ('-', format!(" (version {})", step.version)),
     };
     output.line(&format!("{sign} {}{version}", step.object));
     for Difference { path, before, after } in &step.differences {
@@ -51,7 +108,7 @@ fn tell(step: &Step, output: &mut Output<'_>) {
         output.line(&format!("    {path}: {text}"));
     }
     for widening in &step.widenings {
-        output.line(&format!("    ! {}", widening.message));
+        output.line(&red(&format!("    ! {}", widening.message), colour));
     }
 }
 
@@ -80,4 +137,29 @@ pub(super) fn refused(refused: &Refused, json: bool, output: &mut Output<'_>) ->
         output.complain("  if that is meant, apply again with --allow-widening");
     }
     Exit::Refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration::fault::Fault;
+
+    #[test]
+    fn what_widens_is_red_on_a_terminal_and_marked_everywhere() {
+        let step = Step {
+            object: serde_json::from_str(r#"{"kind":"TaskType","tenant":"acme","name":"t"}"#).unwrap(),
+            action: Action::Change,
+            version: 2,
+            differences: Vec::new(),
+            widenings: vec![Fault::of_nothing("adds `a`".into())],
+        };
+        let told = |colour| {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let output = &mut Output { out: &mut out, err: &mut err };
+            assert_eq!(planned(&Plan { steps: vec![step.clone()] }, false, output, colour), Exit::Widens);
+            String::from_utf8(out).unwrap()
+        };
+        assert!(told(true).contains("\u{1b}[31m    ! adds `a`\u{1b}[0m\n"), "{}", told(true));
+        assert!(told(false).contains("\n    ! adds `a`\n") && !told(false).contains('\u{1b}'));
+    }
 }

@@ -12,14 +12,14 @@ use tokio::sync::Mutex;
 use super::active::{Active, InForce};
 use super::documents::{self, Document, Source};
 use super::fault::Fault;
-use super::plan::{self, Before, Plan, Step};
+use super::plan::{self, Action, Before, Plan, Step};
 use super::registered_keys;
 use super::schemas::DetailSchemas;
 use crate::clock::Clock;
 use crate::domain::build::{self, build};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::domain::ids::{DecisionId, Name};
-use crate::domain::objects::{Object, ObjectKind, Spec};
+use crate::domain::objects::{Object, ObjectKind, ObjectRef, Spec};
 use crate::domain::snapshot::Snapshot;
 use crate::policy::engine::PolicyEngine;
 use crate::store::Store;
@@ -41,6 +41,8 @@ pub struct Options {
     pub allow_widening: bool,
     /// Whether to tell the plan only. Nothing is changed and nothing is recorded.
     pub dry_run: bool,
+    /// Whether to retire the objects in force that no document declares.
+    pub prune: bool,
 }
 
 /// What an apply did, or for a dry run would do.
@@ -115,10 +117,18 @@ struct Inner {
     turn: Mutex<()>,
 }
 
+/// What is in force, what is declared, and whether anything else goes.
+struct Wanted<'a> {
+    before: &'a Before,
+    documents: &'a [Document],
+    prune: bool,
+}
+
 /// What would be in force.
 struct Next {
     plan: Plan,
     put: Vec<Object>,
+    retire: Vec<ObjectRef>,
     snapshot: Snapshot,
     schemas: DetailSchemas,
 }
@@ -166,6 +176,7 @@ impl Inner {
         let asked = json!({
             "command": "apply",
             "allow_widening": options.allow_widening,
+            "prune": options.prune,
             "files": sources.iter().take(KEPT_FILES).map(|s| &s.file).collect::<Vec<_>>(),
         });
         let order = Order { options, actor, asked };
@@ -175,7 +186,7 @@ impl Inner {
         };
         let _turn = self.turn.lock().await;
         let before = self.before(&read).await?;
-        let next = match self.prepare(&before, &read).await? {
+        let next = match self.prepare(&before, &read, options.prune).await? {
             Ok(next) => next,
             Err(faults) => return self.refuse(&order, ApplyFault::Documents(faults)).await,
         };
@@ -211,19 +222,20 @@ impl Inner {
         &self,
         before: &Before,
         documents: &[Document],
+        prune: bool,
     ) -> Result<Result<Next, Vec<Fault>>, StoreError> {
-        let after = plan::merge(before, documents);
+        let after = plan::merge(before, documents, prune);
         let earlier = earlier(&self.store, &after).await?;
-        Ok(self.checked(before, documents, after, &earlier))
+        Ok(self.checked(&Wanted { before, documents, prune }, after, &earlier))
     }
 
     fn checked(
         &self,
-        before: &Before,
-        documents: &[Document],
+        wanted: &Wanted<'_>,
         after: Vec<Object>,
         earlier: &[Object],
     ) -> Result<Next, Vec<Fault>> {
+        let Wanted { before, documents, prune } = *wanted;
         let fit = |faults: Vec<build::Fault>| documents::place(&faults, documents);
         let snapshot = build(&after, earlier, &self.own_issuer).map_err(fit)?;
         let schemas = DetailSchemas::compile(&snapshot).map_err(fit)?;
@@ -232,16 +244,18 @@ impl Inner {
             return Err(fit(keys));
         }
         let old = build(&before.current, &[], &self.own_issuer).ok();
-        let plan = plan::plan(before, documents, old.as_ref(), &snapshot);
+        let plan = plan::plan(before, documents, prune, old.as_ref(), &snapshot);
         let changed: BTreeSet<_> = plan.changes().map(|step| step.object.clone()).collect();
         let put = after.into_iter().filter(|o| changed.contains(&o.id)).collect();
-        Ok(Next { plan, put, snapshot, schemas })
+        let retired = plan.changes().filter(|step| step.action == Action::Retire);
+        let retire = retired.map(|step| step.object.clone()).collect();
+        Ok(Next { plan, put, retire, snapshot, schemas })
     }
 
     /// The point of no return lies in `submit`: before it nothing has happened, after it the change stands.
     async fn commit(&self, order: &Order<'_>, next: &Next) -> Result<DecisionId, ApplyFault> {
         let mut decision = self.decision(order, Outcome::Allow)?;
-        let tenants: BTreeSet<&Name> = next.put.iter().map(|o| &o.id.tenant).collect();
+        let tenants: BTreeSet<&Name> = next.plan.changes().map(|step| &step.object.tenant).collect();
         decision.tenant = tenants.first().filter(|_| tenants.len() == 1).copied().cloned();
         decision.record.granted = json!({ "objects": next.plan.changes().map(recorded).collect::<Vec<_>>() });
         if next.plan.widenings().next().is_some() {
@@ -257,8 +271,8 @@ impl Inner {
             Ok(ObjectRow { id: object.id.clone(), version: object.version, spec, published_at: at })
         };
         let put = next.put.iter().map(row).collect::<Result<_, ApplyFault>>()?;
-        let change =
-            Configure { put, retire: Vec::new(), bundles: Vec::new(), settings: Vec::new(), decision };
+        let retire = next.retire.clone();
+        let change = Configure { put, retire, bundles: Vec::new(), settings: Vec::new(), decision };
         match self.writer.submit(change).await {
             Ok(_) => Ok(id),
             Err(CommitFault::Rejected) => Err(ApplyFault::Conflict),

@@ -1,6 +1,6 @@
 //! The plan: what an apply would change, field by field, and what of it widens. Pure: objects in, plan out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +21,8 @@ pub enum Action {
     Change,
     /// It stays as it is.
     Keep,
+    /// It is in force, no document declares it, and the apply prunes: it is no longer in force.
+    Retire,
 }
 
 /// One field that differs. What is added has no `before`, what is removed no `after`.
@@ -36,7 +38,7 @@ pub struct Difference {
     pub after: Option<Value>,
 }
 
-/// One declared object in the plan.
+/// One object in the plan: a declared one, or one that is retired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Which object.
@@ -44,7 +46,7 @@ pub struct Step {
     pub object: ObjectRef,
     /// What becomes of it.
     pub action: Action,
-    /// Its version afterwards.
+    /// Its version afterwards; of a retired object the last that was in force.
     pub version: i64,
     /// What differs; empty for a new object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -57,7 +59,7 @@ pub struct Step {
 /// What an apply would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Each declared object, in the order of the documents.
+    /// Each declared object, in the order of the documents; then each retired one.
     pub steps: Vec<Step>,
 }
 
@@ -87,9 +89,20 @@ pub struct Before {
     pub greatest: BTreeMap<ObjectRef, i64>,
 }
 
-/// All objects as they would be after `documents`.
-pub fn merge(before: &Before, documents: &[Document]) -> Vec<Object> {
+impl Before {
+    /// The objects in force that `documents` do not declare: what an apply retires that prunes. Never a built-in one.
+    pub fn undeclared<'a>(&'a self, documents: &[Document]) -> impl Iterator<Item = &'a Object> {
+        let declared: BTreeSet<ObjectRef> = documents.iter().map(|d| d.id.clone()).collect();
+        self.current.iter().filter(move |o| !declared.contains(&o.id) && !o.id.is_built_in())
+    }
+}
+
+/// All objects as they would be after `documents`; with `prune` those that no document declares are gone.
+pub fn merge(before: &Before, documents: &[Document], prune: bool) -> Vec<Object> {
     let mut after: BTreeMap<&ObjectRef, Object> = before.current.iter().map(|o| (&o.id, o.clone())).collect();
+    if prune {
+        before.undeclared(documents).for_each(|object| drop(after.remove(&object.id)));
+    }
     for document in documents {
         let same = after.get(&document.id).is_some_and(|o| o.spec == document.spec);
         if !same {
@@ -102,8 +115,15 @@ pub fn merge(before: &Before, documents: &[Document]) -> Vec<Object> {
 }
 
 /// Compares the objects in force with `documents`. `old` is the snapshot in force, `None` if it cannot be built any
-/// more: then every change counts as a widening. `new` is the snapshot that [`merge`] yields.
-pub fn plan(before: &Before, documents: &[Document], old: Option<&Snapshot>, new: &Snapshot) -> Plan {
+/// more: then every change counts as a widening. `new` is the snapshot that [`merge`] yields. What is retired takes
+/// away and never widens.
+pub fn plan(
+    before: &Before,
+    documents: &[Document],
+    prune: bool,
+    old: Option<&Snapshot>,
+    new: &Snapshot,
+) -> Plan {
     let current: BTreeMap<&ObjectRef, &Object> = before.current.iter().map(|o| (&o.id, o)).collect();
     let step = |document: &Document| {
         let was = current.get(&document.id);
@@ -120,7 +140,18 @@ pub fn plan(before: &Before, documents: &[Document], old: Option<&Snapshot>, new
             widenings: placed(document, was.is_some(), old, new),
         }
     };
-    Plan { steps: documents.iter().map(step).collect() }
+    let retired = before.undeclared(documents).filter(|_| prune).map(retire);
+    Plan { steps: documents.iter().map(step).chain(retired).collect() }
+}
+
+fn retire(object: &Object) -> Step {
+    Step {
+        object: object.id.clone(),
+        action: Action::Retire,
+        version: object.version,
+        differences: Vec::new(),
+        widenings: Vec::new(),
+    }
 }
 
 fn placed(document: &Document, exists: bool, old: Option<&Snapshot>, new: &Snapshot) -> Vec<Fault> {
@@ -158,7 +189,7 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Difference
     match (before, after) {
         (a, b) if a == b => {}
         (Value::Object(a), Value::Object(b)) => {
-            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
             for key in keys {
                 let path = format!("{path}.{key}");
                 match (a.get(key), b.get(key)) {
@@ -191,6 +222,7 @@ mod tests {
     use super::*;
     use crate::configuration::documents::{Source, read};
     use crate::domain::build::build;
+    use crate::domain::objects::ObjectKind;
 
     fn resource(scopes: &str, secret: &str) -> Vec<Document> {
         let text = format!(
@@ -206,8 +238,8 @@ mod tests {
     }
 
     fn planned(before: &Before, documents: &[Document]) -> (Plan, Vec<Object>) {
-        let after = merge(before, documents);
-        (plan(before, documents, Some(&snapshot(&before.current)), &snapshot(&after)), after)
+        let after = merge(before, documents, false);
+        (plan(before, documents, false, Some(&snapshot(&before.current)), &snapshot(&after)), after)
     }
 
     #[test]
@@ -237,6 +269,31 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_that_prunes_retires_what_is_not_declared_but_nothing_built_in() {
+        let (_, mut current) = planned(&Before::default(), &resource("a", "a"));
+        let named = |tenant: &str, name: &str| {
+            let id = ObjectRef {
+                kind: ObjectKind::Exception,
+                tenant: tenant.parse().unwrap(),
+                name: name.parse().unwrap(),
+            };
+            Object { id, version: 3, ..current[0].clone() }
+        };
+        let (gone, shipped, tenants) =
+            (named("system", "taskgrants"), named("system", "taskgrant.admin"), named("acme", "taskgrant.x"));
+        current.extend([gone.clone(), shipped.clone(), tenants.clone()]);
+        let before = Before { current, greatest: BTreeMap::new() };
+        let declared = resource("a", "a");
+        let left: Vec<ObjectRef> = merge(&before, &declared, true).into_iter().map(|o| o.id).collect();
+        assert_eq!(left, [declared[0].id.clone(), shipped.id]);
+        assert_eq!(merge(&before, &declared, false).len(), 4);
+        let plan = plan(&before, &declared, true, None, &Snapshot::default());
+        let retired: Vec<&ObjectRef> = plan.changes().map(|step| &step.object).collect();
+        assert_eq!(retired, [&gone.id, &tenants.id]);
+        assert!(plan.changes().all(|step| step.action == Action::Retire && step.version == 3));
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         let (_, after) = planned(&Before::default(), &resource("a", "a"));
         let found = differences(&after[0].spec, &resource("a", "b")[0].spec);
@@ -250,7 +307,7 @@ mod tests {
         let (_, after) = planned(&Before::default(), &resource("a, b", "a"));
         let before = Before { greatest: after.iter().map(|o| (o.id.clone(), 1)).collect(), current: after };
         let narrower = resource("a", "a");
-        let new = snapshot(&merge(&before, &narrower));
-        assert_eq!(plan(&before, &narrower, None, &new).widenings().count(), 1);
+        let new = snapshot(&merge(&before, &narrower, false));
+        assert_eq!(plan(&before, &narrower, false, None, &new).widenings().count(), 1);
     }
 }

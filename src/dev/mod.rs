@@ -17,7 +17,6 @@ mod secrets;
 mod tour;
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ pub use self::running::Running;
 use self::tour::Guide;
 use crate::clock::SystemClock;
 use crate::domain::details::FieldRule;
-use crate::terminal::output::{Exit, Output};
+use crate::terminal::output::{Exit, Output, colour};
 
 /// Where the demo's data lies unless told otherwise.
 pub const DATA: &str = ".taskgrant";
@@ -83,7 +82,7 @@ async fn demo(
 
 /// Tells what is there, plays the tour, and then waits for ever, unless the tour was all.
 async fn play(args: &Args, running: &Running, output: &mut Output<'_>) -> Result<Exit, DevFault> {
-    let colour = std::io::stdout().is_terminal();
+    let colour = colour();
     let (program, data) = (program(), args.data.display().to_string());
     let guide = Guide { demo: running.file(), program: &program, data: &data, colour };
     welcome(args, running, &mut Paper { output, colour });

@@ -55,7 +55,7 @@ pub(super) async fn apply(
     if there && secrets.applied.as_deref() == Some(name.as_str()) {
         return Ok(false);
     }
-    let options = Options { allow_widening: true, dry_run: false };
+    let options = Options { allow_widening: true, ..Options::default() };
     let applied = configuration.apply(sources, options, ACTOR).await?;
     secrets.applied = Some(name);
     Ok(!applied.plan.is_empty())

@@ -1,6 +1,6 @@
 //! Where a command writes, and how it ends.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 /// How a command ends; the numbers are part of its interface.
@@ -12,6 +12,10 @@ pub enum Exit {
     Refused,
     /// 2: the command was called in the wrong way.
     Usage,
+    /// 2: only of `plan`, which has no other use of the number: an apply would change something.
+    Changes,
+    /// 3: only of `plan`: an apply would widen what is allowed.
+    Widens,
 }
 
 impl From<Exit> for ExitCode {
@@ -19,7 +23,8 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Done => 0,
             Exit::Refused => 1,
-            Exit::Usage => 2,
+            Exit::Usage | Exit::Changes => 2,
+            Exit::Widens => 3,
         })
     }
 }
@@ -50,6 +55,13 @@ impl Output<'_> {
             Err(error) => self.complain(&error.to_string()),
         }
     }
+}
+
+/// Whether results may be coloured: a terminal reads them, and nobody has set `NO_COLOR` (no-color.org).
+#[expect(clippy::disallowed_methods, reason = "a convention of terminals: it is not configuration")]
+pub fn colour() -> bool {
+    let unwanted = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !unwanted
 }
 
 /// Calls `command` with the terminal's own streams.

@@ -125,6 +125,7 @@ impl Site {
             filename: vec![path.to_owned()],
             config: "taskgrant.toml".into(),
             allow_widening: flags.contains(&"--allow-widening"),
+            prune: flags.contains(&"--prune"),
             dry_run: flags.contains(&"--dry-run"),
             json: flags.contains(&"--json"),
         };

@@ -32,6 +32,8 @@ mod laws;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod plan;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod store;

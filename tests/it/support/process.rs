@@ -7,15 +7,16 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
-use taskgrant::clock::Random;
+use serde_json::{Value, json};
+use taskgrant::clock::{Clock as _, Random, SystemClock};
 use taskgrant::keys::keyring::KeyRing;
 use taskgrant::keys::signing::KeySpec;
 use taskgrant::store::folder::Location;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use super::idp::Idp;
-use super::server::{http, objects};
+use super::idp::{Idp, bend};
+use super::server::{ACCESS_TOKEN, TOKEN_EXCHANGE, encode, http, objects};
 
 /// How long a start may take on a busy machine.
 const START: Duration = Duration::from_secs(20);
@@ -52,6 +53,11 @@ impl Site {
         Location::Folder(self.root.path().join("data"))
     }
 
+    /// A file or folder of the site: commands run here.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
     /// What all servers of this site logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.root.path().join("server.log")).unwrap_or_default()
@@ -78,6 +84,37 @@ impl Site {
     pub(crate) async fn run(&self, args: &[&str]) -> Output {
         let mut command = self.command(args, Stdio::piped());
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// Runs a command to its end: its exit status, and all that it printed, which has no colour in a pipe.
+    pub(crate) async fn told(&self, args: &[&str]) -> (i32, String) {
+        let output = self.run(args).await;
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert!(!text.contains('\u{1b}'), "colour in a pipe: {text}");
+        (output.status.code().unwrap(), text)
+    }
+
+    /// Exchanges a session token of the site's provider with these claims more, as a client with this secret.
+    pub(crate) async fn start_task(
+        &self,
+        (id, secret): (&str, &str),
+        claims: Value,
+        form: &[(&str, &str)],
+    ) -> Value {
+        let now = SystemClock.now().timestamp();
+        let base = json!({
+            "iss": self.idp.issuer, "sub": "alice", "aud": self.issuer, "azp": "console", "iat": now, "exp": now + 600,
+        });
+        let session = self.idp.sign("at+jwt", &bend(base, claims));
+        let base = [
+            ("grant_type", TOKEN_EXCHANGE),
+            ("subject_token", &session),
+            ("subject_token_type", ACCESS_TOKEN),
+        ];
+        let request = http().post(format!("{}/oauth/token", self.issuer)).basic_auth(id, Some(secret));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.body(encode(&[&base[..], form].concat())).send().await.unwrap();
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
     }
 
     /// Applies the objects by `taskgrant apply`, and returns what it printed.
