@@ -1,7 +1,12 @@
 //! Wiring: builds store, keys, policy, issuers and use cases, and owns the tasks.
 
+mod connections;
+mod front;
+pub mod reload;
+
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +20,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use self::connections::Connections;
+use self::front::Front;
+use self::reload::Reload;
 use crate::admin::socket::{AdminSocket, SocketFault};
 use crate::authentication::Authentication;
 use crate::clock::{Clock, Random};
@@ -23,6 +31,8 @@ use crate::configuration::active::{Active, InForce};
 use crate::configuration::apply::{self, Configuration, LoadFault};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::exchange::{Exchange, Parts};
+use crate::http::guard::{Guard, guarded};
+use crate::http::source::Forwarding;
 use crate::http::{Failures, Public};
 use crate::introspection::Introspection;
 use crate::issuers::keyset::Freshness;
@@ -31,6 +41,7 @@ use crate::issuers::outbound::{FetchFault, Outbound, OutboundPolicy};
 use crate::issuers::session::Issuers;
 use crate::keys::keyring::{KeyRing, KeyRingFault};
 use crate::keys::signing::KeySpec;
+use crate::limits::Limits;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
@@ -68,6 +79,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Random,
+    /// The limits in force.
+    pub limits: Arc<Limits>,
     writer_task: JoinHandle<()>,
 }
 
@@ -140,10 +153,12 @@ impl App {
         })?;
         let in_force: InForce = apply::load(&store, &config.public_url, policy).await?;
         let key_sets = Arc::new(KeySets::start(outbound, Freshness::default(), clock.clone()));
-        let (writer, writer_task) = Writer::spawn(&store, clock.clone(), KEEP_INPUTS);
+        let queue = config.limits.writer_queue;
+        let (writer, writer_task) = Writer::spawn_with(&store, clock.clone(), KEEP_INPUTS, queue);
+        let limits = Arc::new(Limits::new(config.limits.clone()));
         let active = Active::serving(in_force, key_sets.clone());
         let random = Random::default();
-        let app = Self { config, store, writer, active, key_sets, keys, clock, random, writer_task };
+        let app = Self { config, store, writer, active, key_sets, keys, clock, random, limits, writer_task };
         app.keep_bundle().await?;
         Ok(app)
     }
@@ -185,6 +200,7 @@ impl App {
             writer: self.writer.clone(),
             clock: clock.clone(),
             random: self.random.clone(),
+            limits: self.limits.clone(),
         });
         let issuer: Arc<str> = self.config.public_url.as_str().into();
         let authentication = Authentication::new(
@@ -205,6 +221,7 @@ impl App {
             store: self.store.clone(),
             key_sets: self.key_sets.clone(),
             failures: Arc::new(Failures::default()),
+            limits: self.limits.clone(),
         }
     }
 
@@ -238,8 +255,9 @@ impl App {
         let admin_router = crate::admin::api::router(self.configuration());
         let admin = tokio::spawn(socket.serve(admin_router, async { drop(admin_stop.await) }));
         info!(listen = %self.config.listen, issuer = self.config.public_url, "serving");
-        let router = crate::http::router(public).merge(extra);
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
+        if !self.front(public, extra).serve(listener, stop, DRAIN).await {
+            warn!("requests were cut off: they were not answered in time");
+        }
         failures.abort();
         drop(ended);
         if tokio::time::timeout(DRAIN, admin).await.is_err() {
@@ -252,7 +270,25 @@ impl App {
         }
         store.close().await;
         info!("stopped");
-        served.map_err(|source| StartFault::Listen { at: "the public listener".to_owned(), source })
+        Ok(())
+    }
+
+    /// The public listener's connections and what they are answered with.
+    fn front(&self, public: Public, extra: Router) -> Front {
+        let forwarding =
+            Forwarding { hops: self.config.behind_proxy.clone(), header: self.config.proxy_header };
+        let guard = Guard {
+            limits: self.limits.clone(),
+            forwarding: Arc::new(forwarding),
+            failures: public.failures.clone(),
+        };
+        let router = guarded(crate::http::router(public).merge(extra), guard);
+        Front { router, limits: self.limits.clone(), connections: Connections::new() }
+    }
+
+    /// What re-reads the configuration `file` while the server runs.
+    pub fn reload(&self, file: &Path) -> Reload {
+        Reload::new(file.to_owned(), self.config.clone(), self.limits.clone())
     }
 
     /// The use case behind `apply`.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
+use ipnet::IpNet;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -27,9 +28,13 @@ pub struct Config {
     /// The deployment's name for itself, told to policy.
     #[serde(default = "default_environment")]
     pub environment: String,
-    /// Addresses of the reverse proxies in front; needed to listen beyond loopback, since TLS ends there.
+    /// Addresses or networks of the reverse proxies in front; needed to listen beyond loopback, since TLS ends there. Only
+    /// what these say of a request's source is believed.
     #[serde(default)]
-    pub behind_proxy: Vec<IpAddr>,
+    pub behind_proxy: Vec<Hop>,
+    /// The header in which the proxies name the source; they must write it themselves, or a client could.
+    #[serde(default)]
+    pub proxy_header: ProxyHeader,
     /// Signing keys.
     #[serde(default)]
     pub keys: KeysConfig,
@@ -42,6 +47,9 @@ pub struct Config {
     /// What is kept in memory to save work.
     #[serde(default)]
     pub cache: CacheConfig,
+    /// What one caller, and all of them together, may use.
+    #[serde(default)]
+    pub limits: LimitsConfig,
     /// Logs.
     #[serde(default)]
     pub log: LogConfig,
@@ -94,6 +102,103 @@ impl Default for CacheConfig {
     fn default() -> Self {
         Self { verified_tokens: 10_000 }
     }
+}
+
+/// What one caller, and all of them together, may use. A rate is in requests a second, averaged over 10 s: ten times as
+/// many may come at once; 0 is no limit.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Open connections to the public listener. One more takes the place of the one that has waited longest for its client.
+    pub connections: usize,
+    /// Seconds until the head of a request has come, the TLS handshake included.
+    pub header_timeout: u32,
+    /// Seconds that a connection may stay open between two requests.
+    pub idle_timeout: u32,
+    /// Seconds until a request is answered, the reading of its body included.
+    pub request_timeout: u32,
+    /// Changes that wait to be committed; one more is answered 503.
+    pub writer_queue: usize,
+    /// Requests of one authenticated client; revocations are not counted.
+    pub client_rate: u32,
+    /// Exchanges for one principal, whoever asks.
+    pub principal_rate: u32,
+    /// Requests from one source address, of IPv6 one /64 network.
+    pub address_rate: u32,
+    /// Failed client authentications from one source address.
+    pub failure_rate: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            header_timeout: 5,
+            idle_timeout: 75,
+            request_timeout: 10,
+            writer_queue: 8192,
+            client_rate: 50_000,
+            principal_rate: 50_000,
+            address_rate: 50_000,
+            failure_rate: 10,
+        }
+    }
+}
+
+impl LimitsConfig {
+    fn validate(&self) -> Result<(), ConfigFault> {
+        let seconds = |key, value: u32| (key, (1..=3600).contains(&value), "must be 1 to 3600 seconds");
+        let count = |key, value: usize| (key, (1..=1_000_000).contains(&value), "must be 1 to 1000000");
+        let checks = [
+            count("limits.connections", self.connections),
+            count("limits.writer_queue", self.writer_queue),
+            seconds("limits.header_timeout", self.header_timeout),
+            seconds("limits.idle_timeout", self.idle_timeout),
+            seconds("limits.request_timeout", self.request_timeout),
+        ];
+        match checks.into_iter().find(|(_, holds, _)| !holds) {
+            Some((key, _, why)) => Err(ConfigFault::Value { key, why: why.to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A reverse proxy, or a network of them: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Hop(IpNet);
+
+impl Hop {
+    /// Whether `address` is such a proxy.
+    pub fn is(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+}
+
+impl TryFrom<String> for Hop {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        let network = address.ok().or_else(|| text.parse::<IpNet>().ok());
+        let network = network
+            .ok_or_else(|| format!("`{text}` is no address (`10.0.0.1`) and no network (`10.0.0.0/8`)"))?;
+        if network.prefix_len() == 0 {
+            return Err(format!("`{text}` is every address there is: list the proxies"));
+        }
+        Ok(Self(network))
+    }
+}
+
+/// Where proxies name the source of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For: client, proxy`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded: for=client, for=proxy` (RFC 7239).
+    Forwarded,
 }
 
 /// Logs.
@@ -211,7 +316,7 @@ impl Config {
         if !["ES256", "EdDSA", "RS256", "RS256-3072"].contains(&self.keys.algorithm.as_str()) {
             return refuse("keys.algorithm", "must be ES256, EdDSA, RS256 or RS256-3072");
         }
-        Ok(())
+        self.limits.validate()
     }
 }
 
@@ -295,6 +400,22 @@ mod tests {
     fn beyond_loopback_needs_a_proxy() {
         let open = "public_url = 'https://a'\nlisten = '0.0.0.0:80'";
         assert!(refused(open).starts_with("listen: "));
-        assert!(Config::from_toml(&format!("{open}\nbehind_proxy = ['10.0.0.1']")).is_ok());
+        for hop in ["10.0.0.1", "10.0.0.0/8", "fd00::/8", "::1"] {
+            assert!(Config::from_toml(&format!("{open}\nbehind_proxy = ['{hop}']")).is_ok(), "{hop}");
+        }
+        for bad in ["proxy.internal", "10.0.0.1:80", "10.0.0.0/33", "", "0.0.0.0/0", "::/0"] {
+            let text = refused(&format!("{open}\nbehind_proxy = ['{bad}']"));
+            assert!(text.contains("behind_proxy") && text.contains(bad), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_have_a_range() {
+        for (key, bad) in
+            [("connections", 0), ("writer_queue", 0), ("header_timeout", 0), ("request_timeout", 3601)]
+        {
+            let text = refused(&format!("public_url = 'https://a'\n[limits]\n{key} = {bad}"));
+            assert!(text.starts_with(&format!("limits.{key}: ")), "{text}");
+        }
     }
 }

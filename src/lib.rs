@@ -29,6 +29,7 @@ pub mod http;
 pub mod introspection;
 pub mod issuers;
 pub mod keys;
+pub mod limits;
 pub mod log;
 pub mod policy;
 pub mod revocation;

@@ -25,7 +25,7 @@ mod layers {
         &["log", "clock"],
         &["keys"],
         &["policy", "issuers", "store", "config"],
-        &["configuration"],
+        &["configuration", "limits"],
         &["authentication", "exchange", "introspection", "revocation"],
         &["http", "admin"],
         &["app", "terminal"],

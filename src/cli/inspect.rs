@@ -14,7 +14,7 @@ use self::report::{Report, Signature};
 use super::token;
 use crate::clock::Clock;
 use crate::dev::file::DevFile;
-use crate::keys::json;
+use crate::domain::json;
 use crate::keys::jwks::JwkSet;
 use crate::keys::jws::Jws;
 use crate::terminal::http::Http;

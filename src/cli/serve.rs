@@ -1,12 +1,13 @@
 //! `taskgrant serve`: the server, from a configuration file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::error;
 
+use crate::app::reload::Reload;
 use crate::app::{App, StartFault};
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig, LogFormat};
@@ -30,7 +31,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
     };
     start_logging(&config.log);
-    block_on(serve(config))
+    block_on(serve(&args.config, config))
 }
 
 /// Runs `work` on the multi-threaded runtime; a start fault is logged and is exit code 1.
@@ -47,10 +48,22 @@ pub(crate) fn block_on(work: impl Future<Output = Result<(), StartFault>>) -> Ex
     }
 }
 
-async fn serve(config: Config) -> Result<(), StartFault> {
+async fn serve(file: &Path, config: Config) -> Result<(), StartFault> {
     let app = App::build(config, Arc::new(SystemClock)).await?;
     let listener = app.listen().await?;
-    app.serve(listener, stopped()).await
+    let reloads = tokio::spawn(on_hangup(app.reload(file)));
+    let served = app.serve(listener, stopped()).await;
+    reloads.abort();
+    served
+}
+
+/// Reloads at each SIGHUP.
+async fn on_hangup(reload: Reload) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        // The log has told of a fault.
+        let _ = reload.run();
+    }
 }
 
 /// Waits for SIGTERM or Ctrl-C.

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::decimal::Decimal;
 use super::ids::{Name, shown};
+use super::json::JsonFault;
 use super::resource::ResourceUri;
 
 /// How a field of a child compares with the same field of its parent. There is no default: a field without a rule is unknown.
@@ -38,6 +39,9 @@ pub enum BadDetails {
     /// Not a JSON array of objects, each with a `type`.
     #[error("authorization_details is not a JSON array of objects with a string `type`")]
     Shape,
+    /// Not JSON that is accepted.
+    #[error("authorization_details: {0}")]
+    Json(JsonFault),
     /// No such type is registered.
     #[error("authorization_details type `{0}` is not registered")]
     UnknownType(String),

@@ -11,6 +11,7 @@ pub mod decimal;
 pub mod decision;
 pub mod details;
 pub mod ids;
+pub mod json;
 pub mod objects;
 pub mod principal;
 pub mod record;

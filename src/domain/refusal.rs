@@ -42,6 +42,28 @@ pub struct TokenFault {
     pub retry: Retry,
 }
 
+/// Whose rate is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LimitedBy {
+    /// The authenticated client's.
+    Client,
+    /// The principal's, whoever asks for it.
+    Principal,
+    /// The source address's, before any client is known.
+    Address,
+    /// The source address's, by failed client authentications.
+    Failures,
+}
+
+/// A rate is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited {
+    /// Whose.
+    pub by: LimitedBy,
+    /// Seconds until one more request may come, at least 1.
+    pub retry_after: u32,
+}
+
 /// A refused exchange, as facts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -139,6 +161,8 @@ pub enum Refusal {
     TooHigh,
     /// The parent or the task is not in the store.
     UnknownParent,
+    /// Too much at once: nothing was decided.
+    Limited(Limited),
 }
 
 /// The largest thing that could have been asked for.
@@ -227,6 +251,12 @@ impl Refusal {
             Self::Spent => "hand_over_spent",
             Self::TooHigh => "token_tree_too_high",
             Self::UnknownParent => "parent_unknown",
+            Self::Limited(limited) => match limited.by {
+                LimitedBy::Client => "rate_limited_client",
+                LimitedBy::Principal => "rate_limited_principal",
+                LimitedBy::Address => "rate_limited_address",
+                LimitedBy::Failures => "rate_limited_failures",
+            },
         };
         code.to_owned()
     }
@@ -259,7 +289,8 @@ impl Refusal {
             | Self::Revoked { .. }
             | Self::Spent
             | Self::TooHigh
-            | Self::UnknownParent => None,
+            | Self::UnknownParent
+            | Self::Limited(_) => None,
         }
     }
 
@@ -289,7 +320,7 @@ impl Refusal {
         if matches!(self, Self::Approval { .. }) {
             return Retry::AfterApproval;
         }
-        if matches!(self, Self::PolicyFault { .. } | Self::StoreFault) {
+        if matches!(self, Self::PolicyFault { .. } | Self::StoreFault | Self::Limited(_)) {
             return Retry::Later;
         }
         if self.grantable().is_some_and(|g| !g.is_nothing()) { Retry::Narrower } else { Retry::Never }
@@ -361,8 +392,19 @@ impl fmt::Display for Refusal {
             Self::Spent => f.write_str("the hand-over token was spent already: it may be exchanged once"),
             Self::TooHigh => f.write_str("the task's tree of tokens is as high as it may be"),
             Self::UnknownParent => f.write_str("the subject token or its task is not known here"),
+            Self::Limited(limited) => write_limited(f, *limited),
         }
     }
+}
+
+fn write_limited(f: &mut fmt::Formatter<'_>, limited: Limited) -> fmt::Result {
+    let whose = match limited.by {
+        LimitedBy::Client => "this client",
+        LimitedBy::Principal => "this principal",
+        LimitedBy::Address => "this source address",
+        LimitedBy::Failures => "this source address, with credentials that are not accepted",
+    };
+    write!(f, "too many requests for {whose}; try again after {} s", limited.retry_after)
 }
 
 fn write_reasons(f: &mut fmt::Formatter<'_>, lead: &str, reasons: &[Reason]) -> fmt::Result {

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::details::BadDetails;
 use super::ids::{ClientId, Name, shown};
+use super::json;
 use super::objects::SessionTokenKind;
 use super::refusal::Refusal;
 use super::resource::ResourceUri;
@@ -230,9 +232,8 @@ fn targets(form: &[(String, String)]) -> Result<Vec<Target>, Refusal> {
 
 fn details(form: &[(String, String)]) -> Result<Option<Value>, Refusal> {
     let Some(text) = one(form, "authorization_details") else { return Ok(None) };
-    let value: Value =
-        serde_json::from_str(text).map_err(|_| Refusal::Details(super::details::BadDetails::Shape))?;
-    Ok(Some(value))
+    let read = json::value(text.as_bytes()).map_err(|fault| Refusal::Details(BadDetails::Json(fault)))?;
+    Ok(Some(read))
 }
 
 fn expires_in(form: &[(String, String)]) -> Result<Option<u32>, Refusal> {
@@ -249,7 +250,7 @@ fn claimed(form: &[(String, String)]) -> Result<Map<String, Value>, Refusal> {
     if text.len() > 8192 {
         return Err(Refusal::malformed("claimed", "longer than 8192 bytes"));
     }
-    serde_json::from_str(text).map_err(|_| Refusal::malformed("claimed", "must be a JSON object"))
+    json::object(text.as_bytes()).map_err(|fault| Refusal::malformed("claimed", fault.to_string()))
 }
 
 fn flag(form: &[(String, String)], field: &'static str) -> Result<bool, Refusal> {

@@ -24,6 +24,7 @@ use crate::domain::request::ExchangeRequest;
 use crate::domain::snapshot::Agent;
 use crate::issuers::session::Issuers;
 use crate::keys::keyring::{ACCESS_TOKEN, KeyRing};
+use crate::limits::Limits;
 use crate::store::Store;
 use crate::store::change::{CommitFault, Committed, Issue, Loss, Receipt, Refuse, Spend, SpendKind};
 use crate::store::error::StoreError;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids.
     pub random: Random,
+    /// Rates of clients and principals.
+    pub limits: Arc<Limits>,
 }
 
 /// What the caller said, as far as HTTP read it.
@@ -161,10 +164,12 @@ impl Exchange {
 
     /// Steps 1 to 9: reads the request, verifies what it presents, and grants within every ceiling.
     async fn decide(&self, at: &Moment, asked: &Asked<'_>, story: &mut Story) -> Result<Granted, Refusal> {
+        self.parts.limits.client(asked.agent.spec.client_id.as_str()).map_err(Refusal::Limited)?;
         let request = ExchangeRequest::parse(asked.form)?;
         story.asked(&request);
         let verified = self.verify(at, &asked.agent, request).await?;
         story.verified(&verified);
+        self.parts.limits.principal(&verified.principal).map_err(Refusal::Limited)?;
         let granted = self.grant(at, &verified, story)?;
         if granted.dry_run {
             self.check_liveness(&granted).await?;

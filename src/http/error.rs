@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::ceiling::Over;
 use crate::domain::ids::DecisionId;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Limited, Refusal};
 use crate::exchange::NotIssued;
 
 /// Seconds after which a 503 may be tried again.
-const RETRY_AFTER: &str = "1";
+const RETRY_AFTER: u32 = 1;
 
 /// An error answer of an OAuth endpoint.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(super) struct OAuthError {
     status: StatusCode,
     body: Map<String, Value>,
     challenge: bool,
+    retry_after: u32,
 }
 
 impl OAuthError {
@@ -26,7 +27,7 @@ impl OAuthError {
         let mut body = Map::new();
         body.insert("error".to_owned(), error.into());
         body.insert("error_description".to_owned(), plain(description).into());
-        Self { status, body, challenge: false }
+        Self { status, body, challenge: false, retry_after: RETRY_AFTER }
     }
 
     fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
@@ -90,6 +91,37 @@ impl OAuthError {
         error.with("reason_code", "malformed_request").with("retry", "never")
     }
 
+    /// The body did not come in time (RFC 9110 §15.5.9).
+    pub(super) fn too_slow() -> Self {
+        let words = "the request did not come in time";
+        let error = Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", words);
+        error.with("reason_code", "request_timeout").with("retry", "later")
+    }
+
+    /// We did not answer in time: what was decided may be recorded, and no token leaves (L3).
+    pub(super) fn no_answer_in_time() -> Self {
+        let words = "no answer was found in time; try again";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", words);
+        error.with("reason_code", "no_answer_in_time").with("retry", "later")
+    }
+
+    /// A fault of ours, which the log tells.
+    pub(super) fn server_error() -> Self {
+        let words = "a fault of the server, which its log tells; nothing was issued";
+        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", words);
+        error.with("reason_code", "internal_fault").with("retry", "later")
+    }
+
+    /// A rate is used up, and nothing of it is recorded one by one (RFC 6585 §4).
+    pub(super) fn limited(limited: Limited) -> Self {
+        let refusal = Refusal::Limited(limited);
+        let (status, code) = oauth(&refusal);
+        let error = Self::new(status, code, &refusal.to_string());
+        Self { retry_after: limited.retry_after, ..error }
+            .with("reason_code", refusal.code())
+            .with("retry", json!(refusal.retry()))
+    }
+
     /// Nothing is served here.
     pub(super) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "nothing is served at this path")
@@ -109,6 +141,9 @@ impl OAuthError {
             .with("decision_id", decision_id.to_string())
             .with("reason_code", refusal.code())
             .with("retry", json!(refusal.retry()));
+        if let Refusal::Limited(limited) = refusal {
+            error.retry_after = limited.retry_after;
+        }
         if let Some(ceiling) = refusal.ceiling() {
             error = error.with("ceiling", json!(ceiling));
         }
@@ -149,6 +184,7 @@ pub(super) fn oauth(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::PolicyFault { .. } | Refusal::StoreFault => {
             return (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
         }
+        Refusal::Limited(_) => return (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
         Refusal::Malformed { .. }
         | Refusal::AgentNotServed
         | Refusal::Subject(_)
@@ -193,8 +229,8 @@ impl IntoResponse for OAuthError {
             let basic = HeaderValue::from_static("Basic realm=\"taskgrant\", charset=\"UTF-8\"");
             headers.insert(header::WWW_AUTHENTICATE, basic);
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status) {
+            headers.insert(header::RETRY_AFTER, self.retry_after.into());
         }
         response
     }

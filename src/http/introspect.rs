@@ -20,6 +20,7 @@ pub(super) async fn introspect(
     let (headers, form) = read_form(request).await?;
     let world = public.active.load();
     let client = public.client(&world, &headers, &form).await?;
+    public.admit(&client)?;
     let token = token_parameter(&form)?;
     let caller = match &client {
         Client::Agent(agent) => Caller::Agent(agent),

@@ -4,8 +4,11 @@ mod client_auth;
 mod discovery;
 mod error;
 mod form;
+pub mod guard;
 mod health;
 mod introspect;
+pub mod link;
+pub mod source;
 mod task_types;
 mod token;
 
@@ -25,6 +28,7 @@ use crate::exchange::Exchange;
 use crate::introspection::Introspection;
 use crate::issuers::keysets::KeySets;
 use crate::keys::keyring::KeyRing;
+use crate::limits::Limits;
 use crate::revocation::Revocation;
 use crate::store::Store;
 use error::OAuthError;
@@ -55,6 +59,8 @@ pub struct Public {
     pub key_sets: Arc<KeySets>,
     /// Failed client authentications, recorded as aggregates.
     pub failures: Arc<Failures>,
+    /// Rates of callers.
+    pub limits: Arc<Limits>,
 }
 
 impl Public {
@@ -81,6 +87,12 @@ impl Public {
         let shown = client_auth::shown(headers, form).inspect_err(|_| self.failures.count())?;
         let authenticated = self.authentication.authenticate_and_spend(world, &shown).await;
         Ok(authenticated.inspect_err(|_| self.failures.count())?)
+    }
+
+    /// Counts a request that decides nothing against its client's rate. Exchanges count themselves, since their refusal
+    /// is recorded; revocations are never held up.
+    fn admit(&self, client: &Client) -> Result<(), OAuthError> {
+        self.limits.client(client.id()).map_err(OAuthError::limited)
     }
 }
 
@@ -137,8 +149,8 @@ async fn read_form(request: Request) -> Result<(HeaderMap, Vec<(String, String)>
     if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(OAuthError::not_a_form());
     }
-    let limited = request.map(|body| axum::body::Body::new(http_body_util::Limited::new(body, MAX_BODY)));
-    let body = Bytes::from_request(limited, &()).await.map_err(|_| OAuthError::too_large())?;
+    // The guard has read and bounded it.
+    let body = Bytes::from_request(request, &()).await.map_err(|_| OAuthError::too_large())?;
     let form = form::parse(&body).map_err(|bad| OAuthError::invalid_request(&bad.to_string()))?;
     Ok((headers, form))
 }

@@ -36,6 +36,7 @@ async fn listed(
 ) -> Result<Response, OAuthError> {
     let world = public.active.load();
     let client = public.client(&world, headers, form).await?;
+    public.admit(&client)?;
     let Client::Agent(agent) = client else {
         return Err(OAuthError::unauthorized_client("a resource starts no tasks"));
     };

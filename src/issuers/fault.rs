@@ -6,11 +6,12 @@ use thiserror::Error;
 use super::keysets::KeysUnavailable;
 use crate::domain::chain::BadChain;
 use crate::domain::ids::Name;
+use crate::domain::json::Excerpt;
 use crate::domain::objects::SessionTokenKind;
 use crate::domain::refusal::{Retry, TokenFault};
 use crate::keys::algorithm::Algorithm;
 use crate::keys::dates::BadDate;
-use crate::keys::fault::{Excerpt, JwsFault};
+use crate::keys::fault::JwsFault;
 
 /// The URN's last word (RFC 8693 §3).
 pub(super) fn kind_name(kind: SessionTokenKind) -> &'static str {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::claims::{self, Claims};
 use super::fault::SessionFault;
+use crate::domain::json::Excerpt;
 use crate::domain::objects::{AcceptSpec, SessionTokenKind};
 use crate::domain::snapshot::Issuer;
-use crate::keys::fault::Excerpt;
 use crate::keys::jws::{Jws, VerifiedJws};
 
 /// JWTs that are never session tokens, whatever an issuer's `typ` list says [JW-04].

@@ -14,12 +14,12 @@ use super::kind::{Token, accept, refuse_other_claims, refuse_other_typ};
 use crate::domain::build::is_client;
 use crate::domain::chain::Actor;
 use crate::domain::ids::Name;
+use crate::domain::json::Excerpt;
 use crate::domain::objects::{self, SessionTokenKind};
 use crate::domain::principal::Principal;
 use crate::domain::record::SessionKey;
 use crate::domain::snapshot::{Issuer, Snapshot};
 use crate::keys::dates::BadDate;
-use crate::keys::fault::Excerpt;
 use crate::keys::jws::{Jws, VerifiedJws};
 
 /// How far an upstream issuer's clock may be ahead of ours, in seconds. `exp` has no leeway.

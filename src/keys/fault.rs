@@ -2,34 +2,7 @@
 
 use std::fmt;
 
-use super::json::JsonFault;
-
-/// A piece of somebody's input, fit to stand in a message: at most 64 characters, printable ASCII, and without
-/// the `"` and `\` that RFC 6749 §5.2 keeps out of `error_description`. What does not fit shows as `?`, a cut as `...`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Excerpt(Box<str>);
-
-impl Excerpt {
-    /// Longest excerpt, in characters of the input.
-    const MAX: usize = 64;
-
-    /// Cuts and cleans `text`; any input is fine, the empty one included.
-    pub fn of(text: &str) -> Self {
-        let plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '`' | '"' | '\\');
-        let mut shown: String =
-            text.chars().take(Self::MAX).map(|c| if plain(c) { c } else { '?' }).collect();
-        if text.chars().nth(Self::MAX).is_some() {
-            shown.push_str("...");
-        }
-        Self(shown.into())
-    }
-}
-
-impl fmt::Display for Excerpt {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "`{}`", self.0)
-    }
-}
+use crate::domain::json::{Excerpt, JsonFault};
 
 /// Which of the three parts of a compact JWS is meant (RFC 7515 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
-use super::fault::Excerpt;
-use super::json::JsonFault;
 use super::public::{Material, PublicKey, rsa_bits, without_zeros};
+use crate::domain::json::{Excerpt, JsonFault};
 
 /// Smallest and largest RSA modulus, in bits (RFC 7518 §3.3; the upper bound is ring's).
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;

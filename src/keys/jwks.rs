@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::algorithm::Algorithm;
-use super::json;
 use super::jwk::JwkFault;
 use super::public::PublicKey;
+use crate::domain::json;
 
 /// Most keys in one set, used or not.
 pub const MAX_KEYS: usize = 100;

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
-use super::fault::{Excerpt, JwsFault, Part};
-use super::json;
+use super::fault::{JwsFault, Part};
 use super::public::PublicKey;
+use crate::domain::json::{self, Excerpt};
 use crate::hash::sha256;
 
 /// Longest compact JWS that is looked at, in bytes [JW-06].

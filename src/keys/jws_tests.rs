@@ -2,11 +2,11 @@ use proptest::prelude::*;
 use ring::rand::SystemRandom;
 use serde_json::json;
 
-use super::super::json::JsonFault;
 use super::super::keyring::KeyRing;
 use super::super::public::Material;
 use super::super::signing::KeySpec;
 use super::*;
+use crate::domain::json::{Excerpt, JsonFault};
 
 /// RFC 7515 appendix A.3: ES256, its key and its token.
 const A3_X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";

@@ -8,7 +8,6 @@ pub mod algorithm;
 pub mod dates;
 pub mod fault;
 pub mod file;
-pub mod json;
 pub mod jwk;
 pub mod jwks;
 pub mod jws;

@@ -21,7 +21,7 @@ use super::ledger::Ledger;
 use super::transaction::{Batch, WriteConnection};
 use crate::clock::Clock;
 
-/// Most changes that wait; one more is answered 503.
+/// Most changes that wait unless told otherwise; one more is answered 503.
 pub const MAX_QUEUE: usize = 8192;
 /// Most changes of one commit: larger ones gain little and hold the lock longer.
 pub const MAX_BATCH: usize = 128;
@@ -96,7 +96,17 @@ impl Writer {
     /// Starts the writer of `store`. Policy inputs are kept for `keep_inputs`. The task ends when the last handle is
     /// gone and the queue is empty.
     pub fn spawn(store: &Store, clock: Arc<dyn Clock>, keep_inputs: TimeDelta) -> (Self, JoinHandle<()>) {
-        let (queue, jobs) = mpsc::channel(MAX_QUEUE);
+        Self::spawn_with(store, clock, keep_inputs, MAX_QUEUE)
+    }
+
+    /// The same with a queue for `most` changes.
+    pub fn spawn_with(
+        store: &Store,
+        clock: Arc<dyn Clock>,
+        keep_inputs: TimeDelta,
+        most: usize,
+    ) -> (Self, JoinHandle<()>) {
+        let (queue, jobs) = mpsc::channel(most);
         let last_commit = Instant::now();
         let task = WriterTask {
             store: store.clone(),

@@ -48,6 +48,30 @@ impl Site {
         Self { issuer, idp, root }
     }
 
+    /// Adds lines to the configuration, which ends in a section of its own.
+    pub(crate) fn configure(&self, toml: &str) {
+        let file = self.root.path().join("taskgrant.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(file, format!("{text}{toml}\n")).unwrap();
+    }
+
+    /// Replaces a part of the configuration.
+    pub(crate) fn reconfigure(&self, from: &str, to: &str) {
+        let file = self.root.path().join("taskgrant.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "`{from}` is not in {text}");
+        fs::write(file, text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// Waits until a server of this site has logged `text`.
+    pub(crate) async fn logged(&self, text: &str) {
+        let began = Instant::now();
+        while !self.log().contains(text) {
+            assert!(began.elapsed() < START, "not logged: {text}; but: {}", self.log());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Where the data lies.
     pub(crate) fn location(&self) -> Location {
         Location::Folder(self.root.path().join("data"))
@@ -155,11 +179,16 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Sends a signal: `HUP`, `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        // `kill` is part of every shell; a program of that name is not on every machine.
+        let signal = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("/bin/sh").args(["-c", &signal]).status().unwrap().success());
+    }
+
     /// SIGTERM, and waits for the orderly end.
     pub(crate) async fn terminate(mut self) -> ExitStatus {
-        // `kill` is part of every shell; a program of that name is not on every machine.
-        let signal = format!("kill -TERM {}", self.child.id());
-        assert!(Command::new("/bin/sh").args(["-c", &signal]).status().unwrap().success());
+        self.signal("TERM");
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -1,4 +1,4 @@
-//! One way to read JSON from the network: an object, no member twice, not too deep (RFC 8725 §2.4) [JW-05].
+//! One way to read JSON from the network: no member twice, not too deep (RFC 8725 §2.4) [JW-05].
 //!
 //! `serde_json` alone keeps the last of two equal members, so that two readers of one token may see different
 //! claims, and its own `Value` gives special meaning to a private member name under the `raw_value` feature.
@@ -10,12 +10,37 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
-use super::fault::Excerpt;
-
 /// Deepest nesting accepted, counting the outer object as 1. A chain of 16 actors uses 18.
 pub const MAX_DEPTH: u8 = 32;
 
-/// Why a text is not an acceptable JSON object.
+/// A piece of somebody's input, fit to stand in a message: at most 64 characters, printable ASCII, and without
+/// the `"` and `\` that RFC 6749 §5.2 keeps out of `error_description`. What does not fit shows as `?`, a cut as `...`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt(Box<str>);
+
+impl Excerpt {
+    /// Longest excerpt, in characters of the input.
+    const MAX: usize = 64;
+
+    /// Cuts and cleans `text`; any input is fine, the empty one included.
+    pub fn of(text: &str) -> Self {
+        let plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '`' | '"' | '\\');
+        let mut shown: String =
+            text.chars().take(Self::MAX).map(|c| if plain(c) { c } else { '?' }).collect();
+        if text.chars().nth(Self::MAX).is_some() {
+            shown.push_str("...");
+        }
+        Self(shown.into())
+    }
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "`{}`", self.0)
+    }
+}
+
+/// Why a text is not acceptable JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonFault {
     /// Not JSON (RFC 8259), not UTF-8, something after the end, or a number beyond the range of a double.
@@ -34,16 +59,21 @@ pub enum JsonFault {
 
 /// Reads one JSON object; the whole of `bytes` must be it.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonFault> {
+    match value(bytes)? {
+        Value::Object(members) => Ok(members),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(JsonFault::NotAnObject)
+        }
+    }
+}
+
+/// Reads JSON of any kind; the whole of `bytes` must be it.
+pub fn value(bytes: &[u8]) -> Result<Value, JsonFault> {
     let fault = Cell::new(None);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let read = Strict { left: MAX_DEPTH, fault: &fault }.deserialize(&mut reader);
-    match read.and_then(|value| reader.end().map(|()| value)) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
-            Err(JsonFault::NotAnObject)
-        }
-        Err(_) => Err(fault.take().unwrap_or(JsonFault::Syntax)),
-    }
+    let read = read.and_then(|value| reader.end().map(|()| value));
+    read.map_err(|_| fault.take().unwrap_or(JsonFault::Syntax))
 }
 
 /// Builds a value and counts the levels `left`. serde's errors are text, so the typed one goes out by `fault`.

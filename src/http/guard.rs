@@ -1,0 +1,117 @@
+//! What surrounds every request of the public listener: its source's rate, its size, its time, and our own faults.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::time::{Instant, timeout_at};
+use tracing::error;
+
+use super::error::OAuthError;
+use super::link::{Busy, Link};
+use super::source::Forwarding;
+use super::{Failures, MAX_BODY};
+use crate::limits::Limits;
+
+/// What the guard needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Guard {
+    /// The limits in force.
+    pub limits: Arc<Limits>,
+    /// Whom to believe where a request comes from.
+    pub forwarding: Arc<Forwarding>,
+    /// Requests that were refused before a client was known.
+    pub failures: Arc<Failures>,
+}
+
+/// `router` with the guard around all of its routes.
+pub fn guarded(router: Router, guard: Guard) -> Router {
+    router.layer(from_fn_with_state(guard, surround))
+}
+
+async fn surround(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let link = request.extensions().get::<Arc<Link>>().cloned();
+    let peer = link.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |link| link.peer().ip());
+    let source = guard.forwarding.source(peer, request.headers());
+    let busy = Busy(link);
+    let answered = match guard.limits.address(source) {
+        Ok(()) => guard.answer(request, next, &busy).await,
+        Err(limited) => Err(OAuthError::limited(limited)),
+    };
+    let response = answered.unwrap_or_else(OAuthError::into_response);
+    guard.count(source, response)
+}
+
+impl Guard {
+    /// Reads the whole request, and has it answered, both within one time limit.
+    async fn answer(&self, request: Request, next: Next, busy: &Busy) -> Result<Response, OAuthError> {
+        let limit = Duration::from_secs(self.limits.config().request_timeout.into());
+        let deadline = Instant::now() + limit;
+        let (head, body) = request.into_parts();
+        if !busy.0.as_ref().is_none_or(|link| link.takes_body()) {
+            return Err(OAuthError::too_slow());
+        }
+        let body = timeout_at(deadline, read(body)).await.map_err(|_| OAuthError::too_slow())??;
+        // From here on the connection is not cut to make room.
+        if !busy.0.as_ref().is_none_or(|link| link.works()) {
+            return Err(OAuthError::too_slow());
+        }
+        let answer = caught(next.run(Request::from_parts(head, Body::from(body))));
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(Panicked)) => {
+                // Its place is in the log by the panic hook. Its words are not: they may quote what was sent.
+                error!("a request panicked");
+                Err(OAuthError::server_error())
+            }
+            Err(_) => Err(OAuthError::no_answer_in_time()),
+        }
+    }
+
+    /// Failed client authentications have a rate of their own: beyond it they are told to come later, while clients of
+    /// the same address that authenticate go on. The limits before authentication are counted for the aggregate (L12).
+    fn count(&self, source: IpAddr, response: Response) -> Response {
+        let response = match response.status() {
+            StatusCode::UNAUTHORIZED => match self.limits.failure(source) {
+                Ok(()) => return response,
+                Err(limited) => OAuthError::limited(limited).into_response(),
+            },
+            _ => response,
+        };
+        response
+    }
+}
+
+/// Reads a body of at most [`MAX_BODY`] bytes.
+async fn read(body: Body) -> Result<Bytes, OAuthError> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(fault) if fault.is::<LengthLimitError>() => Err(OAuthError::too_large()),
+        Err(_) => Err(OAuthError::invalid_request("the body broke off, or is not framed as HTTP/1.1 says")),
+    }
+}
+
+/// A fault of our own code.
+struct Panicked;
+
+/// Runs `answer` to its end, or to its panic.
+async fn caught<T>(answer: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut answer = pin!(answer);
+    // What the future holds is dropped after a panic, and nobody looks at it again.
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
+}

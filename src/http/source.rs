@@ -1,0 +1,124 @@
+//! Where a request comes from: the peer of its connection, or what listed proxies say (DESIGN §9).
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::{HeaderMap, HeaderName, header};
+
+use crate::config::{Hop, ProxyHeader};
+
+/// Which proxies are believed, and by which header.
+#[derive(Clone, Debug)]
+pub struct Forwarding {
+    /// The proxies in front.
+    pub hops: Vec<Hop>,
+    /// Where they name the source. Only this header is read: the other one could be the client's own.
+    pub header: ProxyHeader,
+}
+
+impl Forwarding {
+    /// The source of a request: going from our peer towards the client, the first address that is no listed proxy. What
+    /// stands beyond it was written by that address, or by whoever it chose to quote. An entry that is no address ends the
+    /// walk at the proxy that wrote it.
+    pub(super) fn source(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut source = peer.to_canonical();
+        if !self.is_hop(source) {
+            return source;
+        }
+        let name = match self.header {
+            ProxyHeader::XForwardedFor => HeaderName::from_static("x-forwarded-for"),
+            ProxyHeader::Forwarded => header::FORWARDED,
+        };
+        for value in headers.get_all(name).iter().rev() {
+            for entry in value.to_str().unwrap_or_default().rsplit(',') {
+                let Some(address) = self.address(entry) else { return source };
+                source = address.to_canonical();
+                if !self.is_hop(source) {
+                    return source;
+                }
+            }
+        }
+        source
+    }
+
+    fn is_hop(&self, address: IpAddr) -> bool {
+        self.hops.iter().any(|hop| hop.is(address))
+    }
+
+    fn address(&self, entry: &str) -> Option<IpAddr> {
+        let node = match self.header {
+            ProxyHeader::XForwardedFor => entry.trim(),
+            ProxyHeader::Forwarded => forwarded_for(entry)?,
+        };
+        let bracketed = node.strip_prefix('[').and_then(|node| node.split_once(']'));
+        let address = bracketed.and_then(|(address, _port)| address.parse().ok());
+        address.or_else(|| node.parse().ok()).or_else(|| Some(node.parse::<SocketAddr>().ok()?.ip()))
+    }
+}
+
+/// The `for` of one element of `Forwarded` (RFC 7239 §4). Nothing that we look for needs an escape within quotes.
+fn forwarded_for(element: &str) -> Option<&str> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    let node = node.trim();
+    Some(node.strip_prefix('"').and_then(|node| node.strip_suffix('"')).unwrap_or(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn forwarding(header: ProxyHeader) -> Forwarding {
+        let hops = ["10.0.0.0/8", "fd00::1"].map(|hop| hop.to_owned().try_into().unwrap());
+        Forwarding { hops: hops.into(), header }
+    }
+
+    fn source(header: ProxyHeader, peer: &str, lines: &[(&'static str, &str)]) -> String {
+        let entry = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines.iter().map(entry) {
+            headers.append(name, value);
+        }
+        forwarding(header).source(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn the_source_is_the_right_most_address_that_is_no_proxy_of_ours() {
+        let from = |peer: &str, lines: &[&str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            source(ProxyHeader::XForwardedFor, peer, &lines)
+        };
+        assert_eq!(from("192.0.2.1", &["198.51.100.7"]), "192.0.2.1", "a client that says so itself");
+        assert_eq!(from("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+        assert_eq!(
+            from("10.0.0.1", &["1.1.1.1, 198.51.100.7"]),
+            "198.51.100.7",
+            "what a client puts before it"
+        );
+        assert_eq!(
+            from("10.0.0.1", &["1.1.1.1", "198.51.100.7,10.0.0.2"]),
+            "198.51.100.7",
+            "two lines, two proxies"
+        );
+        assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", &["198.51.100.7, nonsense"]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", &["198.51.100.7, nonsense, 10.0.0.9"]), "10.0.0.9");
+        assert_eq!(from("fd00::1", &["[2001:db8::7]:4711"]), "2001:db8::7");
+        assert_eq!(from("::ffff:10.0.0.1", &["198.51.100.7:80"]), "198.51.100.7");
+    }
+
+    #[test]
+    fn forwarded_is_read_instead_where_the_proxies_write_it_and_never_both() {
+        let forged = ("x-forwarded-for", "203.0.113.9");
+        let from = |line: &str| source(ProxyHeader::Forwarded, "10.0.0.1", &[forged, ("forwarded", line)]);
+        assert_eq!(from("for=192.0.2.60;proto=http;by=203.0.113.43"), "192.0.2.60");
+        assert_eq!(from("for=1.1.1.1, For=\"[2001:db8:cafe::17]:4711\" ; proto=https"), "2001:db8:cafe::17");
+        assert_eq!(from("for=_hidden"), "10.0.0.1");
+        assert_eq!(from("proto=https"), "10.0.0.1");
+        let other = source(ProxyHeader::XForwardedFor, "10.0.0.1", &[("forwarded", "for=203.0.113.9")]);
+        assert_eq!(other, "10.0.0.1");
+    }
+}
