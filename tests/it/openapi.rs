@@ -75,3 +75,18 @@ async fn answers_to_exchanges_are_as_documented() {
     let empty: Value = Value::Null;
     assert_eq!(server.revoke("support-agent", &root).await.body, empty);
 }
+
+#[tokio::test]
+async fn answers_beyond_a_limit_are_as_documented() {
+    let server = Server::start_with("[limits]\nclient_rate = 1\naddress_rate = 3").await;
+    let mut codes = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let answer = server.exchange("support-agent", "a.b.c", &[]).await;
+        as_documented("/oauth/token", "post", &answer);
+        codes.insert(answer.body["reason_code"].as_str().unwrap().to_owned());
+    }
+    assert!(codes.contains("rate_limited_client") && codes.contains("rate_limited_address"), "{codes:?}");
+    for path in ["/.well-known/oauth-authorization-server", "/oauth/jwks"] {
+        as_documented(path, "get", &server.get(path, &[]).await);
+    }
+}
