@@ -277,11 +277,7 @@ impl App {
     fn front(&self, public: Public, extra: Router) -> Front {
         let forwarding =
             Forwarding { hops: self.config.behind_proxy.clone(), header: self.config.proxy_header };
-        let guard = Guard {
-            limits: self.limits.clone(),
-            forwarding: Arc::new(forwarding),
-            failures: public.failures.clone(),
-        };
+        let guard = Guard { limits: self.limits.clone(), forwarding: Arc::new(forwarding) };
         let router = guarded(crate::http::router(public).merge(extra), guard);
         Front { router, limits: self.limits.clone(), connections: Connections::new() }
     }

@@ -17,10 +17,10 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
+use super::MAX_BODY;
 use super::error::OAuthError;
 use super::link::{Busy, Link};
 use super::source::Forwarding;
-use super::{Failures, MAX_BODY};
 use crate::limits::Limits;
 
 /// What the guard needs. Cheap to clone.
@@ -30,8 +30,6 @@ pub struct Guard {
     pub limits: Arc<Limits>,
     /// Whom to believe where a request comes from.
     pub forwarding: Arc<Forwarding>,
-    /// Requests that were refused before a client was known.
-    pub failures: Arc<Failures>,
 }
 
 /// `router` with the guard around all of its routes.
@@ -79,16 +77,15 @@ impl Guard {
     }
 
     /// Failed client authentications have a rate of their own: beyond it they are told to come later, while clients of
-    /// the same address that authenticate go on. The limits before authentication are counted for the aggregate (L12).
+    /// the same address that authenticate go on (L12).
     fn count(&self, source: IpAddr, response: Response) -> Response {
-        let response = match response.status() {
-            StatusCode::UNAUTHORIZED => match self.limits.failure(source) {
-                Ok(()) => return response,
-                Err(limited) => OAuthError::limited(limited).into_response(),
-            },
-            _ => response,
-        };
-        response
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return response;
+        }
+        match self.limits.failure(source) {
+            Ok(()) => response,
+            Err(limited) => OAuthError::limited(limited).into_response(),
+        }
     }
 }
 

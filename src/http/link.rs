@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn patience_ends_for_a_head_and_for_idleness_each_in_its_own_time() {
-        let hasty = Patience { head: Duration::ZERO, idle: Duration::from_secs(60) };
+        let hasty = Patience { head: Duration::ZERO, idle: Duration::from_mins(1) };
         let one = link();
         std::thread::sleep(Duration::from_millis(5));
         assert!(one.takes_body() && !one.cut_if_late(hasty), "a body has the request's time");
