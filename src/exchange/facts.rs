@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::Moment;
+use super::limits::ends;
 use super::verify::{Origin, Parent, Verified};
-use crate::domain::capability::Lifetime;
+use crate::domain::capability::{Lifetime, expiry};
 use crate::domain::ceiling::{Authority, Ceilings};
-use crate::domain::objects::claim;
+use crate::domain::objects::{PrincipalClass, claim};
 use crate::policy::input::{
     ActorFacts, CeilingFacts, ChainLink, ExceptionFacts, INPUT_VERSION, ParentFacts, PolicyInput,
-    PrincipalFacts, RequestedFacts, TaskFacts, TenantFacts,
+    PrincipalFacts, PrincipalKind, RequestedFacts, TaskFacts, TenantFacts,
 };
 
 /// What attenuation settled, as far as policy is told of it.
@@ -49,7 +50,7 @@ pub(super) fn input(environment: &str, at: &Moment, verified: &Verified, asked: 
             Origin::Parent(parent) => Some(parent_facts(at, parent)),
         },
         requested: requested(verified, asked),
-        ceiling: ceiling(verified, asked),
+        ceiling: ceiling(at, verified, asked),
         stats: BTreeMap::new(),
         exceptions: exceptions(at, verified),
         approval: None,
@@ -66,6 +67,10 @@ fn principal(verified: &Verified) -> PrincipalFacts {
     PrincipalFacts {
         iss: verified.principal.iss.clone(),
         sub: verified.principal.sub.clone(),
+        kind: match spec.principals {
+            PrincipalClass::Human => PrincipalKind::Human,
+            PrincipalClass::Workload => PrincipalKind::Workload,
+        },
         roles: listed(&verified.facts, &spec.roles_claim),
         groups: listed(&verified.facts, &spec.groups_claim),
         acr: verified.login.acr.clone(),
@@ -129,17 +134,19 @@ fn requested(verified: &Verified, asked: &Asked<'_>) -> RequestedFacts {
     }
 }
 
-fn ceiling(verified: &Verified, asked: &Asked<'_>) -> CeilingFacts {
+fn ceiling(at: &Moment, verified: &Verified, asked: &Asked<'_>) -> CeilingFacts {
     let base = match &verified.origin {
         Origin::Session { .. } => verified.task_type.details(),
         Origin::Parent(parent) => parent.grant.capability.authority.details.clone(),
     };
     let widest = asked.ceilings.widest(&base);
+    let longest = Lifetime { asked: None, default: asked.lifetime.max, ..asked.lifetime };
+    let latest = expiry(at.now, longest, &ends(at, verified));
     CeilingFacts {
         scopes: texts(widest.scopes.iter()),
         resources: texts(widest.resources.iter()),
         authorization_details: details(&widest),
-        lifetime: u64::from(asked.lifetime.max),
+        lifetime: seconds(latest).saturating_sub(seconds(at.now)),
         depth: u64::from(asked.depth_left),
     }
 }

@@ -128,7 +128,7 @@ impl Exchange {
             }
         }
         let asked = lifetime(verified, &wanted);
-        let ends = ends(verified);
+        let ends = ends(at, verified);
         let unlimited = expiry(at.now, asked, &ends);
         let limit = judgement.limits.lifetime().map_or(u32::MAX, |s| u32::try_from(s).unwrap_or(u32::MAX));
         let expires_at = expiry(at.now, Lifetime { max: asked.max.min(limit), ..asked }, &ends);

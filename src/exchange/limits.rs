@@ -163,9 +163,9 @@ pub(super) fn deadline(at: &Moment, verified: &Verified) -> DateTime<Utc> {
 }
 
 /// The instants that no token of this exchange may outlive.
-pub(super) fn ends(verified: &Verified) -> Vec<DateTime<Utc>> {
+pub(super) fn ends(at: &Moment, verified: &Verified) -> Vec<DateTime<Utc>> {
     match &verified.origin {
-        Origin::Session { ends, .. } => vec![*ends],
+        Origin::Session { .. } => vec![deadline(at, verified)],
         Origin::Parent(parent) => vec![parent.grant.capability.expires_at, parent.grant.task_deadline],
     }
 }

@@ -1,6 +1,7 @@
 //! Runs a bundle: one synchronous call without side effects, and no cache of decisions.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -79,9 +80,18 @@ impl PolicyEngine {
     }
 
     /// Asks the policy. A fault is a denial upstream, unless an admin has set otherwise.
+    ///
+    /// Where the agent claims something, the policy is asked again as if it had claimed nothing, and the stricter of
+    /// both answers holds in each member: a claim can deny, ask or narrow, and never lift any of that (L11, T39).
     pub fn judge(&self, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
-        let decision = self.with_worker(|worker| worker.decide(input))?;
-        Judgement::parse(&decision)
+        self.with_worker(|worker| {
+            let judgement = Judgement::parse(&worker.decide(input)?)?;
+            if input.claimed.is_empty() {
+                return Ok(judgement);
+            }
+            let unclaimed = PolicyInput { claimed: BTreeMap::new(), ..input.clone() };
+            Ok(judgement.and(Judgement::parse(&worker.decide(&unclaimed)?)?))
+        })
     }
 
     fn with_worker<T>(
@@ -174,6 +184,28 @@ mod tests {
         assert_eq!(judgement.limits.lifetime(), Some(60));
         assert_eq!(judgement.limits.scopes().unwrap().iter().collect::<Vec<_>>(), ["b"]);
         assert!(judgement.tags.contains("seen"));
+    }
+
+    #[test]
+    fn t39_l11_a_claim_lifts_nothing_of_what_holds_without_it() {
+        let judged = |body: &str| {
+            let mut input = good_input();
+            input.claimed.insert("fast".to_owned(), true.into());
+            compile(rules(body)).unwrap().judge(&input)
+        };
+        let reason = r#"{"code": "a", "message": "m"}"#;
+        let limit = "allow if true\nlimits contains {\"lifetime\": 60} if not input.claimed.fast";
+        assert_eq!(judged(limit).unwrap().limits.lifetime(), Some(60));
+        let narrower = "limits contains {\"lifetime\": 30, \"scopes\": [\"a\"]} if input.claimed.fast";
+        let both = judged(&format!("{limit}\n{narrower}")).unwrap().limits;
+        assert_eq!((both.lifetime(), both.scopes().unwrap().len()), (Some(30), 1));
+        let deny = judged(&format!("allow if true\ndeny contains {reason} if not input.claimed.fast"));
+        assert_eq!(codes(&deny.unwrap()), ["a"]);
+        let ask =
+            judged(&format!("allow if true\nrequire_approval contains {reason} if not input.claimed.fast"));
+        assert_eq!(ask.unwrap().outcome(), Outcome::RequireApproval);
+        let faulty = judged("allow if true\nlimits contains {\"lifetime\": -1} if not input.claimed.fast");
+        assert!(matches!(faulty, Err(PolicyFault::Output(_))), "{faulty:?}");
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct PrincipalFacts {
     pub iss: String,
     /// Subject at that issuer, without prefix.
     pub sub: String,
+    /// What its issuer's subjects are, as the admin registered the issuer.
+    pub kind: PrincipalKind,
     /// Roles that the issuer states.
     #[serde(default)]
     pub roles: Vec<String>,
@@ -86,6 +88,16 @@ pub struct PrincipalFacts {
     /// When the principal authenticated, in seconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<u64>,
+}
+
+/// What a principal is: `principals` of its trusted issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipalKind {
+    /// A person.
+    Human,
+    /// An upstream workload: nobody who could be asked or who logged in.
+    Workload,
 }
 
 /// The agent acting now.
@@ -194,7 +206,7 @@ pub struct CeilingFacts {
     /// Authorization details.
     #[serde(default)]
     pub authorization_details: Vec<serde_json::Value>,
-    /// Seconds.
+    /// Seconds that a token could live from now: by the task type, the parent or session, and the task's deadline.
     pub lifetime: u64,
     /// Hand-overs left after this one.
     pub depth: u64,

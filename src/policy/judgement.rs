@@ -108,6 +108,16 @@ impl Judgement {
         }
     }
 
+    /// Both at once: allowed where both allow, and denied, asked for and limited by each of them.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.allow &= other.allow;
+        self.deny.extend(other.deny);
+        self.require_approval.extend(other.require_approval);
+        self.limits.meet(other.limits);
+        self.tags.extend(other.tags);
+        self
+    }
+
     /// Whether this refuses, asks for or takes away anything that `other` does not.
     pub fn is_stricter_than(&self, other: &Self) -> bool {
         self.outcome() > other.outcome()
@@ -310,7 +320,29 @@ mod tests {
         }
     }
 
+    fn any_judgement() -> impl Strategy<Value = Judgement> {
+        let reason = |code: &str| Reason { code: code.to_owned(), message: String::new(), public: false };
+        let reasons = || proptest::collection::btree_set("[ab]".prop_map(move |code| reason(&code)), 0..2);
+        let scopes = proptest::option::of(proptest::collection::btree_set("[a-c]", 0..3));
+        (any::<bool>(), reasons(), reasons(), scopes, proptest::option::of(0_u64..3)).prop_map(
+            |(allow, deny, require_approval, scopes, lifetime)| Judgement {
+                allow,
+                deny,
+                require_approval,
+                limits: Limits { scopes, lifetime },
+                tags: BTreeSet::new(),
+            },
+        )
+    }
+
     proptest! {
+        #[test]
+        fn both_judgements_together_are_as_strict_as_each(a in any_judgement(), b in any_judgement()) {
+            let both = a.clone().and(b.clone());
+            prop_assert!(!a.is_stricter_than(&both) && !b.is_stricter_than(&both));
+            prop_assert_eq!(a.clone().and(a.clone()), a);
+        }
+
         #[test]
         fn limits_never_widen(
             granted in proptest::collection::btree_set("[a-d]", 0..4), seconds in any::<u64>(),

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::bundle::Bundle;
 use super::input::{
     ActorFacts, ApprovalFacts, CeilingFacts, ChainLink, ExceptionFacts, Labels, ParentFacts, PolicyInput,
-    PrincipalFacts, RequestedFacts, TaskFacts, TenantFacts,
+    PrincipalFacts, PrincipalKind, RequestedFacts, TaskFacts, TenantFacts,
 };
 
 /// A root exchange that base allows; tests bend one thing of it.
@@ -19,7 +19,7 @@ pub(super) fn good_input() -> PolicyInput {
     serde_json::from_value(json!({
         "version": 1, "environment": "test", "now": 1_800_000_000_u64,
         "tenant": {"id": "acme"},
-        "principal": {"iss": "https://idp.example", "sub": "ada", "groups": ["support"]},
+        "principal": {"iss": "https://idp.example", "sub": "ada", "kind": "human", "groups": ["support"]},
         "actor": {"id": "support-bot", "class": "support"},
         "chain": [{"sub": "support-bot"}],
         "task": {"type": "refund_order", "version": 3, "owner": "group:payments", "labels": {"risk": "medium"}},
@@ -80,15 +80,19 @@ fn word(values: &'static [&'static str]) -> impl Strategy<Value = String> {
 
 fn any_principal() -> impl Strategy<Value = PrincipalFacts> {
     let groups = names(&["analysts", "support", "ops"]);
-    (word(&["ada", "bob"]), names(&["admin"]), groups, option::of(word(&["mfa"])), any::<Option<u64>>())
-        .prop_map(|(sub, roles, groups, acr, auth_time)| PrincipalFacts {
+    let kinds = select(vec![PrincipalKind::Human, PrincipalKind::Workload]);
+    let login = (option::of(word(&["mfa"])), any::<Option<u64>>());
+    (word(&["ada", "bob"]), kinds, names(&["admin"]), groups, login).prop_map(
+        |(sub, kind, roles, groups, (acr, auth_time))| PrincipalFacts {
             iss: "https://idp.example".into(),
             sub,
+            kind,
             roles,
             groups,
             acr,
             auth_time,
-        })
+        },
+    )
 }
 
 fn any_actor() -> impl Strategy<Value = ActorFacts> {

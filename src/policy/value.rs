@@ -6,7 +6,7 @@ use regorus::Value;
 
 use super::input::{
     ActorFacts, ApprovalFacts, CeilingFacts, ChainLink, ExceptionFacts, Labels, ParentFacts, PolicyInput,
-    PrincipalFacts, RequestedFacts, TaskFacts, TenantFacts,
+    PrincipalFacts, PrincipalKind, RequestedFacts, TaskFacts, TenantFacts,
 };
 
 /// An object of fixed members, its names made once for each thread; an undefined member is left out.
@@ -55,6 +55,10 @@ fn principal(facts: &PrincipalFacts) -> Value {
     object! {
         "iss": Value::from(facts.iss.as_str()),
         "sub": Value::from(facts.sub.as_str()),
+        "kind": Value::from(match facts.kind {
+            PrincipalKind::Human => "human",
+            PrincipalKind::Workload => "workload",
+        }),
         "roles": texts(&facts.roles),
         "groups": texts(&facts.groups),
         "acr": maybe(facts.acr.as_ref()),

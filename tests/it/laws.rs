@@ -157,6 +157,24 @@ async fn l5_every_life_ends_with_the_one_above_it() {
 }
 
 #[tokio::test]
+async fn l5_an_exchange_only_token_ends_with_its_task_and_policy_is_told_so() {
+    let server = Server::start().await;
+    let long = server.session(json!({"exp": server.now() + 4 * 3600}));
+    let form = [("task_type", "refund_order"), ("audience", server.issuer.as_str())];
+    let answer = server.exchange("support-agent", &long, &form).await;
+    let token = claims(&answer.token());
+    assert_eq!(answer.body["expires_in"], 3600, "the task's lifetime, not the session's");
+    assert_eq!(token["exp"], token["task_exp"]);
+    let told = async |answer| server.decision(answer).await.input["ceiling"]["lifetime"].as_i64().unwrap();
+    assert!((3599..=3600).contains(&told(&answer).await), "{}", told(&answer).await);
+    let root = server.exchange("support-agent", &long, &ROOT).await;
+    assert_eq!(told(&root).await, 300);
+    server.clock.shift(3500);
+    let narrowed = server.exchange("support-agent", &answer.token(), &[("resource", ORDERS)]).await;
+    assert!(told(&narrowed).await <= 100, "what is left of the task");
+}
+
+#[tokio::test]
 async fn l5_token_lifetimes_are_the_task_types() {
     let server = Server::start().await;
     let session = server.session(json!({}));

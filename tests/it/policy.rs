@@ -34,6 +34,36 @@ async fn t39_l11_what_an_agent_claims_reaches_policy_as_claimed_and_nowhere_else
 }
 
 #[tokio::test]
+async fn t39_l11_what_an_agent_claims_never_makes_the_answer_less_strict() {
+    let server = Server::start_with_policy(
+        r#"limits contains {"lifetime": 60} if not input.claimed.fast
+limits contains {"lifetime": 20} if input.claimed.hurried
+deny contains {"code": "unsafe", "message": "say that it is safe", "public": true} if {
+    "refunds:write" in input.requested.scopes
+    not input.claimed.safe
+}"#,
+    )
+    .await;
+    let session = server.session(json!({}));
+    let ask = async |scope: &str, claimed: &str| {
+        let form = [&ROOT[..], &[("scope", scope), ("claimed", claimed)]].concat();
+        server.exchange("support-agent", &session, &form).await
+    };
+    assert_eq!(ask("orders:read", "{}").await.body["expires_in"], 60);
+    let lifted = ask("orders:read", r#"{"fast": true}"#).await;
+    assert_eq!(lifted.body["expires_in"], 60, "a claim lifts no limit");
+    assert_eq!(
+        server.decision(&lifted).await.input["claimed"],
+        json!({"fast": true}),
+        "what was sent is recorded"
+    );
+    assert_eq!(ask("orders:read", r#"{"hurried": true}"#).await.body["expires_in"], 20);
+    let denied = ask("refunds:write", r#"{"safe": true}"#).await;
+    denied.refused(400, "invalid_request", "policy_denied");
+    assert_eq!(denied.body["reasons"][0]["code"], "unsafe");
+}
+
+#[tokio::test]
 async fn policy_is_told_the_verified_facts() {
     let server = Server::start().await;
     let session = server.session(json!({"act": {"sub": "gateway"}}));
@@ -46,6 +76,7 @@ async fn policy_is_told_the_verified_facts() {
     assert_eq!(input["principal"]["iss"], server.idp.issuer);
     assert_eq!(input["principal"]["groups"], json!(["support"]));
     assert_eq!(input["principal"]["acr"], "aal2");
+    assert_eq!(input["principal"]["kind"], "human");
     assert_eq!(input["actor"]["id"], "support-agent");
     assert_eq!(input["actor"]["instance"], "pod-1");
     assert_eq!(input["chain"].as_array().unwrap().len(), 2);
@@ -60,6 +91,21 @@ async fn policy_is_told_the_verified_facts() {
     assert_eq!(input["parent"]["jti"], claims(&root.token())["jti"]);
     assert_eq!(input["parent"]["scopes"], json!(["orders:read"]));
     assert_eq!(input["task"]["id"], claims(&root.token())["task_id"]);
+}
+
+#[tokio::test]
+async fn policy_is_told_whether_the_principal_is_a_person_or_a_workload() {
+    let server = Server::start_with_policy(
+        r#"deny contains {"code": "people_only", "message": "people only", "public": true} if {
+    input.principal.kind != "human"
+}"#,
+    )
+    .await;
+    server.exchange("support-agent", &server.session(json!({})), &ROOT).await.token();
+    server.reapply("  facts: [email]\n", "  facts: [email]\n  principals: workload\n").await;
+    let refused = server.exchange("support-agent", &server.session(json!({})), &ROOT).await;
+    refused.refused(400, "invalid_request", "policy_denied");
+    assert_eq!(server.decision(&refused).await.input["principal"]["kind"], "workload");
 }
 
 #[tokio::test]
