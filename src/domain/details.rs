@@ -23,7 +23,8 @@ pub enum FieldRule {
     AtMost,
     /// Number; the child's is ≥ the parent's.
     AtLeast,
-    /// Path; the child's begins with all `/` segments of the parent's. `%` and the segments `.` and `..` are refused.
+    /// Path; the child's begins with all `/` segments of the parent's. `%`, `\`, `;` (a segment's parameters, which some
+    /// servers drop before they resolve `..`), control characters, and empty, `.` and `..` segments are refused.
     Prefix,
 }
 
@@ -103,9 +104,9 @@ impl FieldValue {
             (FieldRule::AtMost, _) => number().map(Self::AtMost),
             (FieldRule::AtLeast, _) => number().map(Self::AtLeast),
             (FieldRule::Prefix, Value::String(text)) => {
-                path(text).ok_or("a path without `%`, `.` and `..` segments")
+                path(text).ok_or("a path without `%`, `;`, `\\`, and empty, `.` or `..` segments")
             }
-            (FieldRule::Prefix, _) => Err("a path without `%`, `.` and `..` segments"),
+            (FieldRule::Prefix, _) => Err("a path without `%`, `;`, `\\`, and empty, `.` or `..` segments"),
         }
     }
 
@@ -154,8 +155,9 @@ fn strings(items: &[Value]) -> Option<FieldValue> {
 
 fn path(text: &str) -> Option<FieldValue> {
     let segments: Vec<String> = text.trim_end_matches('/').split('/').map(str::to_owned).collect();
-    let plain =
-        |s: &String| s != "." && s != ".." && !s.contains(['%', '\\']) && !s.chars().any(char::is_control);
+    let plain = |s: &String| {
+        s != "." && s != ".." && !s.contains(['%', '\\', ';']) && !s.chars().any(char::is_control)
+    };
     let hollow = segments.iter().skip(1).any(String::is_empty);
     (!text.is_empty() && !hollow && segments.iter().all(plain)).then_some(FieldValue::Path(segments))
 }
@@ -388,6 +390,8 @@ mod tests {
             json!({"path": "/a/../b"}),
             json!({"path": "/a/%2e"}),
             json!({"path": "/a//b"}),
+            json!({"path": "/a/..;/b"}),
+            json!({"path": "/a;x=1/b"}),
         ];
         for fields in wrong {
             assert!(matches!(read(detail(fields.clone())), Err(BadDetails::WrongKind { .. })), "{fields}");

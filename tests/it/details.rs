@@ -144,6 +144,24 @@ async fn ra_05_a_path_narrows_by_whole_segments() {
 }
 
 #[tokio::test]
+async fn ra_05_a_path_that_a_service_could_resolve_elsewhere_is_refused() {
+    let server = Server::start().await;
+    let at =
+        |path: &str| json!([{"type": "tool_call", "tools": ["refund_order"], "amount": 1, "path": path}]);
+    let parent = root(&server, &at("/eu/orders")).await.token();
+    for tricky in [
+        "/eu/orders/../b",
+        "/eu/orders/..;/b",
+        "/eu/orders/..;x=1/b",
+        "/eu/orders/%2e%2e/b",
+        "/eu/orders/..\\b",
+    ] {
+        let answer = child(&server, &parent, &at(tricky)).await;
+        answer.refused(400, "invalid_authorization_details", "authorization_details_invalid");
+    }
+}
+
+#[tokio::test]
 async fn ra_06_details_for_another_resource_are_refused_when_asked_and_dropped_when_left_out() {
     let server = Server::start().await;
     let at = |place: &str| json!([{"type": "tool_call", "tools": ["refund_order"], "amount": 1, "locations": [place]}]);
