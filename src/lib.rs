@@ -32,6 +32,7 @@ pub mod keys;
 pub mod limits;
 pub mod log;
 pub mod policy;
+pub mod recent;
 pub mod revocation;
 pub mod store;
 pub mod terminal;

@@ -21,7 +21,7 @@ mod layers {
     /// modules of one layer do not know one another.
     const LAYERS: [&[&str]; 12] = [
         &["domain"],
-        &["hash"],
+        &["hash", "recent"],
         &["log", "clock"],
         &["keys"],
         &["policy", "issuers", "store", "config"],

@@ -1,5 +1,5 @@
 //! Why a session token, an actor token or an assertion is not accepted: closed lists of facts. No message holds any of the token
-//! but excerpts of its `iss` and `typ`.
+//! but excerpts of its `iss` and `typ`, nor the name of an object, which may be another tenant's (L10).
 
 use thiserror::Error;
 
@@ -29,13 +29,8 @@ pub enum SessionFault {
     #[error("`iss` {0} is not a trusted issuer; register it as TrustedIssuer")]
     UnknownIssuer(Excerpt),
     /// The issuer may not use this algorithm [JW-01].
-    #[error("algorithm {algorithm} is not among the `algorithms` of issuer `{issuer}`")]
-    Algorithm {
-        /// The token's `alg`.
-        algorithm: Algorithm,
-        /// The issuer's object.
-        issuer: Name,
-    },
+    #[error("algorithm {0} is not among the `algorithms` of the token's issuer")]
+    Algorithm(Algorithm),
     /// A JWT of another kind: event, logout token, proof, assertion [JW-04].
     #[error("header `typ` {0} is of a token that is never a session token")]
     OtherTyp(Excerpt),
@@ -43,16 +38,11 @@ pub enum SessionFault {
     #[error("claim `{0}` is of a token that is never a session token")]
     OtherKind(&'static str),
     /// No accepted kind has this `typ`.
-    #[error("header `typ` {typ} is not among the accepted ones of issuer `{issuer}`: see `accept.typ`")]
-    Typ {
-        /// The token's `typ`, empty when absent.
-        typ: Excerpt,
-        /// The issuer's object.
-        issuer: Name,
-    },
+    #[error("header `typ` {0} is not among the accepted ones of its issuer: see `accept.typ`")]
+    Typ(Excerpt),
     /// Issued for somebody else (T04).
-    #[error("`aud` does not hold an `accept.audience` of issuer `{0}`: the token is for another party")]
-    Audience(Name),
+    #[error("`aud` does not hold an `accept.audience` of its issuer: the token is for another party")]
+    Audience,
     /// Declared as something that it is not (T18).
     #[error("the token is not of the type declared by `subject_token_type`, `{}`", kind_name(*.0))]
     Kind(SessionTokenKind),
@@ -131,10 +121,10 @@ impl SessionFault {
     pub fn code(&self) -> &'static str {
         match self {
             Self::UnknownIssuer(_) => "unknown_issuer",
-            Self::Algorithm { .. } => "algorithm",
+            Self::Algorithm(_) => "algorithm",
             Self::OtherTyp(_) | Self::OtherKind(_) => "not_a_session_token",
-            Self::Typ { .. } => "typ",
-            Self::Audience(_) => "audience",
+            Self::Typ(_) => "typ",
+            Self::Audience => "audience",
             Self::Kind(_) | Self::AmbiguousKind => "wrong_type",
             Self::Keys(_) => "issuer_unavailable",
             Self::Signature(_) => "signature",
@@ -157,11 +147,11 @@ impl SessionFault {
             Self::Expired | Self::TooOld(_) | Self::Signature(JwsFault::UnknownKey) => Retry::NewSession,
             Self::Keys(_) | Self::NotYet(_) => Retry::Later,
             Self::UnknownIssuer(_)
-            | Self::Algorithm { .. }
+            | Self::Algorithm(_)
             | Self::OtherTyp(_)
             | Self::OtherKind(_)
-            | Self::Typ { .. }
-            | Self::Audience(_)
+            | Self::Typ(_)
+            | Self::Audience
             | Self::Kind(_)
             | Self::AmbiguousKind
             | Self::Signature(_)

@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// The keys of an issuer or client are not known, or too old to be believed. Why, [`KeySets::status`] tells operators; clients
 /// do not learn it, since it speaks of the network.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the keys of `{owner}` could not be fetched lately; try again, the operator sees why")]
+#[error("the keys to verify it with could not be fetched lately; try again, the operator sees why")]
 pub struct KeysUnavailable {
     /// Its object's name.
     pub owner: Name,

@@ -65,12 +65,12 @@ pub(super) fn accept<'t>(
     let by_typ: Vec<&AcceptSpec> = issuer.spec.accept.iter().filter(has_typ).collect();
     if by_typ.is_empty() {
         let typ = token.typ.clone().unwrap_or_else(|| Excerpt::of(""));
-        return Err(SessionFault::Typ { typ, issuer: issuer.name.clone() });
+        return Err(SessionFault::Typ(typ));
     }
     let kinds: Vec<SessionTokenKind> =
         by_typ.into_iter().filter(|a| has_audience(a)).map(|a| a.kind).collect();
     if kinds.is_empty() {
-        return Err(SessionFault::Audience(issuer.name.clone()));
+        return Err(SessionFault::Audience);
     }
     check_kind(&kinds, token, declared)?;
     Ok(audiences)

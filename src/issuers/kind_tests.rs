@@ -14,13 +14,13 @@ async fn typ_must_be_among_the_accepted_ones() {
     }
     for typ in ["", "x+jwt", "application/"] {
         let fault = world.compact(&world.signer.sign(Some(typ), &claims()), AccessToken).await.unwrap_err();
-        assert!(matches!(fault, SessionFault::Typ { .. }), "{typ}: {fault}");
+        assert!(matches!(fault, SessionFault::Typ(_)), "{typ}: {fault}");
     }
     let strict = json!({"accept": [{"type": "access_token", "audience": OWN}]});
     let world = World::with(&strict, &[]).await;
     for typ in [Some("JWT"), None] {
         let fault = world.compact(&world.signer.sign(typ, &claims()), AccessToken).await.unwrap_err();
-        assert!(matches!(fault, SessionFault::Typ { .. }), "{typ:?}: {fault}");
+        assert!(matches!(fault, SessionFault::Typ(_)), "{typ:?}: {fault}");
     }
 }
 
@@ -49,10 +49,7 @@ async fn t04_a_token_for_another_audience_is_refused() {
     let world = World::new().await;
     for aud in [json!("https://api.example"), json!(format!("{OWN}/")), json!([]), json!(["x", "y"])] {
         let fault = world.fault(&json!({"aud": aud})).await;
-        assert!(
-            matches!(fault, SessionFault::Audience(_) | SessionFault::Malformed { .. }),
-            "{aud}: {fault}"
-        );
+        assert!(matches!(fault, SessionFault::Audience | SessionFault::Malformed { .. }), "{aud}: {fault}");
     }
     for aud in [json!(7), json!([OWN, 7]), json!({"a": OWN}), json!([[OWN]])] {
         let fault = world.fault(&json!({"aud": aud})).await;

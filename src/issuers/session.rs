@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::cache::SignatureCache;
+use super::cache::{Remembered, SignatureCache};
 use super::claims::{self, Claims, MayAct};
 use super::fault::SessionFault;
 use super::keysets::KeySets;
@@ -82,7 +82,8 @@ impl Issuers {
     ) -> Result<Session, SessionFault> {
         let issuer = trusted_issuer(snapshot, &jws)?;
         refuse_other_typ(&jws)?;
-        let token = self.verify_signature(&issuer, jws).await?;
+        let name = jws.sha256();
+        let (token, verified) = self.verify_signature(&issuer, jws, &name).await?;
         let claims = token.jws.claims();
         refuse_other_claims(claims)?;
         let audiences = accept(&issuer, &token, declared)?;
@@ -91,7 +92,7 @@ impl Issuers {
         let principal = principal(&issuer, claims)?;
         let tenant = tenant(snapshot, &issuer, claims)?;
         let subject = subject(snapshot, &issuer, &tenant, &principal.sub)?;
-        Ok(Session {
+        let session = Session {
             tenant,
             subject,
             kind: declared,
@@ -111,23 +112,33 @@ impl Issuers {
             facts: claims::facts(&issuer, claims)?,
             principal,
             issuer,
-        })
+        };
+        if let Some(verified) = verified {
+            self.cache.put(name, verified);
+        }
+        Ok(session)
     }
 
-    /// Checks the signature with the issuer's keys, or remembers that it was checked with these keys before.
-    async fn verify_signature(&self, issuer: &Issuer, jws: Jws<'_>) -> Result<Token, SessionFault> {
+    /// Checks the signature with the issuer's keys, or remembers that it was checked with these keys before. What is
+    /// checked anew is given back too, to be remembered once it has become a session.
+    async fn verify_signature(
+        &self,
+        issuer: &Issuer,
+        jws: Jws<'_>,
+        name: &[u8; 32],
+    ) -> Result<(Token, Option<Remembered>), SessionFault> {
         let told = jws.unverified();
-        let (typ, name, hash) = (told.typ.map(Excerpt::of), jws.sha256(), jws.signed_sha256());
+        let (typ, hash) = (told.typ.map(Excerpt::of), jws.signed_sha256());
         let keys = self.key_sets.keys_for(issuer, told.kid, told.algorithm).await?;
-        if let Some(jws) = self.cache.get(&name, issuer, &keys) {
-            return Ok(Token { jws, hash, typ });
+        if let Some(jws) = self.cache.get(name, issuer, &keys) {
+            return Ok((Token { jws, hash, typ }, None));
         }
         let verified = {
             let candidates = keys.find(told.kid, told.algorithm);
             Arc::new(jws.verify_any(&candidates)?)
         };
-        self.cache.put(name, issuer, keys, verified.clone());
-        Ok(Token { jws: verified, hash, typ })
+        let remembered = Remembered::new(verified.clone(), issuer, keys);
+        Ok((Token { jws: verified, hash, typ }, Some(remembered)))
     }
 }
 
@@ -140,7 +151,7 @@ fn trusted_issuer(snapshot: &Snapshot, jws: &Jws<'_>) -> Result<Arc<Issuer>, Ses
     if issuer.spec.algorithms.iter().any(|a| a == told.algorithm.name()) {
         return Ok(issuer.clone());
     }
-    Err(SessionFault::Algorithm { algorithm: told.algorithm, issuer: issuer.name.clone() })
+    Err(SessionFault::Algorithm(told.algorithm))
 }
 
 /// The token's dates, in seconds since 1970.

@@ -141,7 +141,7 @@ async fn t04_an_unknown_issuer_is_refused_by_exact_comparison() {
 #[tokio::test]
 async fn jw_01_an_algorithm_that_the_issuer_does_not_list_is_refused() {
     let world = World::with(&json!({"algorithms": ["EdDSA"]}), &[]).await;
-    let refused = SessionFault::Algorithm { algorithm: "ES256".parse().unwrap(), issuer: name("idp") };
+    let refused = SessionFault::Algorithm("ES256".parse().unwrap());
     assert_eq!(world.fault(&json!({})).await, refused);
 }
 
@@ -445,6 +445,26 @@ async fn the_cache_remembers_the_signature_only() {
         let other = world.signer.sign(Some("at+jwt"), &claims());
         assert!(world.compact(&other, AccessToken).await.is_ok(), "a full cache forgets and goes on");
     }
+}
+
+#[tokio::test]
+async fn the_cache_remembers_no_token_that_is_refused_and_no_large_one() {
+    let mut world = World::new().await;
+    let key_sets = KeySets::start(dev_client(), Freshness::default(), Arc::new(SystemClock));
+    key_sets.follow(&world.snapshot);
+    world.issuers = Issuers::new(Arc::new(key_sets), 1000);
+    let filler = "x".repeat(4_000);
+    for refused in
+        [json!({"aud": "other"}), json!({"exp": NOW - 1}), json!({"sub": null}), json!({"cnf": {}})]
+    {
+        assert!(world.bent(&bend(refused.clone(), &json!({"filler": filler}))).await.is_err());
+        assert_eq!(world.issuers.cache.bytes(), 0, "{refused}");
+    }
+    let many_members: Value = (0..1_200).map(|_| json!({"": 0})).collect();
+    assert!(world.bent(&json!({"filler": many_members})).await.is_ok());
+    assert_eq!(world.issuers.cache.bytes(), 0, "a megabyte of claims is verified each time");
+    assert!(world.bent(&json!({})).await.is_ok());
+    assert!(world.issuers.cache.bytes() > 0);
 }
 
 #[tokio::test]

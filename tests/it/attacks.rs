@@ -333,6 +333,36 @@ async fn t34_one_sub_at_two_issuers_is_two_principals() {
 }
 
 #[tokio::test]
+async fn t42_a_fault_of_another_tenants_issuer_does_not_tell_its_objects_name() {
+    let server = Server::start().await;
+    let theirs = Idp::start().await;
+    let down = "https://idp.nowhere.invalid";
+    let issuer = |name: &str, iss: &str| {
+        format!(
+            "kind: TrustedIssuer\ntenant: acme\nname: {name}\nspec:\n  issuer: {iss}\n  subject_prefix: '{name}:'\n  \
+             algorithms: [ES256]\n  accept: [{{type: access_token, audience: {}, typ: [at+jwt]}}]\n",
+            server.issuer
+        )
+    };
+    let yaml = format!("{}---\n{}", issuer("hush-hush", &theirs.issuer), issuer("hush-down", down));
+    server.apply(&yaml).await.unwrap();
+    let claims = |with: Value| bend(bend(server.session_claims(), json!({"iss": theirs.issuer})), with);
+    let header = json!({"alg": "RS256", "typ": "at+jwt"});
+    let attempts = [
+        ("algorithm", compact(&header, &claims(json!({})), "AAAA")),
+        ("typ", theirs.sign("other+jwt", &claims(json!({})))),
+        ("audience", theirs.sign("at+jwt", &claims(json!({"aud": "https://elsewhere"})))),
+        ("signature", server.idp.sign("at+jwt", &claims(json!({})))),
+        ("issuer_unavailable", theirs.sign("at+jwt", &claims(json!({"iss": down})))),
+    ];
+    for (code, token) in attempts {
+        let answer = server.exchange("globex-agent", &token, &ROOT).await;
+        answer.refused(400, "invalid_request", &format!("subject_token_{code}"));
+        assert!(!answer.text.contains("hush"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn t42_subject_agent_task_type_and_target_are_of_one_tenant() {
     let server = Server::start().await;
     let acme = server.session(json!({}));
@@ -343,8 +373,21 @@ async fn t42_subject_agent_task_type_and_target_are_of_one_tenant() {
     mixed.refused(400, "invalid_request", "agent_not_of_tenant");
     let task_type = server.exchange("support-agent", &acme, &[("task_type", "globex_task")]).await;
     let task_type = task_type.refused(400, "invalid_request", "task_type_unavailable");
-    assert!(
-        !task_type.text.contains("does not exist") || task_type.body["grantable"]["task_type"].is_array()
+    let nowhere = server.exchange("support-agent", &acme, &[("task_type", "no_such_type")]).await;
+    let nowhere = nowhere.refused(400, "invalid_request", "task_type_unavailable");
+    let told = |answer: &Answer, name: &str| {
+        let mut body = answer.body.clone();
+        body.as_object_mut().unwrap().remove("decision_id");
+        body.to_string().replace(name, "NAME")
+    };
+    assert_eq!(
+        told(task_type, "globex_task"),
+        told(nowhere, "no_such_type"),
+        "another tenant's type is no type"
+    );
+    assert_eq!(
+        task_type.body["grantable"]["task_type"],
+        json!(["close_account", "export_reports", "refund_order"])
     );
     for target in ["https://orders.globex.example", "globex-orders"] {
         let form = [("task_type", "refund_order"), ("audience", target)];
