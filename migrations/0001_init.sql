@@ -80,7 +80,8 @@ CREATE TABLE tokens (
     status_list TEXT,
     status_index BIGINT,
     approval_id TEXT,
-    decision_id TEXT NOT NULL
+    decision_id TEXT NOT NULL,
+    kid TEXT NOT NULL               -- the key that signed it
 );
 
 -- What is dead: one row kills all that hangs on it (DESIGN §7).

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use axum::Router;
 use chrono::TimeDelta;
-use ring::rand::SystemRandom;
 use serde_json::json;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -39,7 +38,8 @@ use crate::issuers::keyset::Freshness;
 use crate::issuers::keysets::KeySets;
 use crate::issuers::outbound::{FetchFault, Outbound, OutboundPolicy};
 use crate::issuers::session::Issuers;
-use crate::keys::keyring::{KeyRing, KeyRingFault};
+use crate::keys::keyring::KeyRingFault;
+use crate::keys::live::LiveKeys;
 use crate::keys::signing::KeySpec;
 use crate::limits::Limits;
 use crate::policy::bundle::Bundle;
@@ -47,6 +47,7 @@ use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
 use crate::policy::suite;
 use crate::revocation::Revocation;
+use crate::rotation::{self, Rotation};
 use crate::store::Store;
 use crate::store::change::{Change, CommitFault, Configure};
 use crate::store::error::StoreError;
@@ -58,6 +59,8 @@ use crate::store::writer::Writer;
 const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
 /// How often failed client authentications are recorded (L12).
 const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
+/// How often the signing keys are looked after.
+const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How long what is under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(15);
 
@@ -74,7 +77,9 @@ pub struct App {
     /// Trusted issuers' keys.
     pub key_sets: Arc<KeySets>,
     /// Our keys.
-    pub keys: Arc<KeyRing>,
+    pub keys: LiveKeys,
+    /// How they change.
+    pub rotation: Rotation,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -146,7 +151,8 @@ impl App {
     ) -> Result<Self, StartFault> {
         let store = Store::open(&Location::Folder(config.data.clone())).await?;
         let spec: KeySpec = config.keys.algorithm.parse().unwrap_or_default();
-        let keys = Arc::new(KeyRing::open(&config.keys_folder(), spec, SystemRandom::new())?);
+        let known = rotation::known(&store).await?;
+        let keys = LiveKeys::open(config.keys_folder(), spec, &known, clock.clone())?;
         let outbound = Outbound::new(OutboundPolicy {
             allow_private: config.outbound.allow_private.clone(),
             allow_http_loopback: config.outbound.allow_http_loopback,
@@ -158,8 +164,22 @@ impl App {
         let limits = Arc::new(Limits::new(config.limits.clone()));
         let active = Active::serving(in_force, key_sets.clone());
         let random = Random::default();
-        let app = Self { config, store, writer, active, key_sets, keys, clock, random, limits, writer_task };
+        let rotation = Rotation::new(keys.clone(), store.clone(), writer.clone(), clock.clone());
+        let app = Self {
+            config,
+            store,
+            writer,
+            active,
+            key_sets,
+            keys,
+            rotation,
+            clock,
+            random,
+            limits,
+            writer_task,
+        };
         app.keep_bundle().await?;
+        app.rotation.tend().await;
         Ok(app)
     }
 
@@ -250,21 +270,22 @@ impl App {
     ) -> Result<(), StartFault> {
         let public = self.public();
         let failures = tokio::spawn(aggregate(public.failures.clone(), self.recorder()));
+        let tending = tokio::spawn(tend(self.rotation.clone()));
         let socket = AdminSocket::bind(&self.config.admin_socket())?;
         let (ended, admin_stop) = oneshot::channel::<()>();
-        let admin_router = crate::admin::api::router(self.configuration());
+        let admin_router = crate::admin::router(self.configuration(), self.rotation.clone());
         let admin = tokio::spawn(socket.serve(admin_router, async { drop(admin_stop.await) }));
         info!(listen = %self.config.listen, issuer = self.config.public_url, "serving");
         if !self.front(public, extra).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
         }
-        failures.abort();
+        [failures, tending].iter().for_each(JoinHandle::abort);
         drop(ended);
         if tokio::time::timeout(DRAIN, admin).await.is_err() {
             warn!("the admin API did not end in time");
         }
-        let Self { writer, active, writer_task, store, .. } = self;
-        drop((writer, active));
+        let Self { writer, active, rotation, writer_task, store, .. } = self;
+        drop((writer, active, rotation));
         if tokio::time::timeout(DRAIN, writer_task).await.is_err() {
             warn!("the writer did not end in time");
         }
@@ -282,9 +303,10 @@ impl App {
         Front { router, limits: self.limits.clone(), connections: Connections::new() }
     }
 
-    /// What re-reads the configuration `file` while the server runs.
+    /// What re-reads the configuration `file` and the signing keys while the server runs. It holds the writer: drop it
+    /// before the end is waited for.
     pub fn reload(&self, file: &Path) -> Reload {
-        Reload::new(file.to_owned(), self.config.clone(), self.limits.clone())
+        Reload::new(file.to_owned(), self.config.clone(), self.limits.clone(), self.rotation.clone())
     }
 
     /// The use case behind `apply`.
@@ -306,6 +328,15 @@ pub(crate) fn policy(bundle: Bundle) -> Result<PolicyEngine, StartFault> {
         return Err(StartFault::PolicyTest { name, at, problem: failed.problem.clone().unwrap_or_default() });
     }
     Ok(PolicyEngine::compile(bundle)?)
+}
+
+/// Looks after the signing keys.
+async fn tend(rotation: Rotation) {
+    let mut every = tokio::time::interval(TEND_EVERY);
+    loop {
+        every.tick().await;
+        rotation.tend().await;
+    }
 }
 
 struct Recorder {

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::configuration::active::InForce;
 use crate::domain::claims::TokenClaims;
 use crate::domain::snapshot::{Agent, Resource};
-use crate::keys::keyring::KeyRing;
+use crate::keys::live::LiveKeys;
 use crate::store::Store;
 use crate::store::error::StoreError;
 
@@ -40,14 +40,14 @@ impl Caller<'_> {
 #[derive(Clone)]
 pub struct Introspection {
     issuer: Arc<str>,
-    keys: Arc<KeyRing>,
+    keys: LiveKeys,
     store: Store,
     clock: Arc<dyn Clock>,
 }
 
 impl Introspection {
     /// Wires the use case; `issuer` is our own `iss`.
-    pub fn new(issuer: Arc<str>, keys: Arc<KeyRing>, store: Store, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(issuer: Arc<str>, keys: LiveKeys, store: Store, clock: Arc<dyn Clock>) -> Self {
         Self { issuer, keys, store, clock }
     }
 

@@ -34,5 +34,6 @@ pub mod log;
 pub mod policy;
 pub mod recent;
 pub mod revocation;
+pub mod rotation;
 pub mod store;
 pub mod terminal;

@@ -10,7 +10,7 @@ use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::domain::record::RevocationKey;
 use crate::domain::snapshot::Agent;
-use crate::keys::keyring::KeyRing;
+use crate::keys::live::LiveKeys;
 use crate::store::change::{Change, Revoke};
 use crate::store::writer::Writer;
 
@@ -26,7 +26,7 @@ pub enum NotRevoked {
 /// The use case with what it needs. Cheap to clone.
 #[derive(Clone)]
 pub struct Revocation {
-    keys: Arc<KeyRing>,
+    keys: LiveKeys,
     writer: Writer,
     clock: Arc<dyn Clock>,
     random: Random,
@@ -34,7 +34,7 @@ pub struct Revocation {
 
 impl Revocation {
     /// Wires the use case.
-    pub fn new(keys: Arc<KeyRing>, writer: Writer, clock: Arc<dyn Clock>, random: Random) -> Self {
+    pub fn new(keys: LiveKeys, writer: Writer, clock: Arc<dyn Clock>, random: Random) -> Self {
         Self { keys, writer, clock, random }
     }
 

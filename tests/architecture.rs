@@ -26,7 +26,7 @@ mod layers {
         &["keys"],
         &["policy", "issuers", "store", "config"],
         &["configuration", "limits"],
-        &["authentication", "exchange", "introspection", "revocation"],
+        &["authentication", "exchange", "introspection", "revocation", "rotation"],
         &["http", "admin"],
         &["app", "terminal"],
         &["dev"],

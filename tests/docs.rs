@@ -163,10 +163,12 @@ mod docs {
         let commands = names.filter_map(|line| line.split_whitespace().next());
         for command in commands.filter(|name| *name != "help") {
             let mut wanted = options(&help(&[command]));
-            if command == "policy" {
-                let parts = ["check", "test", "eval", "schema"];
-                wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));
-            }
+            let parts: &[&str] = match command {
+                "policy" => &["check", "test", "eval", "schema"],
+                "keys" => &["list", "rotate", "retire", "reload"],
+                _ => &[],
+            };
+            wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));
             let sections = page.split("\n## ").filter(|s| s.starts_with(&format!("`taskgrant {command}")));
             let [section] = sections.collect::<Vec<_>>()[..] else { panic!("no section for {command}") };
             assert_eq!(options(section), wanted, "{command}");

@@ -41,6 +41,10 @@ pub enum RefusalCode {
     ConfigurationWidens,
     /// Somebody else changed the same object meanwhile: try again.
     Conflict,
+    /// A key file cannot be read or written; the keys that serve go on serving.
+    KeysFaulty,
+    /// The signing keys are not in a state for this: the message says until when, or what to do instead.
+    KeyNotReady,
     /// The store does not answer: try again later.
     Unavailable,
 }
@@ -62,6 +66,12 @@ impl Refused {
     pub fn faulty(faults: Vec<Fault>) -> Self {
         ApplyFault::Documents(faults).into()
     }
+
+    /// The refusal of a request that is malformed.
+    #[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` calls")]
+    pub(super) fn unreadable(rejection: JsonRejection) -> Self {
+        Self { error: RefusalCode::BadRequest, message: rejection.body_text(), faults: Vec::new() }
+    }
 }
 
 impl From<ApplyFault> for Refused {
@@ -81,10 +91,10 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = match self.error {
             RefusalCode::BadRequest => StatusCode::BAD_REQUEST,
-            RefusalCode::ConfigurationFaulty | RefusalCode::ConfigurationWidens => {
+            RefusalCode::ConfigurationFaulty | RefusalCode::ConfigurationWidens | RefusalCode::KeysFaulty => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            RefusalCode::Conflict => StatusCode::CONFLICT,
+            RefusalCode::Conflict | RefusalCode::KeyNotReady => StatusCode::CONFLICT,
             RefusalCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(self)).into_response()
@@ -124,10 +134,7 @@ async fn apply(
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Result<Json<ApplyRequest>, JsonRejection>,
 ) -> Result<Json<Applied>, Refused> {
-    let Json(request) = request.map_err(|rejection| {
-        let message = rejection.body_text();
-        Refused { error: RefusalCode::BadRequest, message, faults: Vec::new() }
-    })?;
+    let Json(request) = request.map_err(Refused::unreadable)?;
     let applied = configuration.apply(request.documents, request.options, &peer.account()).await?;
     Ok(Json(applied))
 }

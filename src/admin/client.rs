@@ -15,8 +15,10 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::api::{ApplyRequest, ListedObject, MAX_BODY, Refused};
+use super::keys::{RetireRequest, StopRequest};
 use super::socket::{SocketFault, check_length};
 use crate::configuration::apply::Applied;
+use crate::rotation::{KeyInfo, Retired, Rotated, Stopped};
 
 /// How long the server may take.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -63,6 +65,34 @@ impl AdminClient {
     /// `GET /admin/v1/objects`.
     pub async fn objects(&self) -> Result<Result<Vec<ListedObject>, Refused>, ClientFault> {
         self.call(Method::GET, "/admin/v1/objects", None::<&()>).await
+    }
+
+    /// `GET /admin/v1/keys`.
+    pub async fn keys(&self) -> Result<Result<Vec<KeyInfo>, Refused>, ClientFault> {
+        self.call(Method::GET, "/admin/v1/keys", None::<&()>).await
+    }
+
+    /// `POST /admin/v1/keys/rotate`.
+    pub async fn rotate_keys(&self) -> Result<Result<Rotated, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/keys/rotate", None::<&()>).await
+    }
+
+    /// `POST /admin/v1/keys/stop`.
+    pub async fn stop_keys(&self, request: &StopRequest) -> Result<Result<Stopped, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/keys/stop", Some(request)).await
+    }
+
+    /// `POST /admin/v1/keys/retire`.
+    pub async fn retire_keys(
+        &self,
+        request: &RetireRequest,
+    ) -> Result<Result<Retired, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/keys/retire", Some(request)).await
+    }
+
+    /// `POST /admin/v1/keys/reload`.
+    pub async fn reload_keys(&self) -> Result<Result<Vec<KeyInfo>, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/keys/reload", None::<&()>).await
     }
 
     async fn connect(&self) -> Result<UnixStream, SocketFault> {

@@ -1,36 +1,48 @@
-//! What changes without a restart: `[limits]` of the configuration, but for `writer_queue`.
+//! What changes without a restart: `[limits]` of the configuration, but for `writer_queue`, and the signing keys.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ConfigFault};
+use crate::config::Config;
 use crate::limits::Limits;
+use crate::rotation::Rotation;
 
-/// Re-reads the configuration file, and puts in force what may change while the server runs.
+/// Re-reads the configuration file and the signing keys, and puts in force what may change while the server runs.
 pub struct Reload {
     file: PathBuf,
     started_with: Config,
     limits: Arc<Limits>,
+    rotation: Rotation,
 }
 
 impl Reload {
-    pub(super) fn new(file: PathBuf, started_with: Config, limits: Arc<Limits>) -> Self {
-        Self { file, started_with, limits }
+    pub(super) fn new(file: PathBuf, started_with: Config, limits: Arc<Limits>, rotation: Rotation) -> Self {
+        Self { file, started_with, limits, rotation }
     }
 
-    /// Reads the file and the environment again. A fault changes nothing; the log tells either way.
-    pub fn run(&self) -> Result<(), ConfigFault> {
-        let config = Config::read(&self.file).inspect_err(
-            |fault| error!(%fault, "the configuration was not reloaded; what was in force stays"),
-        )?;
+    /// Reads file, environment and signing keys again. What is faulty changes nothing, each part for itself; the log
+    /// tells either way.
+    pub async fn run(&self) {
+        self.configuration();
+        if let Err(fault) = self.rotation.reload().await {
+            error!(%fault, "the signing keys were not reloaded");
+        }
+    }
+
+    fn configuration(&self) {
+        let config = match Config::read(&self.file) {
+            Ok(config) => config,
+            Err(fault) => {
+                return error!(%fault, "the configuration was not reloaded; what was in force stays");
+            }
+        };
         if !self.covers(&config) {
             warn!("keys outside of [limits], or limits.writer_queue, have changed: they take a restart");
         }
         self.limits.replace(config.limits);
         info!("limits reloaded");
-        Ok(())
     }
 
     /// Whether `config` differs from what the server started with only in what a reload changes.

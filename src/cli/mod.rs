@@ -4,6 +4,7 @@ pub mod apply;
 pub mod exchange;
 pub mod files;
 pub mod inspect;
+pub mod keys;
 pub mod plan;
 mod policy;
 mod report;
@@ -45,6 +46,7 @@ enum Command {
     Plan(PlanArgs),
     /// Apply declarative objects: all of them, or none.
     Apply(ApplyArgs),
+    Keys(keys::KeysArgs),
     /// Check, test and evaluate policy bundles.
     Policy(policy::Args),
     /// Make a client secret, and the hash of it that objects hold.
@@ -75,6 +77,10 @@ pub fn main() -> ExitCode {
         .into(),
         Command::Plan(args) => on_terminal(|output| plan(&args, output)).into(),
         Command::Apply(args) => on_terminal(|output| apply(&args, output)).into(),
+        Command::Keys(args) => on_terminal(|output| {
+            with_runtime(output, async |output| keys::run(&args, Arc::new(SystemClock), output).await)
+        })
+        .into(),
         Command::Policy(args) => on_terminal(|output| policy::run(&args, output)).into(),
         Command::Secret(args) => {
             on_terminal(|output| secret::secret(&args, &SystemRandom::new(), output)).into()

@@ -52,17 +52,19 @@ async fn serve(file: &Path, config: Config) -> Result<(), StartFault> {
     let app = App::build(config, Arc::new(SystemClock)).await?;
     let listener = app.listen().await?;
     let reloads = tokio::spawn(on_hangup(app.reload(file)));
-    let served = app.serve(listener, stopped()).await;
-    reloads.abort();
-    served
+    let stop = async move {
+        stopped().await;
+        // It holds the writer, which is to end.
+        reloads.abort();
+    };
+    app.serve(listener, stop).await
 }
 
 /// Reloads at each SIGHUP.
 async fn on_hangup(reload: Reload) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
     while hangups.recv().await.is_some() {
-        // The log has told of a fault.
-        let _ = reload.run();
+        reload.run().await;
     }
 }
 

@@ -12,6 +12,7 @@ use super::objects::{
     AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, EntitlementSpec, ExceptionSpec, Object,
     ObjectKind, ObjectRef, ResourceSpec, Selector, Spec, TaskTypeSpec, TrustedIssuerSpec,
 };
+use super::record::LONGEST_TASK;
 use super::resource::ResourceUri;
 use super::scope::{Scope, ScopeSet};
 use super::snapshot::{
@@ -341,7 +342,7 @@ impl Builder<'_> {
         let ordered = 1 <= lifetime.token.default
             && lifetime.token.default <= lifetime.token.max
             && lifetime.token.max <= lifetime.task;
-        if !ordered || lifetime.task > 30 * 86_400 {
+        if !ordered || i64::from(lifetime.task) > LONGEST_TASK.num_seconds() {
             let message = "needs 1 <= token.default <= token.max <= task <= 2592000 (seconds)";
             self.fault(id, "spec.lifetime", message);
         }

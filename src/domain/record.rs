@@ -1,6 +1,6 @@
 //! The records of tasks and tokens: what revocation, introspection and the commit know of them (DESIGN §7).
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -9,6 +9,9 @@ use super::principal::Principal;
 
 /// Most tokens on one path from the root of a tree: whoever holds it, the tree is at most this high (DESIGN §3).
 pub const MAX_HEIGHT: usize = 16;
+
+/// Longest life of a task; no token outlives its task (L5).
+pub const LONGEST_TASK: TimeDelta = TimeDelta::days(30);
 
 /// What identifies the session that a task grew from, for its revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +99,8 @@ pub struct TokenRecord {
     pub approval_id: Option<ApprovalId>,
     /// The decision that granted it.
     pub decision_id: DecisionId,
+    /// The key that signed it (`kid`).
+    pub kid: String,
 }
 
 /// What can be revoked: one row revokes all that hangs on it (DESIGN §7).
@@ -118,6 +123,8 @@ pub enum RevocationKind {
     Issuer,
     /// A tenant; key: its name.
     Tenant,
+    /// A signing key of ours, stopped for ever; key: its `kid`.
+    SigningKey,
 }
 
 impl RevocationKind {
@@ -132,6 +139,7 @@ impl RevocationKind {
             Self::TaskType => "task_type",
             Self::Issuer => "issuer",
             Self::Tenant => "tenant",
+            Self::SigningKey => "signing_key",
         }
     }
 }
@@ -154,6 +162,11 @@ impl RevocationKey {
     pub fn token(jti: Jti) -> Self {
         Self { kind: RevocationKind::Token, key: jti.to_string() }
     }
+
+    /// The signing key `kid` of ours: all that it signed.
+    pub fn signing_key(kid: &str) -> Self {
+        Self { kind: RevocationKind::SigningKey, key: kid.to_owned() }
+    }
 }
 
 /// How a revocation row bears on a token.
@@ -166,8 +179,8 @@ pub enum Bears {
 }
 
 impl TokenRecord {
-    /// Every revocation key that would kill this token, and how: its own jti, its ancestors, its task, and by
-    /// time its session, principal, issuer and tenant, the agents of its chain and its task type (L4).
+    /// Every revocation key that would kill this token, and how: its own jti, its ancestors, its task, the key that
+    /// signed it, and by time its session, principal, issuer and tenant, the agents of its chain and its task type (L4).
     ///
     /// What a fresh login revives is compared by when the person logged in, the rest by the token's `iat`.
     pub fn killed_by(&self) -> Vec<(RevocationKey, Bears)> {
@@ -177,6 +190,7 @@ impl TokenRecord {
         let jti = |jti: &Jti| (RevocationKey::new(Token, &[&jti.to_string()]), Bears::Always);
         let mut keys: Vec<_> = self.ancestors.iter().chain(std::iter::once(&self.jti)).map(jti).collect();
         keys.push((RevocationKey::new(Task, &[&self.task_id.to_string()]), Bears::Always));
+        keys.push((RevocationKey::signing_key(&self.kid), Bears::Always));
         if let Some(sid) = &self.session.sid {
             keys.push((RevocationKey::new(Session, &[&self.session.iss, "sid", sid]), login));
         }

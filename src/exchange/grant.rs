@@ -272,8 +272,8 @@ fn new_task(at: &Moment, verified: &Verified, grant: &Grant, session: &SessionKe
 }
 
 impl Granted {
-    /// The token's record. The commit fills in the ancestors.
-    pub(super) fn record(&self, decision_id: DecisionId) -> TokenRecord {
+    /// The token's record, signed by the key `kid`. The commit fills in the ancestors.
+    pub(super) fn record(&self, kid: String, decision_id: DecisionId) -> TokenRecord {
         let grant = &self.grant;
         let own_agents = |chain: &Chain| {
             let iss = &self.claims.iss;
@@ -301,6 +301,7 @@ impl Granted {
             status: None,
             approval_id: self.claims.approval.as_ref().map(|a| a.id),
             decision_id,
+            kid,
         }
     }
 

@@ -23,7 +23,8 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
 use crate::domain::snapshot::Agent;
 use crate::issuers::session::Issuers;
-use crate::keys::keyring::{ACCESS_TOKEN, KeyRing};
+use crate::keys::keyring::ACCESS_TOKEN;
+use crate::keys::live::{LiveKeys, Signed};
 use crate::limits::Limits;
 use crate::store::Store;
 use crate::store::change::{CommitFault, Committed, Issue, Loss, Receipt, Refuse, Spend, SpendKind};
@@ -52,7 +53,7 @@ pub struct Parts {
     /// Trusted issuers' keys.
     pub issuers: Arc<Issuers>,
     /// Our keys.
-    pub keys: Arc<KeyRing>,
+    pub keys: LiveKeys,
     /// For the one row that a child exchange reads: its task's.
     pub store: Store,
     /// The one writer.
@@ -184,14 +185,14 @@ impl Exchange {
         mut story: Story,
         assertion: Option<Spend>,
     ) -> Result<Issued, NotIssued> {
-        let Ok(compact) = self.parts.keys.sign(ACCESS_TOKEN, &granted.claims) else {
+        let Ok(Signed { compact, kid }) = self.parts.keys.sign(ACCESS_TOKEN, &granted.claims) else {
             error!("the token could not be signed");
             return Err(NotIssued::Unavailable);
         };
         let minted = Minted { compact };
         story.granted(&granted);
         let decision = story.allow(self.parts.clock.now());
-        let issue = Issue { assertion, ..granted.change(decision) };
+        let issue = Issue { assertion, ..granted.change(kid, decision) };
         match self.parts.writer.submit(issue).await {
             Ok(Committed::Done(receipt)) => {
                 info!(decision_id = %receipt.decision_id, "token issued");
@@ -256,7 +257,8 @@ impl Exchange {
 
     async fn would_lose(&self, granted: &Granted) -> Result<Option<Loss>, StoreError> {
         let store = &self.parts.store;
-        let own = granted.record(self.parts.random.decision(granted.issued_at));
+        let signer = self.parts.keys.ring().kid().to_owned();
+        let own = granted.record(signer, self.parts.random.decision(granted.issued_at));
         if let Some(parent) = own.parent {
             let Some(parent) = store.token(parent).await? else { return Ok(Some(Loss::ParentUnknown)) };
             if parent.ancestors.len() + 1 >= MAX_HEIGHT {
@@ -311,13 +313,13 @@ impl Granted {
     }
 
     /// What the commit writes and what it spends: a hand-over token dies with its one exchange.
-    fn change(&self, decision: Decision) -> Issue {
+    fn change(&self, kid: String, decision: Decision) -> Issue {
         let spend = self.spends.iter().map(|(jti, exp)| Spend {
             kind: SpendKind::HandOver,
             key: jti.to_string(),
             keep_until: *exp,
         });
-        let token = self.record(decision.id);
+        let token = self.record(kid, decision.id);
         Issue { task: self.task.clone(), token, spend: spend.collect(), assertion: None, decision }
     }
 }

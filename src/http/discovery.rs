@@ -1,17 +1,17 @@
 //! Authorization server metadata (RFC 8414) and the key set (RFC 7517).
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Public;
 use crate::domain::request::TOKEN_EXCHANGE;
 use crate::keys::algorithm::Algorithm;
-
-/// Seconds that clients may keep the metadata and the key set.
-const MAX_AGE: &str = "public, max-age=300";
+use crate::keys::keyring::MAX_AGE;
 
 /// `GET /.well-known/oauth-authorization-server`, and the `openid-configuration` alias that some clients try.
 pub(super) async fn metadata(State(public): State<Public>) -> Response {
@@ -20,13 +20,13 @@ pub(super) async fn metadata(State(public): State<Public>) -> Response {
 
 /// `GET /oauth/jwks`.
 pub(super) async fn jwks(State(public): State<Public>) -> Response {
-    cached(public.keys.jwks().clone())
+    cached(public.keys.ring().jwks().clone())
 }
 
+/// Clients may keep the metadata and the key set for as long as a new key waits before it signs.
 fn cached(document: Value) -> Response {
-    let mut response = Json(document).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(MAX_AGE));
-    response
+    let cache_control = [(header::CACHE_CONTROL, format!("public, max-age={}", MAX_AGE.as_secs()))];
+    (cache_control, Json(document)).into_response()
 }
 
 /// MD-01…03. There is no authorization endpoint, so `response_types_supported` is empty, which RFC 8414 requires
@@ -40,6 +40,9 @@ fn document(public: &Public) -> Value {
     let kinds = world.snapshot.detail_types().iter().filter(|t| platform(&t.reach));
     let mut kinds: Vec<&str> = kinds.map(|t| t.name.as_str()).collect();
     kinds.sort_unstable();
+    let ring = public.keys.ring();
+    let signing: BTreeSet<&str> =
+        ring.published().iter().filter_map(|p| p.key.declared()).map(Algorithm::name).collect();
     json!({
         "issuer": public.issuer,
         "token_endpoint": at("/oauth/token"),
@@ -62,6 +65,6 @@ fn document(public: &Public) -> Value {
             "urn:ietf:params:oauth:token-type:jwt",
         ],
         "taskgrant_requested_token_types_supported": ["urn:ietf:params:oauth:token-type:access_token"],
-        "taskgrant_token_signing_alg_values_supported": [public.keys.algorithm().name()],
+        "taskgrant_token_signing_alg_values_supported": signing,
     })
 }

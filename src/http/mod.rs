@@ -27,7 +27,7 @@ use crate::configuration::active::{Active, InForce};
 use crate::exchange::Exchange;
 use crate::introspection::Introspection;
 use crate::issuers::keysets::KeySets;
-use crate::keys::keyring::KeyRing;
+use crate::keys::live::LiveKeys;
 use crate::limits::Limits;
 use crate::revocation::Revocation;
 use crate::store::Store;
@@ -44,7 +44,7 @@ pub struct Public {
     /// Objects and policy in force.
     pub active: Active,
     /// Published keys.
-    pub keys: Arc<KeyRing>,
+    pub keys: LiveKeys,
     /// Client authentication.
     pub authentication: Authentication,
     /// The main use case.

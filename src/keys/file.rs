@@ -3,7 +3,7 @@
 //! The key type stands in the PKCS#8 itself, so no second file can disagree with it, and `openssl pkey` reads and
 //! makes such files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -64,27 +64,36 @@ impl PrivateDocument {
 
     /// Writes a new file with mode 0600; an existing one is never touched. On return file and folder entry are on disk.
     ///
-    /// A write that fails removes the file again. A crash in the middle may leave a short file, which
-    /// [`Self::load`] refuses by name.
+    /// The file appears whole under its name or not at all: it is written beside it and then linked, which, other than
+    /// a renaming, fails where the name is taken. What a crash leaves has a name that nobody reads.
     pub fn save(&self, path: &Path) -> Result<(), KeyFileFault> {
         let fault = |action| move |source| KeyFileFault::Io { action, path: path.to_owned(), source };
         let pem = self
             .0
             .to_pem(LABEL, LineEnding::LF)
             .map_err(|_| KeyFileFault::NotAKey { path: path.to_owned() })?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(fault("create"))?;
-        if let Err(source) = file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()) {
-            // Best effort: the first fault is the one to report.
-            std::fs::remove_file(path).ok();
-            return Err(fault("write")(source));
+        let beside = path.with_extension("new");
+        // A left-over of a crash: its key was never used.
+        fs::remove_file(&beside).ok();
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create_new(true).mode(0o600).open(&beside).map_err(fault("create"))?;
+        let written = file.write_all(pem.as_bytes()).and_then(|()| file.sync_all());
+        let written = written.map_err(fault("write"));
+        let linked = written.and_then(|()| fs::hard_link(&beside, path).map_err(fault("create")));
+        // Best effort: the first fault is the one to report.
+        fs::remove_file(&beside).ok();
+        linked?;
+        sync_folder(path).map_err(fault("sync the folder of"))
+    }
+
+    /// Removes a key file for ever; one that is gone already counts as removed.
+    pub fn remove(path: &Path) -> Result<(), KeyFileFault> {
+        let fault = |source| KeyFileFault::Io { action: "remove", path: path.to_owned(), source };
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| sync_folder(path)).map_err(fault),
         }
-        let folder = path.parent().unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(fault("sync the folder of"))
     }
 
     /// Reads a key file, and refuses one that group or others can touch.
@@ -111,6 +120,10 @@ impl PrivateDocument {
             Ok(_) | Err(_) => Err(not_a_key()),
         }
     }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all())
 }
 
 impl std::fmt::Debug for PrivateDocument {
@@ -165,6 +178,18 @@ mod tests {
         let (_, other) = SigningKey::generate(KeySpec::Es256, &SystemRandom::new()).unwrap();
         assert!(matches!(other.save(&path), Err(KeyFileFault::Io { action: "create", .. })));
         assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_in_nobodys_way_and_nothing_is_left_beside_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path().join("key.new"), "half").unwrap();
+        let path = saved(&folder);
+        assert!(PrivateDocument::load(&path).is_ok());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        PrivateDocument::remove(&path).unwrap();
+        PrivateDocument::remove(&path).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

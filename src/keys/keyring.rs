@@ -1,16 +1,20 @@
 //! The server's own keys: one that signs, and all that verify.
 //!
-//! The folder holds files `0001-es256.pem`, `0002-eddsa.pem` and so on. Of the wanted algorithm the highest number
-//! signs; the public half of every file is published, so that tokens signed before a change stay good. A key is
-//! retired by removing its file once the last token it signed has expired.
+//! The folder holds files `0001-es256.pem`, `0002-eddsa.pem` and so on. Of the wanted algorithm the highest number is
+//! to sign; the public half of every file is published, so that tokens signed before a change stay good. A key that is
+//! to take over waits until everybody can know it: [`TAKEOVER`] from the moment this process first published it.
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
 use ring::rand::SystemRandom;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -26,15 +30,57 @@ use crate::domain::claims::TokenClaims;
 /// The `typ` of our access tokens (RFC 9068 §2.1) [AT-01]; its header is encoded once.
 pub const ACCESS_TOKEN: &str = "at+jwt";
 
-/// One active private key, and all public ones. Cheap to share behind an `Arc`; nothing in it changes.
+/// How long others may keep our key set: the `max-age` that it is served with (RFC 9111 §5.2.2.1).
+pub const MAX_AGE: Duration = Duration::from_mins(5);
+
+/// How long a key is published before it signs: [`MAX_AGE`], and a minute for caches that round up.
+pub const TAKEOVER: TimeDelta = TimeDelta::minutes(6);
+
+/// One private key that signs, at most one that waits to take over, and all public ones. Nothing in it changes: what
+/// replaces it is a new value.
 ///
-/// Private halves of keys that do not sign any more are not kept in memory.
+/// Private halves of keys that will not sign any more are not kept in memory.
+#[derive(Clone)]
 pub struct KeyRing {
-    active: SigningKey,
-    published: Vec<PublicKey>,
+    signer: Arc<SigningKey>,
+    /// When the signer took over in this process; none if it signed from the start.
+    since: Option<DateTime<Utc>>,
+    next: Option<Next>,
+    /// In the order in which they are published: the signer, the next, the others from the newest on.
+    published: Vec<Published>,
+    stopped: BTreeSet<String>,
     jwks: Value,
     access_token_header: String,
     rng: SystemRandom,
+}
+
+/// The key that is to take over.
+#[derive(Clone)]
+struct Next {
+    key: Arc<SigningKey>,
+    not_before: DateTime<Utc>,
+}
+
+/// A public key, and the file of its private half; none for a key that is stored nowhere.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The public half.
+    pub key: PublicKey,
+    /// Its file.
+    pub path: Option<PathBuf>,
+}
+
+/// What is known of the keys when the folder is read.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// `kid` of the key that has signed so far: another one waits. None: the key that is to sign signs at once.
+    pub signer: Option<String>,
+    /// When that key took over.
+    pub since: Option<DateTime<Utc>>,
+    /// The key that waits already, and until when.
+    pub next: Option<(String, DateTime<Utc>)>,
+    /// Keys that were stopped for ever: their files count for nothing.
+    pub stopped: BTreeSet<String>,
 }
 
 /// Why the keys cannot be opened.
@@ -73,61 +119,151 @@ struct Entry {
     path: PathBuf,
 }
 
+/// A key of the folder, private half and all.
+struct Loaded {
+    key: Arc<SigningKey>,
+    path: Option<PathBuf>,
+}
+
+impl Loaded {
+    fn published(&self) -> Published {
+        Published { key: self.key.public().clone(), path: self.path.clone() }
+    }
+}
+
 impl KeyRing {
-    /// Opens the folder: loads every key file, and makes a key when none is of `spec`'s algorithm.
+    /// Opens the folder, knowing nothing: the key that is to sign signs at once. See [`Self::load`].
+    pub fn open(folder: &Path, spec: KeySpec, rng: SystemRandom) -> Result<Self, KeyRingFault> {
+        Self::load(folder, spec, rng, &Known::default(), DateTime::UNIX_EPOCH)
+    }
+
+    /// Loads every key file of the folder, and makes a key when none is of `spec`'s algorithm. A key that is to sign
+    /// and is not the signer that is known waits until [`TAKEOVER`] from `now`, or goes on waiting.
     ///
     /// The folder is made with mode 0700 if missing. Files of other names are left alone. Two processes that make a key
     /// at once cannot overwrite each other: the second fails with "file exists", and may open again.
-    pub fn open(folder: &Path, spec: KeySpec, rng: SystemRandom) -> Result<Self, KeyRingFault> {
-        let fault = |action| move |source| KeyFileFault::Io { action, path: folder.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault("make the folder"))?;
-        let entries = entries(folder).map_err(fault("list the folder"))?;
-        let mut keys = Vec::with_capacity(entries.len());
-        for Entry { path, .. } in &entries {
-            let document = PrivateDocument::load(path)?;
-            let key = SigningKey::from_pkcs8(&document, &rng)
-                .map_err(|fault| KeyRingFault::Key { path: path.clone(), fault })?;
-            keys.push(key);
+    pub fn load(
+        folder: &Path,
+        spec: KeySpec,
+        rng: SystemRandom,
+        known: &Known,
+        now: DateTime<Utc>,
+    ) -> Result<Self, KeyRingFault> {
+        let mut loaded = read(folder, &rng)?;
+        loaded.retain(|found| !known.stopped.contains(found.key.kid()));
+        let is_wanted = |found: &Loaded| found.key.algorithm() == spec.algorithm();
+        if !loaded.iter().any(is_wanted) {
+            let (key, path) = create(folder, spec, &rng)?;
+            loaded.push(Loaded { key: Arc::new(key), path: Some(path) });
         }
-        let active = keys.iter().rposition(|key| key.algorithm() == spec.algorithm());
-        let active = if let Some(at) = active {
-            keys.remove(at)
-        } else {
-            let (key, document) = SigningKey::generate(spec, &rng).map_err(KeyRingFault::Generate)?;
-            let number = entries.last().map_or(1, |last| last.number.saturating_add(1));
-            document.save(&folder.join(file_name(number, key.algorithm())))?;
-            key
+        // One is of the algorithm by now; without it the newest of all would do.
+        let wanted = loaded.iter().rfind(|found| is_wanted(found)).or(loaded.last());
+        let Some(wanted) = wanted.map(|found| found.key.clone()) else {
+            return Err(KeyRingFault::Generate(SigningFault::Failed));
         };
-        Ok(Self::new(active, &keys, rng))
+        let has_signed = |found: &&Loaded| known.signer.as_deref() == Some(found.key.kid());
+        let signer = loaded.iter().find(has_signed).map_or_else(|| wanted.clone(), |found| found.key.clone());
+        let waiting = known.next.as_ref().filter(|(kid, _)| kid == wanted.kid()).map(|(_, at)| *at);
+        let not_before = waiting.unwrap_or(now + TAKEOVER);
+        let next = (wanted.kid() != signer.kid()).then_some(Next { key: wanted, not_before });
+        let others = loaded.iter().rev().map(Loaded::published).collect();
+        let since = known.since.filter(|_| known.signer.as_deref() == Some(signer.kid()));
+        let bare = Self::of(signer, others, rng);
+        Ok(Self { since, next, stopped: known.stopped.clone(), ..bare }.settled())
     }
 
     /// A ring with one new key that is stored nowhere: for tests and benchmarks.
     pub fn ephemeral(spec: KeySpec, rng: SystemRandom) -> Result<Self, KeyRingFault> {
         let (key, _) = SigningKey::generate(spec, &rng).map_err(KeyRingFault::Generate)?;
-        Ok(Self::new(key, &[], rng))
+        Ok(Self::of(Arc::new(key), Vec::new(), rng).settled())
     }
 
-    fn new(active: SigningKey, retired: &[SigningKey], rng: SystemRandom) -> Self {
-        let mut published = vec![active.public().clone()];
-        for key in retired.iter().rev() {
-            // The same key in two files is one key: `kid` must be unique in a set (RFC 7517 §4.5).
-            if !published.contains(key.public()) {
-                published.push(key.public().clone());
+    fn of(signer: Arc<SigningKey>, published: Vec<Published>, rng: SystemRandom) -> Self {
+        let (jwks, access_token_header, stopped) = (Value::Null, String::new(), BTreeSet::new());
+        Self { signer, since: None, next: None, published, stopped, jwks, access_token_header, rng }
+    }
+
+    /// Puts what is published into its order, each key once (`kid` is unique in a set, RFC 7517 §4.5), and writes what
+    /// is served of it.
+    fn settled(mut self) -> Self {
+        let first = [Some(&self.signer), self.next.as_ref().map(|next| &next.key)];
+        let mut published: Vec<Published> = Vec::with_capacity(self.published.len() + 1);
+        for key in
+            first.into_iter().flatten().map(|key| key.public()).chain(self.published.iter().map(|p| &p.key))
+        {
+            if !self.stopped.contains(key.thumbprint()) && !published.iter().any(|p| p.key == *key) {
+                let path = self.published.iter().find(|p| p.key == *key).and_then(|p| p.path.clone());
+                published.push(Published { key: key.clone(), path });
             }
         }
-        let keys: Vec<Value> = published.iter().map(|key| json!(key.jwk())).collect();
-        let access_token_header = header(&active, ACCESS_TOKEN);
-        Self { active, published, jwks: json!({ "keys": keys }), access_token_header, rng }
+        let keys: Vec<Value> = published.iter().map(|p| json!(p.key.jwk())).collect();
+        self.jwks = json!({ "keys": keys });
+        self.access_token_header = header(&self.signer, ACCESS_TOKEN);
+        self.published = published;
+        self
+    }
+
+    /// The ring after the waiting key has taken over, if its time has come.
+    pub fn promoted(&self, now: DateTime<Utc>) -> Option<Self> {
+        let next = self.next.as_ref().filter(|next| next.not_before <= now)?;
+        let (signer, since) = (next.key.clone(), Some(now));
+        Some(Self { signer, since, next: None, ..self.clone() }.settled())
+    }
+
+    /// The ring without the keys `kids`, which are stopped for ever if `stop` says so. `fresh` signs from now on;
+    /// without it the signer stays, whatever `kids` say.
+    pub fn without(
+        &self,
+        kids: &BTreeSet<String>,
+        stop: bool,
+        fresh: Option<(Fresh, DateTime<Utc>)>,
+    ) -> Self {
+        let mut ring = self.clone();
+        ring.published.retain(|p| !kids.contains(p.key.thumbprint()));
+        ring.next = ring.next.filter(|next| !kids.contains(next.key.kid()) && fresh.is_none());
+        if stop {
+            ring.stopped.extend(kids.iter().cloned());
+        }
+        if let Some((Fresh { key, path }, now)) = fresh {
+            ring.published.push(Published { key: key.public().clone(), path: Some(path) });
+            (ring.signer, ring.since) = (Arc::new(key), Some(now));
+        }
+        ring.settled()
+    }
+
+    /// What must be known of this ring to load the folder again.
+    pub fn known(&self) -> Known {
+        Known {
+            signer: Some(self.kid().to_owned()),
+            since: self.since,
+            next: self.next().map(|(kid, not_before)| (kid.to_owned(), not_before)),
+            stopped: self.stopped.clone(),
+        }
     }
 
     /// The algorithm of new signatures.
     pub fn algorithm(&self) -> Algorithm {
-        self.active.algorithm()
+        self.signer.algorithm()
     }
 
     /// The `kid` of new signatures.
     pub fn kid(&self) -> &str {
-        self.active.kid()
+        self.signer.kid()
+    }
+
+    /// When the signer took over in this process; none if it has signed from the start.
+    pub fn since(&self) -> Option<DateTime<Utc>> {
+        self.since
+    }
+
+    /// `kid` of the key that waits to take over, and when it will.
+    pub fn next(&self) -> Option<(&str, DateTime<Utc>)> {
+        self.next.as_ref().map(|next| (next.key.kid(), next.not_before))
+    }
+
+    /// All that is published: the signer first, then the one that waits, then the others from the newest on.
+    pub fn published(&self) -> &[Published] {
+        &self.published
     }
 
     /// The key set to publish (RFC 7517 §5): the active key first, each with `use`, `alg` and `kid`.
@@ -142,11 +278,11 @@ impl KeyRing {
         if typ == ACCESS_TOKEN {
             compact.push_str(&self.access_token_header);
         } else {
-            compact.push_str(&header(&self.active, typ));
+            compact.push_str(&header(&self.signer, typ));
         }
         compact.push('.');
         URL_SAFE_NO_PAD.encode_string(&payload, &mut compact);
-        let signature = self.active.sign(compact.as_bytes(), &self.rng)?;
+        let signature = self.signer.sign(compact.as_bytes(), &self.rng)?;
         compact.push('.');
         URL_SAFE_NO_PAD.encode_string(&signature, &mut compact);
         Ok(compact)
@@ -163,15 +299,39 @@ impl KeyRing {
     /// [`JwsFault::UnknownKey`] also when it names none: we always name it. `typ`, dates and audience are the caller's.
     pub fn verify_own(&self, jws: Jws<'_>) -> Result<VerifiedJws, JwsFault> {
         let kid = jws.unverified().kid.ok_or(JwsFault::UnknownKey)?;
-        let key = self.published.iter().find(|key| key.kid() == Some(kid)).ok_or(JwsFault::UnknownKey)?;
-        jws.verify(key)
+        let published =
+            self.published.iter().find(|p| p.key.kid() == Some(kid)).ok_or(JwsFault::UnknownKey)?;
+        jws.verify(&published.key)
+    }
+}
+
+/// A key that was just made, and its file.
+pub struct Fresh {
+    key: SigningKey,
+    path: PathBuf,
+}
+
+impl Fresh {
+    /// Makes a key and its file, with the number after the highest. RSA takes seconds: not for an async thread.
+    pub fn make(folder: &Path, spec: KeySpec, rng: &SystemRandom) -> Result<Self, KeyRingFault> {
+        create(folder, spec, rng).map(|(key, path)| Self { key, path })
+    }
+
+    /// Its `kid`.
+    pub fn kid(&self) -> &str {
+        self.key.kid()
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
 impl std::fmt::Debug for KeyRing {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("KeyRing")
-            .field("active", &self.active)
+            .field("signer", &self.signer)
             .field("published", &self.published)
             .finish_non_exhaustive()
     }
@@ -181,6 +341,29 @@ impl std::fmt::Debug for KeyRing {
 fn header(key: &SigningKey, typ: &str) -> String {
     let header = json!({ "typ": typ, "alg": key.algorithm().name(), "kid": key.kid() });
     URL_SAFE_NO_PAD.encode(header.to_string())
+}
+
+/// All keys of the folder in the order of their numbers; the folder is made if it is missing.
+fn read(folder: &Path, rng: &SystemRandom) -> Result<Vec<Loaded>, KeyRingFault> {
+    let fault = |action| move |source| KeyFileFault::Io { action, path: folder.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault("make the folder"))?;
+    let load = |Entry { path, .. }: Entry| {
+        let document = PrivateDocument::load(&path)?;
+        let key = SigningKey::from_pkcs8(&document, rng)
+            .map_err(|fault| KeyRingFault::Key { path: path.clone(), fault })?;
+        Ok(Loaded { key: Arc::new(key), path: Some(path) })
+    };
+    entries(folder).map_err(fault("list the folder"))?.into_iter().map(load).collect()
+}
+
+/// Makes a key and its file, with the number after the highest.
+fn create(folder: &Path, spec: KeySpec, rng: &SystemRandom) -> Result<(SigningKey, PathBuf), KeyRingFault> {
+    let fault = |source| KeyFileFault::Io { action: "list the folder", path: folder.to_owned(), source };
+    let (key, document) = SigningKey::generate(spec, rng).map_err(KeyRingFault::Generate)?;
+    let number = entries(folder).map_err(fault)?.last().map_or(1, |last| last.number.saturating_add(1));
+    let path = folder.join(file_name(number, key.algorithm()));
+    document.save(&path)?;
+    Ok((key, path))
 }
 
 fn file_name(number: u32, algorithm: Algorithm) -> String {

@@ -2,7 +2,7 @@
 //!
 //! [`jws::Jws`] is a token that nobody has vouched for yet; [`public::PublicKey`] turns it into a
 //! [`jws::VerifiedJws`], the only type that shows claims. [`keyring::KeyRing`] is the server's own side: one
-//! active private key, all public ones. `docs/adr/0004-crypto-library.md` says why ring does the arithmetic.
+//! active private key, all public ones; [`live::LiveKeys`] is the ring that serves at this moment. `docs/adr/0004-crypto-library.md` says why ring does the arithmetic.
 
 pub mod algorithm;
 pub mod dates;
@@ -12,6 +12,7 @@ pub mod jwk;
 pub mod jwks;
 pub mod jws;
 pub mod keyring;
+pub mod live;
 pub mod provider;
 pub mod public;
 pub mod signing;

@@ -51,6 +51,11 @@ impl PublicKey {
         self.kid.as_deref()
     }
 
+    /// The one algorithm it is for, by its `alg` (RFC 7517 §4.4), if it has one.
+    pub fn declared(&self) -> Option<Algorithm> {
+        self.declared
+    }
+
     /// The JWK thumbprint with SHA-256, in base64url (RFC 7638); equal for equal keys, whatever their `kid`.
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint

@@ -74,7 +74,7 @@ pub(super) const WRITE: Sql = Sql {
         ") SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
              value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, \
              value->>15, value->>16, unhex(value->>17), value->>18, value->>19, value->>20, \
-             value->>21, value->>22, value->>23, value->>24, value->>25 FROM jsonb_each($5); \
+             value->>21, value->>22, value->>23, value->>24, value->>25, value->>26 FROM jsonb_each($5); \
          UPDATE log_head SET size = $6, frontier = $7, greatest_iat = $8 WHERE id = 1",
     ),
     postgres: concat!(
@@ -97,8 +97,9 @@ pub(super) const WRITE: Sql = Sql {
         ") SELECT * FROM UNNEST($31::text[], $32::text[], $33::text[], $34::text[], $35::text[], $36::text[], \
              $37::text[], $38::text[], $39::text[], $40::text[], $41::bigint[], $42::text[], $43::text[], \
              $44::text[], $45::text[], $46::text[], $47::bigint[], $48::bytea[], $49::text[], $50::bigint[], \
-             $51::bigint[], $52::text[], $53::text[], $54::bigint[], $55::text[], $56::text[])) \
-         UPDATE log_head SET size = $57, frontier = $58, greatest_iat = $59 WHERE id = 1",
+             $51::bigint[], $52::text[], $53::text[], $54::bigint[], $55::text[], $56::text[], \
+             $57::text[])) \
+         UPDATE log_head SET size = $58, frontier = $59, greatest_iat = $60 WHERE id = 1",
     ),
 };
 

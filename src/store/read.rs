@@ -1,18 +1,21 @@
 //! What the request path and the snapshot read, from the reader pool.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
 use super::change::SpendKind;
 use super::error::StoreError;
 use super::rows::{
-    ObjectRow, StoredDecision, TaskRow, TokenRow, corrupt, instant, parsed, task_columns, token_columns,
+    ObjectRow, StoredDecision, TaskRow, TokenRow, corrupt, instant, micros, parsed, task_columns,
+    token_columns,
 };
 use super::transaction::Conn;
 use super::{Db, Store, ledger, on_db};
 use crate::domain::ids::{DecisionId, Jti, TaskId, shown};
 use crate::domain::objects::{ObjectKind, ObjectRef};
-use crate::domain::record::{TaskRecord, TokenRecord};
+use crate::domain::record::{LONGEST_TASK, RevocationKind, TaskRecord, TokenRecord};
 use crate::log::tree::Frontier;
 
 pub(super) const TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1");
@@ -26,6 +29,10 @@ pub(super) const DECISION: &str = "SELECT d.idx, d.leaf, r.salt, r.record, i.inp
      LEFT JOIN decision_records r ON r.idx = d.idx LEFT JOIN decision_inputs i ON i.idx = d.idx WHERE d.id = $1";
 pub(super) const HEAD: &str = "SELECT size, frontier, greatest_iat FROM log_head WHERE id = 1";
 pub(super) const SETTING: &str = "SELECT value FROM settings WHERE key = $1";
+pub(super) const STOPPED_KEYS: &str = "SELECT key FROM revocations WHERE kind = $1";
+/// The instant of issue stands first in a `jti`, so that a range of the primary key is all that is read.
+pub(super) const SIGNED_BY: &str = "SELECT COUNT(*), COUNT(CASE WHEN exp > $1 THEN 1 END), \
+     COUNT(DISTINCT CASE WHEN exp > $1 THEN task_id END), MAX(exp) FROM tokens WHERE jti >= $2 AND kid = $3";
 
 /// The head of the decision log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +41,19 @@ pub struct Head {
     pub frontier: Frontier,
     /// Greatest `iat` of any token committed.
     pub greatest_iat: DateTime<Utc>,
+}
+
+/// What a signing key of ours has signed, whether or not it was revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignedBy {
+    /// How many tokens in the last [`LONGEST_TASK`], the expired ones included.
+    pub ever: u64,
+    /// How many tokens that have not expired.
+    pub tokens: u64,
+    /// Of how many tasks these are.
+    pub tasks: u64,
+    /// When the last of these expires; none if there is none.
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// The head as its row has it.
@@ -158,6 +178,24 @@ impl Store {
     pub async fn head(&self) -> Result<Head, StoreError> {
         on_db!(self.db(), pools => sqlx::query_as::<_, HeadRow>(HEAD).fetch_one(&pools.read).await?)
             .try_into()
+    }
+
+    /// What the key `kid` has signed, as of `now`. Reads what was issued within the longest life of a task.
+    pub async fn signed_by(&self, kid: &str, now: DateTime<Utc>) -> Result<SignedBy, StoreError> {
+        let oldest = Jti::new(now - LONGEST_TASK, [0; 10]).to_string();
+        let (ever, tokens, tasks, until): (i64, i64, i64, Option<i64>) = on_db!(self.db(), pools =>
+            sqlx::query_as(SIGNED_BY).bind(micros(now)).bind(oldest).bind(kid).fetch_one(&pools.read).await?);
+        let count = |n: i64| u64::try_from(n).unwrap_or_default();
+        let until = until.map(instant).transpose()?.filter(|until| *until > now);
+        Ok(SignedBy { ever: count(ever), tokens: count(tokens), tasks: count(tasks), until })
+    }
+
+    /// `kid` of every signing key of ours that was stopped for ever.
+    pub async fn stopped_keys(&self) -> Result<BTreeSet<String>, StoreError> {
+        let kind = RevocationKind::SigningKey.as_str();
+        let kids: Vec<String> = on_db!(self.db(), pools =>
+            sqlx::query_scalar(STOPPED_KEYS).bind(kind).fetch_all(&pools.read).await?);
+        Ok(kids.into_iter().collect())
     }
 
     /// A fact of the deployment.

@@ -25,7 +25,7 @@ macro_rules! token_columns {
         "jti, task_id, tenant, parent, ancestors, principal_iss, principal_sub, session_iss, session_sid, \
          session_hash, session_since, agent, chain_agents, chain, task_type_tenant, task_type, \
          task_type_version, capability_digest, audience, iat, exp, key_thumbprint, status_list, status_index, \
-         approval_id, decision_id"
+         approval_id, decision_id, kid"
     };
 }
 pub(super) use token_columns;
@@ -96,11 +96,12 @@ pub(super) struct TokenRow {
     pub(super) status_index: Option<i64>,
     pub(super) approval_id: Option<String>,
     pub(super) decision_id: String,
+    pub(super) kid: String,
 }
 
 as_array!(TokenRow; jti task_id tenant parent ancestors principal_iss principal_sub session_iss session_sid
     session_hash session_since agent chain_agents chain task_type_tenant task_type task_type_version
-    capability_digest audience iat exp key_thumbprint status_list status_index approval_id decision_id);
+    capability_digest audience iat exp key_thumbprint status_list status_index approval_id decision_id kid);
 
 /// A short column of bytes; in JSON it is hex.
 #[derive(Debug, Serialize, sqlx::Type)]
@@ -267,6 +268,7 @@ impl From<&TokenRecord> for TokenRow {
             status_index,
             approval_id: token.approval_id.map(|id| id.to_string()),
             decision_id: token.decision_id.to_string(),
+            kid: token.kid.clone(),
         }
     }
 }
@@ -304,6 +306,7 @@ impl TryFrom<TokenRow> for TokenRecord {
             status: row.status_list.zip(row.status_index),
             approval_id: row.approval_id.map(|id| parsed(&id, "approval id")).transpose()?,
             decision_id: parsed(&row.decision_id, "decision id")?,
+            kid: row.kid,
         })
     }
 }

@@ -4,14 +4,16 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use super::batch::{CONFIGURE, LOCK, PURGE, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE};
 use super::folder::Location;
-use super::read::{BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, TASK, TOKEN};
+use super::read::{
+    BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS, TASK, TOKEN,
+};
 use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 
 #[path = "../../tests/it/support/postgres.rs"]
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 13] = [
     LOCK,
     PURGE,
     TASK,
@@ -22,6 +24,8 @@ const SHARED: [&str; 11] = [
     DECISION,
     HEAD,
     SETTING,
+    STOPPED_KEYS,
+    SIGNED_BY,
     LATEST_MIGRATION,
 ];
 /// Two dialects side by side.

@@ -345,7 +345,7 @@ async fn write_postgres(conn: &mut PgConnection, writes: &Writes<'_>, head: &Hea
     let query = bind_columns!(query, tokens; jti task_id tenant parent ancestors principal_iss principal_sub
         session_iss session_sid session_hash session_since agent chain_agents chain task_type_tenant task_type
         task_type_version capability_digest audience iat exp key_thumbprint status_list status_index
-        approval_id decision_id);
+        approval_id decision_id kid);
     let query = query.bind(size(head)).bind(head.frontier.to_bytes()).bind(micros(head.greatest_iat));
     query.execute(conn).await.map(drop)
 }

@@ -38,6 +38,8 @@ mod plan;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod support;

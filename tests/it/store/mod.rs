@@ -205,6 +205,7 @@ impl Deployment {
             status: Some(("list".into(), 7)),
             approval_id: None,
             decision_id: DecisionId::new(now, unique()),
+            kid: "key-1".into(),
         }
     }
 

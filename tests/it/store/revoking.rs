@@ -6,7 +6,7 @@ use taskgrant::store::change::{Committed, Issue, Loss};
 
 use super::{Deployment, on_both};
 
-const KINDS: [RevocationKind; 8] = [
+const KINDS: [RevocationKind; 9] = [
     RevocationKind::Token,
     RevocationKind::Task,
     RevocationKind::Session,
@@ -15,6 +15,7 @@ const KINDS: [RevocationKind; 8] = [
     RevocationKind::TaskType,
     RevocationKind::Issuer,
     RevocationKind::Tenant,
+    RevocationKind::SigningKey,
 ];
 
 /// A key of this kind that kills the token.
@@ -60,7 +61,13 @@ async fn l4_a_revocation_that_comes_first_refuses_until_a_fresh_beginning() {
             assert_eq!(d.raw().await.outcomes().await, ["allow", "deny"]);
             // A fresh login and a fresh token are another thing; the margin is over by then.
             d.clock.shift(5);
-            d.done(d.root()).await;
+            let mut fresh = d.root();
+            if kind == RevocationKind::SigningKey {
+                assert_eq!(d.lost(fresh).await, Loss::Revoked { kind });
+                fresh = d.root();
+                fresh.token.kid = "key-2".into();
+            }
+            d.done(fresh).await;
         })
         .await;
     }

@@ -1,0 +1,125 @@
+//! The key ring that serves at this moment: replaced whole, by the clock, by a reload or by an operator.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use ring::rand::SystemRandom;
+use serde::Serialize;
+
+use super::fault::JwsFault;
+use super::jws::{Jws, VerifiedJws};
+use super::keyring::{Fresh, KeyRing, KeyRingFault, Known, SignFault};
+use super::signing::KeySpec;
+use crate::clock::Clock;
+use crate::domain::claims::TokenClaims;
+
+/// A signed token and the key that signed it.
+pub struct Signed {
+    /// The compact JWS.
+    pub compact: String,
+    /// The key's `kid`.
+    pub kid: String,
+}
+
+/// The server's keys; clones share them.
+#[derive(Clone)]
+pub struct LiveKeys(Arc<Inner>);
+
+struct Inner {
+    folder: PathBuf,
+    spec: KeySpec,
+    clock: Arc<dyn Clock>,
+    rng: SystemRandom,
+    ring: ArcSwap<KeyRing>,
+    /// Held from looking at the ring until what replaces it serves.
+    turn: Mutex<()>,
+}
+
+impl Inner {
+    /// The ring as it should be by now. Whoever asks holds the turn.
+    fn up_to_date(&self) -> Arc<KeyRing> {
+        let ring = self.ring.load_full();
+        ring.promoted(self.clock.now()).map_or(ring, Arc::new)
+    }
+}
+
+impl LiveKeys {
+    /// Opens the folder; `known` is what the store remembers of the keys.
+    pub fn open(
+        folder: PathBuf,
+        spec: KeySpec,
+        known: &Known,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, KeyRingFault> {
+        let rng = SystemRandom::new();
+        let first = KeyRing::load(&folder, spec, rng.clone(), known, clock.now())?;
+        let turn = Mutex::new(());
+        Ok(Self(Arc::new(Inner { folder, spec, clock, rng, ring: ArcSwap::from_pointee(first), turn })))
+    }
+
+    /// The ring at this moment: a key whose time has come has taken over in it.
+    pub fn ring(&self) -> Arc<KeyRing> {
+        let inner = &self.0;
+        let ring = inner.ring.load_full();
+        let is_due = ring.next().is_some_and(|(_, at)| at <= inner.clock.now());
+        if !is_due {
+            return ring;
+        }
+        // Whoever is at it already will put the key in its place: one token more by the old one does no harm.
+        let Ok(_turn) = inner.turn.try_lock() else { return ring };
+        if let Some(promoted) = inner.ring.load().promoted(inner.clock.now()) {
+            tracing::info!(kid = promoted.kid(), before = ring.kid(), "another key signs from now on");
+            inner.ring.store(Arc::new(promoted));
+        }
+        inner.ring.load_full()
+    }
+
+    /// Signs `claims`; see [`KeyRing::sign`].
+    pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<Signed, SignFault> {
+        let ring = self.ring();
+        Ok(Signed { compact: ring.sign(typ, claims)?, kid: ring.kid().to_owned() })
+    }
+
+    /// See [`KeyRing::own_claims`].
+    pub fn own_claims(&self, compact: &str) -> Option<TokenClaims> {
+        self.ring().own_claims(compact)
+    }
+
+    /// See [`KeyRing::verify_own`].
+    pub fn verify_own(&self, jws: Jws<'_>) -> Result<VerifiedJws, JwsFault> {
+        self.ring().verify_own(jws)
+    }
+
+    /// The folder of the key files.
+    pub fn folder(&self) -> &Path {
+        &self.0.folder
+    }
+
+    /// Makes a key and its file, which nothing looks at before a [reload](Self::reload). RSA takes seconds: not for an
+    /// async thread.
+    pub fn make(&self) -> Result<Fresh, KeyRingFault> {
+        Fresh::make(&self.0.folder, self.0.spec, &self.0.rng)
+    }
+
+    /// Reads the folder again. On a fault the ring that serves goes on serving. Reads files: not for an async thread.
+    pub fn reload(&self) -> Result<Arc<KeyRing>, KeyRingFault> {
+        let inner = &self.0;
+        let _turn = inner.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = inner.up_to_date().known();
+        let ring = KeyRing::load(&inner.folder, inner.spec, inner.rng.clone(), &known, inner.clock.now())?;
+        inner.ring.store(Arc::new(ring));
+        Ok(inner.ring.load_full())
+    }
+
+    /// Publishes the keys `kids` no more; see [`KeyRing::without`].
+    pub fn drop_keys(&self, kids: &BTreeSet<String>, stop: bool, fresh: Option<Fresh>) -> Arc<KeyRing> {
+        let inner = &self.0;
+        let _turn = inner.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = fresh.map(|fresh| (fresh, inner.clock.now()));
+        let ring = inner.up_to_date().without(kids, stop, fresh);
+        inner.ring.store(Arc::new(ring));
+        inner.ring.load_full()
+    }
+}
