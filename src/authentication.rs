@@ -1,4 +1,5 @@
-//! The use case: which client calls (DESIGN §4 step 2), by a secret or by an assertion that its key has signed.
+//! The use case: which client calls (DESIGN §4 step 2), by a secret, by an assertion that its key has signed, or by
+//! the token of its workload.
 
 use std::sync::Arc;
 
@@ -8,12 +9,13 @@ use subtle::ConstantTimeEq as _;
 use crate::clock::Clock;
 use crate::configuration::active::InForce;
 use crate::domain::ids::{ClientId, Name};
-use crate::domain::objects::{AuthSpec, SecretHash};
-use crate::domain::snapshot::{Agent, Resource, Snapshot};
+use crate::domain::objects::{AuthSpec, SecretHash, WorkloadKind};
+use crate::domain::snapshot::{Agent, Resource, Snapshot, WorkloadIssuer};
 use crate::hash::sha256;
 use crate::issuers::assertion::{Assertion, verify_assertion};
-use crate::issuers::fault::AssertionFault;
+use crate::issuers::fault::{ActorFault, AssertionFault};
 use crate::issuers::keysets::KeySets;
+use crate::issuers::workload::{verify_workload, workload_issuer};
 use crate::keys::algorithm::Algorithm;
 use crate::keys::fault::JwsFault;
 use crate::keys::jws::Jws;
@@ -33,11 +35,22 @@ pub enum Shown<'a> {
     },
     /// A JWT (RFC 7523 §2.2).
     Assertion {
+        /// What it is declared to be.
+        kind: AssertionKind,
         /// The compact JWT.
         compact: &'a str,
         /// The parameter `client_id`, if it was sent too.
         client_id: Option<&'a str>,
     },
+}
+
+/// `client_assertion_type`, as far as it is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AssertionKind {
+    /// By the client's own key, or by the platform of a Kubernetes workload (RFC 7523 §2.2).
+    Jwt,
+    /// A JWT-SVID (draft-ietf-oauth-spiffe-client-auth §3.1).
+    Spiffe,
 }
 
 /// An authenticated client.
@@ -73,12 +86,12 @@ impl Client {
     }
 }
 
-/// A client that has shown who it is. One that did by an assertion is believed once `assertion` is spent (T31).
+/// A client that has shown who it is. One that did by an assertion of its own is believed once `assertion` is spent (T31).
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     /// The client.
     pub client: Client,
-    /// What has to be spent in the commit that answers it; none for a secret.
+    /// What has to be spent in the commit that answers it; none for a secret or a workload.
     pub assertion: Option<Spend>,
 }
 
@@ -89,9 +102,11 @@ pub enum NotAuthenticated {
     Refused,
     /// The sender has the client's key, and so may know what is wrong with the assertion.
     Assertion(AssertionFault),
+    /// The platform has signed the token, and its workload may know what is wrong with it.
+    Workload(ActorFault),
     /// The parameter `client_id` names another client than the assertion does (RFC 7521 §4.2).
     OtherClientId,
-    /// The client's `jwks_uri` did not answer lately.
+    /// The client's `jwks_uri`, or its platform's, did not answer lately.
     KeysUnavailable,
     /// The store did not answer.
     Unavailable,
@@ -130,9 +145,29 @@ impl Authentication {
     ) -> Result<Authenticated, NotAuthenticated> {
         match shown {
             Shown::Secret { id, secret } => by_secret(&world.snapshot, id, secret),
-            Shown::Assertion { compact, client_id } => {
-                self.by_assertion(&world.snapshot, compact, *client_id).await
+            Shown::Assertion { kind, compact, client_id } => {
+                let jws = Jws::parse(compact).map_err(|_| NotAuthenticated::Refused)?;
+                self.by_jwt(&world.snapshot, *kind, jws, *client_id).await
             }
+        }
+    }
+
+    /// A JWT is of a platform if it names one, else of the client itself: no client is called like a platform.
+    async fn by_jwt(
+        &self,
+        snapshot: &Snapshot,
+        kind: AssertionKind,
+        jws: Jws<'_>,
+        client_id: Option<&str>,
+    ) -> Result<Authenticated, NotAuthenticated> {
+        let platform = workload_issuer(snapshot, &jws);
+        match (kind, platform.map(|issuer| (issuer.spec.kind, issuer))) {
+            (AssertionKind::Jwt, Some((WorkloadKind::Kubernetes, issuer)))
+            | (AssertionKind::Spiffe, Some((WorkloadKind::Spiffe, issuer))) => {
+                self.by_workload(snapshot, issuer, jws, client_id).await
+            }
+            (AssertionKind::Jwt, _) => self.by_assertion(snapshot, jws, client_id).await,
+            (AssertionKind::Spiffe, _) => Err(self.refused()),
         }
     }
 
@@ -155,10 +190,9 @@ impl Authentication {
     async fn by_assertion(
         &self,
         snapshot: &Snapshot,
-        compact: &str,
+        jws: Jws<'_>,
         client_id: Option<&str>,
     ) -> Result<Authenticated, NotAuthenticated> {
-        let jws = Jws::parse(compact).map_err(|_| NotAuthenticated::Refused)?;
         let told = jws.unverified();
         if client_id.is_some_and(|id| told.issuer != Some(id)) {
             return Err(NotAuthenticated::OtherClientId);
@@ -180,6 +214,40 @@ impl Authentication {
             Err(_) => return Err(NotAuthenticated::Unavailable),
         }
         Ok(Authenticated { client, assertion: Some(Spend { kind, key, keep_until: expires_at }) })
+    }
+
+    /// The token of a workload [CA-06, CA-07]: its platform says who it is, the mapping which client that is. It is not
+    /// spent, since such tokens lie in files and are used until they are replaced.
+    async fn by_workload(
+        &self,
+        snapshot: &Snapshot,
+        issuer: &WorkloadIssuer,
+        jws: Jws<'_>,
+        client_id: Option<&str>,
+    ) -> Result<Authenticated, NotAuthenticated> {
+        let now = self.0.clock.now();
+        let verified = verify_workload(&self.0.key_sets, issuer, jws, &self.0.issuer, now).await;
+        let workload = verified.map_err(|fault| self.refused_workload(fault))?;
+        let id = snapshot.workload_client(&issuer.spec.issuer, &workload.subject);
+        let client = id.and_then(|id| find(snapshot, id)).filter(|client| {
+            let mut mapped = client.auth().workload.iter().filter(|w| w.issuer == issuer.spec.issuer);
+            mapped.any(|declared| workload.is(declared))
+        });
+        let client = client.ok_or(NotAuthenticated::Refused)?;
+        if client_id.is_some_and(|id| id != client.id()) {
+            return Err(NotAuthenticated::OtherClientId);
+        }
+        Ok(Authenticated { client, assertion: None })
+    }
+
+    fn refused_workload(&self, fault: ActorFault) -> NotAuthenticated {
+        if matches!(fault, ActorFault::Keys(_)) {
+            NotAuthenticated::KeysUnavailable
+        } else if fault.is_unproved() {
+            self.refused()
+        } else {
+            NotAuthenticated::Workload(fault)
+        }
     }
 
     fn refused_for(&self, fault: AssertionFault) -> NotAuthenticated {

@@ -162,6 +162,7 @@ fn spec(kind: ObjectKind, node: &Node) -> Result<Spec, Misfit> {
     Ok(match kind {
         ObjectKind::Tenant => Spec::Tenant(fit(node)?),
         ObjectKind::TrustedIssuer => Spec::TrustedIssuer(fit(node)?),
+        ObjectKind::WorkloadIssuer => Spec::WorkloadIssuer(fit(node)?),
         ObjectKind::AuthorizationDetailType => Spec::AuthorizationDetailType(fit(node)?),
         ObjectKind::Resource => Spec::Resource(fit(node)?),
         ObjectKind::Agent => Spec::Agent(fit(node)?),

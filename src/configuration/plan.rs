@@ -170,7 +170,7 @@ pub fn differences(before: &Spec, after: &Spec) -> Vec<Difference> {
     let json = |spec: &Spec| serde_json::to_value(spec).unwrap_or_default();
     compare("spec", &json(before), &json(after), &mut found);
     for difference in &mut found {
-        if ["spec.auth.secret_sha256", "spec.auth.jwks", "spec.actor_jwks"]
+        if ["spec.auth.secret_sha256", "spec.auth.jwks", "spec.actor_jwks", "spec.jwks"]
             .iter()
             .any(|secret| difference.path.starts_with(secret))
         {

@@ -50,16 +50,22 @@ fn the_reference_tells_every_field_and_no_other() {
     );
     assert_eq!(
         told(ObjectKind::Resource),
-        fields(&[("", of::<ResourceSpec>()), ("auth.", of::<AuthSpec>())])
+        fields(&[
+            ("", of::<ResourceSpec>()),
+            ("auth.", of::<AuthSpec>()),
+            ("auth.workload[].", of::<WorkloadSpec>()),
+        ])
     );
     assert_eq!(
         told(ObjectKind::Agent),
         fields(&[
             ("", of::<AgentSpec>()),
             ("auth.", of::<AuthSpec>()),
+            ("auth.workload[].", of::<WorkloadSpec>()),
             ("upstream_clients[].", of::<UpstreamClientSpec>()),
         ])
     );
+    assert_eq!(told(ObjectKind::WorkloadIssuer), fields(&[("", of::<WorkloadIssuerSpec>())]));
     assert_eq!(
         told(ObjectKind::TrustedIssuer),
         fields(&[

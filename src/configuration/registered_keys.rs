@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::domain::build::Fault;
 use crate::domain::ids::Name;
 use crate::domain::objects::{AuthSpec, ObjectKind, ObjectRef};
-use crate::domain::snapshot::{Reach, Snapshot};
+use crate::domain::snapshot::{Reach, Snapshot, WorkloadIssuer};
 use crate::keys::jwks::JwkSet;
 
 /// Faults of all `actor_jwks` and `auth.jwks`. Unlike an issuer's set, an admin's is held to the word: a key that cannot
@@ -21,6 +21,10 @@ pub(super) fn faults(snapshot: &Snapshot) -> Vec<Fault> {
         let id = object(ObjectKind::Resource, &resource.reach, &resource.name);
         faults.extend(own(&id, &resource.spec.auth));
     }
+    for issuer in snapshot.workload_issuers() {
+        let id = object(ObjectKind::WorkloadIssuer, &issuer.reach, &issuer.name);
+        faults.extend(bundle(&id, issuer));
+    }
     faults.sort_by(|a, b| (&a.object, &a.path).cmp(&(&b.object, &b.path)));
     faults
 }
@@ -31,6 +35,16 @@ fn object(kind: ObjectKind, reach: &Reach, name: &Name) -> ObjectRef {
 
 fn own(id: &ObjectRef, auth: &AuthSpec) -> Option<Fault> {
     fault(id, "spec.auth.jwks", auth.jwks.as_ref())
+}
+
+/// A bundle may hold keys for other purposes beside those that sign tokens.
+fn bundle(id: &ObjectRef, issuer: &WorkloadIssuer) -> Option<Fault> {
+    let message = match JwkSet::parse_bundle(issuer.spec.jwks.as_ref()?.to_string().as_bytes()) {
+        Ok(set) if set.keys().is_empty() => "the set has no key that verifies tokens".to_owned(),
+        Ok(_) => return None,
+        Err(fault) => format!("no usable JWK set: {fault}"),
+    };
+    Some(Fault { object: id.clone(), path: "spec.jwks".to_owned(), message, choices: Vec::new() })
 }
 
 fn fault(id: &ObjectRef, path: &str, keys: Option<&Value>) -> Option<Fault> {

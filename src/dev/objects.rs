@@ -71,6 +71,7 @@ pub(super) fn tool_call_fields() -> BTreeMap<String, FieldRule> {
         Spec::AuthorizationDetailType(spec) => Some(spec.fields),
         Spec::Tenant(_)
         | Spec::TrustedIssuer(_)
+        | Spec::WorkloadIssuer(_)
         | Spec::Resource(_)
         | Spec::Agent(_)
         | Spec::TaskType(_)

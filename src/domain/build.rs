@@ -10,13 +10,14 @@ use super::details::{DetailRules, Details, FieldRule, LOCATIONS};
 use super::ids::{ClientId, Name};
 use super::objects::{
     AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, EntitlementSpec, ExceptionSpec, Object,
-    ObjectKind, ObjectRef, ResourceSpec, Selector, Spec, TaskTypeSpec, TrustedIssuerSpec,
+    ObjectKind, ObjectRef, ResourceSpec, Selector, Spec, TaskTypeSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
 };
 use super::record::LONGEST_TASK;
 use super::resource::ResourceUri;
 use super::scope::{Scope, ScopeSet};
 use super::snapshot::{
     Agent, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot, TaskType,
+    WorkloadIssuer,
 };
 use super::{build_auth, build_issuer};
 
@@ -122,6 +123,7 @@ impl Builder<'_> {
                 self.snapshot.tenants.insert(id.name.clone(), spec.clone());
             }
             Spec::TrustedIssuer(spec) => self.add_issuer(&at, spec),
+            Spec::WorkloadIssuer(spec) => self.add_workload_issuer(&at, spec),
             Spec::AuthorizationDetailType(spec) => self.add_detail_type(&at, spec),
             Spec::Resource(spec) => self.add_resource(&at, spec),
             Spec::Agent(spec) => self.add_agent(&at, spec),
@@ -151,9 +153,17 @@ impl Builder<'_> {
         }
     }
 
+    fn add_workload_issuer(&mut self, at: &At<'_>, spec: &WorkloadIssuerSpec) {
+        let (reach, name) = (at.reach.clone(), at.id.name.clone());
+        let issuer = WorkloadIssuer { reach, name, spec: spec.clone() };
+        for (path, message) in build_auth::add_issuer(&mut self.snapshot, issuer, self.own_issuer) {
+            self.fault(at.id, path, message);
+        }
+    }
+
     /// Whom the object serves; its tenants must exist.
     fn reach(&mut self, object: &Object) -> Reach {
-        let (id, Reach { only, .. }) = (&object.id, declared_reach(object));
+        let (id, Reach { only, .. }) = (&object.id, Reach::declared(object));
         if only.is_some() && !id.tenant.is_system() {
             self.fault(id, "spec.tenants", "only objects of the tenant `system` may list tenants");
         }
@@ -214,7 +224,7 @@ impl Builder<'_> {
                 "this is the server's own issuer, which stands for exchange-only tokens",
             );
         }
-        self.check_auth(at.id, &spec.auth);
+        self.add_auth(at, spec.client_id.as_ref(), &spec.auth);
         let scopes = spec.scopes.iter().cloned().collect();
         let name = at.id.name.clone();
         let resource = Arc::new(Resource { reach: at.reach.clone(), name, scopes, spec: spec.clone() });
@@ -233,14 +243,15 @@ impl Builder<'_> {
         }
     }
 
-    fn check_auth(&mut self, id: &ObjectRef, auth: &AuthSpec) {
-        for (path, message) in build_auth::check(auth) {
-            self.fault(id, path, message);
+    /// Takes in how a client authenticates, and which workloads it is.
+    fn add_auth(&mut self, at: &At<'_>, client: Option<&ClientId>, auth: &AuthSpec) {
+        for (path, message, choices) in build_auth::add(&mut self.snapshot, &at.reach, client, auth) {
+            self.dangling(at.id, path, message, choices);
         }
     }
 
     fn add_agent(&mut self, at: &At<'_>, spec: &AgentSpec) {
-        self.check_auth(at.id, &spec.auth);
+        self.add_auth(at, Some(&spec.client_id), &spec.auth);
         for (index, upstream) in spec.upstream_clients.iter().enumerate() {
             let meets = |i: &&Arc<Issuer>| i.reach.may_meet(&at.reach);
             if self.snapshot.issuers.get(&upstream.issuer).is_none_or(|i| !meets(&i)) {
@@ -524,7 +535,7 @@ impl Builder<'_> {
     fn check_platform_names(&mut self, current: &[Object]) {
         let mut platform: BTreeMap<(ObjectKind, &Name), Reach> = BTreeMap::new();
         for object in current.iter().filter(|o| o.id.tenant.is_system() && o.id.kind != ObjectKind::Tenant) {
-            platform.insert((object.id.kind, &object.id.name), declared_reach(object));
+            platform.insert((object.id.kind, &object.id.name), Reach::declared(object));
         }
         for object in current.iter().filter(|o| !o.id.tenant.is_system()) {
             let taken = platform.get(&(object.id.kind, &object.id.name));
@@ -558,19 +569,6 @@ impl Builder<'_> {
             }
         }
     }
-}
-
-/// Whom an object says it serves.
-fn declared_reach(object: &Object) -> Reach {
-    let only = match &object.spec {
-        Spec::TrustedIssuer(spec) => spec.tenants.clone(),
-        Spec::AuthorizationDetailType(spec) => spec.tenants.clone(),
-        Spec::Resource(spec) => spec.tenants.clone(),
-        Spec::Agent(spec) => spec.tenants.clone(),
-        Spec::TaskType(spec) => spec.tenants.clone(),
-        Spec::Tenant(_) | Spec::Exception(_) => None,
-    };
-    Reach { tenant: object.id.tenant.clone(), only }
 }
 
 /// A box as declared; `path` says where.

@@ -1,7 +1,7 @@
 //! The pure core: values and laws; no I/O, no clock.
 
 pub mod build;
-mod build_auth;
+pub mod build_auth;
 mod build_issuer;
 pub mod capability;
 pub mod ceiling;

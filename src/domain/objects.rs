@@ -17,6 +17,7 @@ use super::scope::Scope;
 mod auth;
 mod task_type;
 mod trusted_issuer;
+mod workload;
 
 pub use auth::{AuthSpec, SecretHash};
 pub use task_type::{
@@ -26,6 +27,7 @@ pub use trusted_issuer::{
     AcceptSpec, ConditionSpec, EntitlementSpec, PrincipalClass, SessionEnd, SessionTokenKind,
     TrustedIssuerSpec, claim,
 };
+pub use workload::{WorkloadIssuerSpec, WorkloadKind, WorkloadSpec};
 
 /// Labels: free names with free values, readable by policy.
 pub type Labels = BTreeMap<String, String>;
@@ -37,6 +39,8 @@ pub enum ObjectKind {
     Tenant,
     /// [`TrustedIssuerSpec`].
     TrustedIssuer,
+    /// [`WorkloadIssuerSpec`].
+    WorkloadIssuer,
     /// [`AuthorizationDetailTypeSpec`].
     AuthorizationDetailType,
     /// [`ResourceSpec`].
@@ -51,9 +55,10 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     /// All kinds, in the order in which they may refer to one another.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Tenant,
         Self::TrustedIssuer,
+        Self::WorkloadIssuer,
         Self::AuthorizationDetailType,
         Self::Resource,
         Self::Agent,
@@ -66,6 +71,7 @@ impl ObjectKind {
         match self {
             Self::Tenant => "Tenant",
             Self::TrustedIssuer => "TrustedIssuer",
+            Self::WorkloadIssuer => "WorkloadIssuer",
             Self::AuthorizationDetailType => "AuthorizationDetailType",
             Self::Resource => "Resource",
             Self::Agent => "Agent",
@@ -115,6 +121,8 @@ pub enum Spec {
     Tenant(TenantSpec),
     /// A trusted issuer.
     TrustedIssuer(Box<TrustedIssuerSpec>),
+    /// A workload issuer.
+    WorkloadIssuer(Box<WorkloadIssuerSpec>),
     /// An authorization-detail type.
     AuthorizationDetailType(AuthorizationDetailTypeSpec),
     /// A resource.
@@ -133,6 +141,7 @@ impl Spec {
         match self {
             Self::Tenant(_) => ObjectKind::Tenant,
             Self::TrustedIssuer(_) => ObjectKind::TrustedIssuer,
+            Self::WorkloadIssuer(_) => ObjectKind::WorkloadIssuer,
             Self::AuthorizationDetailType(_) => ObjectKind::AuthorizationDetailType,
             Self::Resource(_) => ObjectKind::Resource,
             Self::Agent(_) => ObjectKind::Agent,
@@ -146,6 +155,7 @@ impl Spec {
         Ok(match kind {
             ObjectKind::Tenant => Self::Tenant(serde_json::from_slice(json)?),
             ObjectKind::TrustedIssuer => Self::TrustedIssuer(serde_json::from_slice(json)?),
+            ObjectKind::WorkloadIssuer => Self::WorkloadIssuer(serde_json::from_slice(json)?),
             ObjectKind::AuthorizationDetailType => {
                 Self::AuthorizationDetailType(serde_json::from_slice(json)?)
             }

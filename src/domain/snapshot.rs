@@ -7,8 +7,8 @@ use super::ceiling::Bound;
 use super::details::{DetailRules, Details};
 use super::ids::{ClientId, Name};
 use super::objects::{
-    AgentSpec, AuthorizationDetailTypeSpec, ConditionSpec, ExceptionSpec, ResourceSpec, Selector,
-    TaskTypeSpec, TenantSpec, TrustedIssuerSpec,
+    AgentSpec, AuthorizationDetailTypeSpec, ConditionSpec, ExceptionSpec, Object, ResourceSpec, Selector,
+    Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
 };
 use super::resource::ResourceUri;
 use super::scope::ScopeSet;
@@ -23,6 +23,20 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// Whom an object says it serves.
+    pub(super) fn declared(object: &Object) -> Self {
+        let only = match &object.spec {
+            Spec::TrustedIssuer(spec) => spec.tenants.clone(),
+            Spec::WorkloadIssuer(spec) => spec.tenants.clone(),
+            Spec::AuthorizationDetailType(spec) => spec.tenants.clone(),
+            Spec::Resource(spec) => spec.tenants.clone(),
+            Spec::Agent(spec) => spec.tenants.clone(),
+            Spec::TaskType(spec) => spec.tenants.clone(),
+            Spec::Tenant(_) | Spec::Exception(_) => None,
+        };
+        Self { tenant: object.id.tenant.clone(), only }
+    }
+
     /// Whether the object serves `tenant` (L10).
     pub fn serves(&self, tenant: &Name) -> bool {
         if self.tenant.is_system() {
@@ -165,6 +179,17 @@ impl Issuer {
     }
 }
 
+/// A workload issuer in force.
+#[derive(Clone, Debug)]
+pub struct WorkloadIssuer {
+    /// Whom it serves.
+    pub reach: Reach,
+    /// The object's name.
+    pub name: Name,
+    /// What was declared.
+    pub spec: WorkloadIssuerSpec,
+}
+
 /// One entitlement rule, resolved.
 #[derive(Clone, Debug)]
 pub struct Entitlement {
@@ -214,6 +239,9 @@ pub struct Snapshot {
     pub(super) resource_names: HashMap<Name, Arc<Resource>>,
     pub(super) resource_clients: HashMap<ClientId, Arc<Resource>>,
     pub(super) issuers: HashMap<String, Arc<Issuer>>,
+    pub(super) workload_issuers: HashMap<String, Arc<WorkloadIssuer>>,
+    /// Which client a workload is: by the issuer's `issuer`, then by subject.
+    pub(super) workloads: HashMap<String, HashMap<String, ClientId>>,
     pub(super) detail_types: Vec<Arc<DetailType>>,
     pub(super) rules: HashMap<Name, Arc<DetailRules>>,
     pub(super) task_types: BTreeMap<(Name, Name), TaskTypeVersions>,
@@ -272,6 +300,21 @@ impl Snapshot {
     /// A trusted issuer by its `iss`.
     pub fn issuer(&self, iss: &str) -> Option<&Arc<Issuer>> {
         self.issuers.get(iss)
+    }
+
+    /// All workload issuers.
+    pub fn workload_issuers(&self) -> impl Iterator<Item = &Arc<WorkloadIssuer>> {
+        self.workload_issuers.values()
+    }
+
+    /// A workload issuer by its `issuer`. No trusted issuer has the same (T33).
+    pub fn workload_issuer(&self, issuer: &str) -> Option<&Arc<WorkloadIssuer>> {
+        self.workload_issuers.get(issuer)
+    }
+
+    /// The client that the workload `subject` of `issuer` is mapped to.
+    pub fn workload_client(&self, issuer: &str, subject: &str) -> Option<&ClientId> {
+        self.workloads.get(issuer)?.get(subject)
     }
 
     /// The subject prefixes, none of them empty, of the issuers that serve `tenant`.

@@ -11,7 +11,7 @@ use super::details::FieldRule;
 use super::ids::Name;
 use super::objects::{
     AcceptSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, ExceptionSpec,
-    ObjectKind, ObjectRef, ResourceSpec, Selector, TrustedIssuerSpec,
+    ObjectKind, ObjectRef, ResourceSpec, Selector, TrustedIssuerSpec, WorkloadIssuerSpec, WorkloadSpec,
 };
 use super::snapshot::{Agent, Edge, Entitlement, Issuer, Reach, Snapshot, TaskType};
 
@@ -30,6 +30,13 @@ pub fn widenings(id: &ObjectRef, before: &Snapshot, after: &Snapshot) -> Vec<Wid
     match id.kind {
         ObjectKind::Tenant => {}
         ObjectKind::TrustedIssuer => found.changed(before.issuer_of(id), after.issuer_of(id), issuer),
+        ObjectKind::WorkloadIssuer => {
+            let at = |s: &Snapshot| s.workload_issuers.values().find(|i| is(id, &i.reach, &i.name)).cloned();
+            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+                found.tenants(&old.reach, &new.reach);
+                workload_issuer(found, &old.spec, &new.spec);
+            });
+        }
         ObjectKind::AuthorizationDetailType => {
             let at = |s: &Snapshot| s.detail_types.iter().find(|t| is(id, &t.reach, &t.name)).cloned();
             found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
@@ -232,6 +239,16 @@ fn resource(found: &mut Found, old: &ResourceSpec, new: &ResourceSpec) {
     auth(found, &old.auth, &new.auth);
 }
 
+fn workload_issuer(found: &mut Found, old: &WorkloadIssuerSpec, new: &WorkloadIssuerSpec) {
+    let other = (&old.issuer, old.kind) != (&new.issuer, new.kind);
+    found.add_if(other, "spec.issuer", "another platform vouches for workloads");
+    found.add_if(new.jwks.is_some() && old.jwks != new.jwks, "spec.jwks", "other keys vouch for workloads");
+    let moved = new.jwks.is_none() && (old.jwks.is_some() || old.jwks_uri != new.jwks_uri);
+    found.add_if(moved, "spec.jwks_uri", "keys come from elsewhere");
+    found.added("spec.algorithms", &old.algorithms, &new.algorithms);
+    found.raised("spec.max_age", old.max_age, new.max_age);
+}
+
 /// Another secret or key opens the client's door to somebody else.
 fn auth(found: &mut Found, old: &AuthSpec, new: &AuthSpec) {
     let secrets = new.secret_sha256.iter().any(|s| !old.secret_sha256.contains(s));
@@ -242,6 +259,14 @@ fn auth(found: &mut Found, old: &AuthSpec, new: &AuthSpec) {
     found.add_if(moved, "spec.auth.jwks_uri", "keys that authenticate the client come from elsewhere");
     if new.has_keys() {
         found.added("spec.auth.algorithms", &old.algorithms, &new.algorithms);
+    }
+    for (index, workload) in new.workload.iter().enumerate() {
+        let held = |w: &WorkloadSpec| {
+            let same = w.issuer == workload.issuer && w.subject == workload.subject;
+            same && (w.uid.is_none() || w.uid == workload.uid)
+        };
+        let wider = !old.workload.iter().any(held);
+        found.add_if(wider, &format!("spec.auth.workload[{index}]"), "another workload is the client");
     }
 }
 

@@ -21,6 +21,7 @@ use crate::domain::snapshot::{Agent, Issuer, TaskType};
 use crate::issuers::actor::verify_actor;
 use crate::issuers::fault::ActorFault;
 use crate::issuers::session::Session;
+use crate::issuers::workload::workload_issuer;
 use crate::keys::fault::JwsFault;
 use crate::keys::jwks::JwkSet;
 use crate::keys::jws::Jws;
@@ -108,7 +109,7 @@ impl Exchange {
         may_spend_session(&session, agent, &self.parts.issuer)?;
         serves(agent, &session.tenant)?;
         let task_type = pick_task_type(at, agent, &session.tenant, request.task_type.as_ref())?;
-        let actor = self.actor(at, agent, &request)?;
+        let actor = self.actor(at, agent, &request).await?;
         let login = login(&session);
         let foreign_actors = session.foreign_actors.len();
         let chain = Chain::root(actor, session.foreign_actors).map_err(Refusal::Chain)?;
@@ -145,7 +146,7 @@ impl Exchange {
         }
         let parent = self.parent(at, &claims, grant).await?;
         may_spend_capability(&parent, agent)?;
-        let actor = self.actor(at, agent, &request)?;
+        let actor = self.actor(at, agent, &request).await?;
         let chain = next_chain(&parent, agent, actor)?;
         let issuer = snapshot.issuer(&parent.grant.principal.iss).filter(|i| i.reach.serves(&claims.tenant));
         let issuer =
@@ -227,17 +228,32 @@ impl Exchange {
     }
 
     /// The acting party: always the authenticated agent, with an instance when `actor_token` proves one (TX-16, TX-19).
-    fn actor(&self, at: &Moment, agent: &Agent, request: &ExchangeRequest) -> Result<Actor, Refusal> {
+    async fn actor(&self, at: &Moment, agent: &Agent, request: &ExchangeRequest) -> Result<Actor, Refusal> {
         let mut actor =
             Actor { sub: agent.spec.client_id.to_string(), iss: self.parts.issuer.clone(), instance: None };
         if let Some(token) = &request.actor_token {
-            let refuse = |fault: TokenFault| Refusal::Actor(fault);
-            let keys = actor_keys(agent).map_err(refuse)?;
-            let jws = Jws::parse(token.compact()).map_err(|e| refuse(ActorFault::from(e).into()))?;
-            let proved = verify_actor(jws, &keys, &agent.spec.client_id, &self.parts.issuer, at.now);
-            actor.instance = Some(proved.map_err(|e| refuse(e.into()))?);
+            let jws = Jws::parse(token.compact()).map_err(|e| Refusal::Actor(ActorFault::from(e).into()))?;
+            actor.instance = Some(self.instance(at, agent, jws).await.map_err(Refusal::Actor)?);
         }
         Ok(actor)
+    }
+
+    /// The instance that an actor token proves: by the token of the agent's workload, or by one that a key of its
+    /// `actor_jwks` has signed.
+    async fn instance(&self, at: &Moment, agent: &Agent, jws: Jws<'_>) -> Result<String, TokenFault> {
+        let own_issuer = &self.parts.issuer;
+        let mapped = |issuer: &str| {
+            let issuer = issuer.to_owned();
+            agent.spec.auth.workload.iter().filter(move |w| w.issuer == issuer)
+        };
+        let platform = workload_issuer(&at.world.snapshot, &jws);
+        if let Some(platform) = platform.filter(|p| mapped(&p.spec.issuer).next().is_some()) {
+            let workload = self.parts.issuers.verify_workload(platform, jws, own_issuer, at.now).await?;
+            let is_agent = mapped(&platform.spec.issuer).any(|declared| workload.is(declared));
+            return if is_agent { Ok(workload.instance) } else { Err(ActorFault::OtherAgent.into()) };
+        }
+        let keys = actor_keys(agent)?;
+        Ok(verify_actor(jws, &keys, &agent.spec.client_id, own_issuer, at.now)?)
     }
 }
 

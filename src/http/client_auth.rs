@@ -7,10 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::error::OAuthError;
 use super::form;
-use crate::authentication::{NotAuthenticated, Shown};
+use crate::authentication::{AssertionKind, NotAuthenticated, Shown};
 
 /// A JWT as client assertion (RFC 7523 §2.2).
-const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// A JWT-SVID as client assertion (draft-ietf-oauth-spiffe-client-auth §3.1).
+pub(super) const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 
 /// Reads the one way in which the client authenticates (CA-01).
 pub(super) fn shown<'a>(headers: &HeaderMap, form: &'a [(String, String)]) -> Result<Shown<'a>, OAuthError> {
@@ -42,10 +44,9 @@ pub(super) fn shown<'a>(headers: &HeaderMap, form: &'a [(String, String)]) -> Re
             let id = id.ok_or_else(OAuthError::invalid_client)?;
             Ok(Shown::Secret { id: id.to_owned(), secret: secret.to_owned() })
         }
-        (None, None, Some(compact), Some(JWT_BEARER)) => Ok(Shown::Assertion { compact, client_id: id }),
-        (None, None, Some(_), Some(_)) => Err(OAuthError::bad_assertion(
-            "client_assertion_type: only `urn:ietf:params:oauth:client-assertion-type:jwt-bearer` is accepted",
-        )),
+        (None, None, Some(compact), Some(kind)) => {
+            Ok(Shown::Assertion { kind: assertion_kind(kind)?, compact, client_id: id })
+        }
         (None, None, Some(_), None) => {
             Err(OAuthError::invalid_request("client_assertion_type: the parameter is missing"))
         }
@@ -59,13 +60,24 @@ pub(super) fn shown<'a>(headers: &HeaderMap, form: &'a [(String, String)]) -> Re
     }
 }
 
+fn assertion_kind(kind: &str) -> Result<AssertionKind, OAuthError> {
+    match kind {
+        JWT_BEARER => Ok(AssertionKind::Jwt),
+        JWT_SPIFFE => Ok(AssertionKind::Spiffe),
+        _ => Err(OAuthError::bad_assertion(&format!(
+            "client_assertion_type: neither `{JWT_BEARER}` nor `{JWT_SPIFFE}`"
+        ))),
+    }
+}
+
 impl From<NotAuthenticated> for OAuthError {
     fn from(why: NotAuthenticated) -> Self {
         match why {
             NotAuthenticated::Refused => Self::invalid_client(),
             NotAuthenticated::Assertion(fault) => Self::bad_assertion(&format!("client_assertion: {fault}")),
+            NotAuthenticated::Workload(fault) => Self::bad_assertion(&format!("client_assertion: {fault}")),
             NotAuthenticated::OtherClientId => {
-                Self::invalid_request("client_id: differs from `iss` of the assertion")
+                Self::invalid_request("client_id: differs from the client that the assertion is of")
             }
             NotAuthenticated::KeysUnavailable => Self::client_keys_unavailable(),
             NotAuthenticated::Unavailable => Self::unavailable(),

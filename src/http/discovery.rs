@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Public;
+use super::client_auth::{JWT_BEARER, JWT_SPIFFE};
 use crate::domain::request::TOKEN_EXCHANGE;
 use crate::keys::algorithm::Algorithm;
 use crate::keys::keyring::MAX_AGE;
@@ -33,7 +34,7 @@ fn cached(document: Value) -> Response {
 /// to be present; `taskgrant_*` members are ours.
 fn document(public: &Public) -> Value {
     let at = |path: &str| format!("{}{path}", public.issuer);
-    let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt", "spiffe_jwt"];
     let algorithms = Algorithm::ALL.map(Algorithm::name);
     let world = public.active.load();
     let platform = |reach: &crate::domain::snapshot::Reach| reach.tenant.is_system() && reach.only.is_none();
@@ -59,6 +60,7 @@ fn document(public: &Public) -> Value {
         "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
         "authorization_details_types_supported": kinds,
         "taskgrant_task_types_endpoint": at("/task-types"),
+        "taskgrant_client_assertion_types_supported": [JWT_BEARER, JWT_SPIFFE],
         "taskgrant_subject_token_types_supported": [
             "urn:ietf:params:oauth:token-type:access_token",
             "urn:ietf:params:oauth:token-type:id_token",

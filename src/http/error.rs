@@ -55,7 +55,7 @@ impl OAuthError {
 
     /// The client's keys are not at hand, so nobody can be believed to be it.
     pub(super) fn client_keys_unavailable() -> Self {
-        let words = "the keys at the client's jwks_uri could not be fetched lately; try again";
+        let words = "the keys of the client, or of its platform, could not be fetched lately; try again";
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", words);
         error.with("reason_code", "client_keys_unavailable").with("retry", "later")
     }

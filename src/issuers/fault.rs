@@ -178,17 +178,27 @@ impl From<SessionFault> for TokenFault {
     }
 }
 
-/// Why an actor token is not accepted.
+/// Why an actor token, or the token of a workload, is not accepted.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ActorFault {
     /// Not an actor token by its header [JW-04].
-    #[error("header `typ` is not `actor+jwt`")]
+    #[error(
+        "by header `typ` or its claims it is neither an `actor+jwt` nor the token of a workload of this agent"
+    )]
     Typ,
-    /// No registered key of the agent verifies it (T33).
-    #[error("{0}; it must be signed by a key in the agent's `actor_jwks`")]
+    /// Not among the workload issuer's `algorithms` [JW-01].
+    #[error("algorithm {0} is not among the `algorithms` of the workload issuer")]
+    Algorithm(Algorithm),
+    /// No registered key of the agent, or of its platform, verifies it (T33).
+    #[error("{0}; it must be signed by a key in the agent's `actor_jwks`, or by its workload issuer")]
     Signature(#[from] JwsFault),
+    /// The platform's keys are not at hand.
+    #[error(transparent)]
+    Keys(#[from] KeysUnavailable),
     /// It identifies another agent than the authenticated one [TX-19, T12].
-    #[error("`iss` is not the client id of the authenticated agent")]
+    #[error(
+        "it does not identify the authenticated agent: `iss` is its client id, or issuer and `sub` are in its `auth.workload`"
+    )]
     OtherAgent,
     /// Not for this server alone (T14).
     #[error("`aud` is not this server's issuer as the only value")]
@@ -213,6 +223,11 @@ pub enum ActorFault {
     /// `exp` is too far ahead.
     #[error("`exp` is more than {0} s ahead; sign shorter-lived actor tokens")]
     TooLong(i64),
+    /// A workload's token is older than its issuer's `max_age`.
+    #[error(
+        "it was issued more than {0} s ago, the workload issuer's `max_age`; read the file again for each request"
+    )]
+    TooOld(u32),
     /// A date is further ahead than clocks may differ.
     #[error("`{0}` is in the future; compare the clocks of agent and server")]
     NotYet(&'static str),
@@ -226,22 +241,33 @@ impl ActorFault {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Typ => "typ",
-            Self::Signature(_) => "signature",
+            Self::Algorithm(_) | Self::Signature(_) => "signature",
+            Self::Keys(_) => "issuer_unavailable",
             Self::OtherAgent => "other_agent",
             Self::Audience => "audience",
             Self::Missing(_) | Self::Malformed { .. } | Self::Date(_) => "malformed",
             Self::Expired => "expired",
-            Self::TooLong(_) => "too_long",
+            Self::TooLong(_) | Self::TooOld(_) => "too_long",
             Self::NotYet(_) => "not_yet_valid",
             Self::Unsupported(_) => "unsupported",
         }
     }
 }
 
+impl ActorFault {
+    /// Whether nobody is known to have vouched for the token: then its sender is told nothing.
+    pub fn is_unproved(&self) -> bool {
+        matches!(self, Self::Algorithm(_) | Self::Signature(_))
+    }
+}
+
 impl From<ActorFault> for TokenFault {
     /// A fresh actor token helps where time was wrong; the rest is the agent's own doing.
     fn from(fault: ActorFault) -> Self {
-        let fresh = matches!(fault, ActorFault::Expired | ActorFault::NotYet(_));
+        let fresh = matches!(
+            fault,
+            ActorFault::Expired | ActorFault::NotYet(_) | ActorFault::TooOld(_) | ActorFault::Keys(_)
+        );
         let retry = if fresh { Retry::Later } else { Retry::Never };
         Self { code: fault.code(), why: fault.to_string(), retry }
     }

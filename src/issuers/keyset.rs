@@ -72,6 +72,14 @@ pub(super) struct Source {
     pub(super) issuer: String,
     pub(super) jwks_uri: Option<String>,
     pub(super) jwks: Option<Value>,
+    /// How a set is read: a platform's bundle, or plain keys.
+    pub(super) is_bundle: bool,
+}
+
+impl Source {
+    fn read(&self, bytes: &[u8]) -> Result<JwkSet, JwkFault> {
+        if self.is_bundle { JwkSet::parse_bundle(bytes) } else { JwkSet::parse(bytes) }
+    }
 }
 
 /// An instant on both clocks. The wall clock may be set back, which must not keep a withdrawn key alive; the steady
@@ -140,7 +148,7 @@ impl Keeper {
             last_error: None,
         };
         // Apply has refused a set that cannot be read; what gets by it verifies nothing.
-        let read = |jwks: &Value| Arc::new(JwkSet::parse(jwks.to_string().as_bytes()).unwrap_or_default());
+        let read = |jwks: &Value| Arc::new(source.read(jwks.to_string().as_bytes()).unwrap_or_default());
         let declared = source.jwks.as_ref().map(read);
         Self { source, declared, state: ArcSwap::from_pointee(state), flight: Arc::default() }
     }
@@ -202,7 +210,7 @@ impl Keeper {
             None => discovery::jwks_uri(outbound, &self.source.issuer).await?,
         };
         let fetched = outbound.get(&uri).await?;
-        Ok((JwkSet::parse(&fetched.body)?, fetched.cache_control.as_deref().and_then(max_age)))
+        Ok((self.source.read(&fetched.body)?, fetched.cache_control.as_deref().and_then(max_age)))
     }
 
     pub(super) fn report(&self, clock: &dyn Clock) -> Report {

@@ -15,7 +15,7 @@ use super::outbound::Outbound;
 use crate::clock::Clock;
 use crate::domain::ids::{ClientId, Name};
 use crate::domain::objects::AuthSpec;
-use crate::domain::snapshot::{Issuer, Snapshot};
+use crate::domain::snapshot::{Issuer, Snapshot, WorkloadIssuer};
 use crate::keys::algorithm::Algorithm;
 use crate::keys::jwks::JwkSet;
 
@@ -65,6 +65,8 @@ struct Shared {
 enum Owner {
     /// A trusted issuer's, by `iss`.
     Issuer(String),
+    /// A workload issuer's, by its `issuer`.
+    Workload(String),
     /// A client's own, declared whole.
     Client(ClientId),
     /// Those at an address, of all clients that name it: fetched once for all.
@@ -100,11 +102,12 @@ impl KeySets {
             (owner, Kept { name, keeper })
         };
         let issuers = snapshot.issuers().map(|i| wanted_of_issuer(i));
+        let platforms = snapshot.workload_issuers().map(|i| wanted_of_workload_issuer(i));
         let agents = snapshot.agents().map(|a| (&a.spec.client_id, &a.name, &a.spec.auth));
         let resources =
             snapshot.resources().filter_map(|r| Some((r.spec.client_id.as_ref()?, &r.name, &r.spec.auth)));
         let clients = agents.chain(resources).filter_map(|(id, name, auth)| wanted_of_client(id, name, auth));
-        self.shared.kept.store(Arc::new(issuers.chain(clients).map(keep).collect()));
+        self.shared.kept.store(Arc::new(issuers.chain(platforms).chain(clients).map(keep).collect()));
         self.shared.changed.notify_one();
     }
 
@@ -117,6 +120,16 @@ impl KeySets {
         algorithm: Algorithm,
     ) -> Result<Arc<JwkSet>, KeysUnavailable> {
         self.keys(wanted_of_issuer(issuer), kid, algorithm).await
+    }
+
+    /// The keys of the workload issuer `issuer`, fetched anew like those of trusted issuers.
+    pub async fn workload_keys(
+        &self,
+        issuer: &WorkloadIssuer,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<JwkSet>, KeysUnavailable> {
+        self.keys(wanted_of_workload_issuer(issuer), kid, algorithm).await
     }
 
     /// The keys that the client `id` has registered in `auth`, fetched anew like those of issuers. `name` is its
@@ -184,7 +197,18 @@ fn status(kept: &Kept, means: &Means) -> IssuerStatus {
 
 fn wanted_of_issuer(issuer: &Issuer) -> Wanted {
     let (iss, jwks_uri) = (issuer.spec.issuer.clone(), issuer.spec.jwks_uri.clone());
-    (Owner::Issuer(iss.clone()), issuer.name.clone(), Source { issuer: iss, jwks_uri, jwks: None })
+    (
+        Owner::Issuer(iss.clone()),
+        issuer.name.clone(),
+        Source { issuer: iss, jwks_uri, jwks: None, is_bundle: false },
+    )
+}
+
+fn wanted_of_workload_issuer(issuer: &WorkloadIssuer) -> Wanted {
+    let spec = &issuer.spec;
+    let (jwks_uri, jwks) = (spec.jwks_uri.clone(), spec.jwks.clone());
+    let source = Source { issuer: spec.issuer.clone(), jwks_uri, jwks, is_bundle: true };
+    (Owner::Workload(spec.issuer.clone()), issuer.name.clone(), source)
 }
 
 /// None for a client without keys. One address is one source, whoever names it.
@@ -194,7 +218,8 @@ fn wanted_of_client(id: &ClientId, name: &Name, auth: &AuthSpec) -> Option<Wante
         (None, Some(uri)) => (Owner::Address(uri.clone()), uri.clone()),
         (None, None) => return None,
     };
-    let source = Source { issuer, jwks_uri: auth.jwks_uri.clone(), jwks: auth.jwks.clone() };
+    let source =
+        Source { issuer, jwks_uri: auth.jwks_uri.clone(), jwks: auth.jwks.clone(), is_bundle: false };
     Some((owner, name.clone(), source))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A session token is read in [`session`], with a key from [`keysets`]; those are fetched in the background, where
 //! [`discovery`] says, through [`outbound`], the only door to the network. [`actor`] reads `actor_token`s, [`assertion`] what clients
-//! authenticate with.
+//! authenticate with, [`workload`] what platforms say of workloads.
 
 pub mod actor;
 mod address;
@@ -16,6 +16,7 @@ pub mod keysets;
 mod kind;
 pub mod outbound;
 pub mod session;
+pub mod workload;
 
 #[cfg(test)]
 mod testing;

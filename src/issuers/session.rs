@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::cache::{Remembered, SignatureCache};
 use super::claims::{self, Claims, MayAct};
-use super::fault::SessionFault;
+use super::fault::{ActorFault, SessionFault};
 use super::keysets::KeySets;
 use super::kind::{Token, accept, refuse_other_claims, refuse_other_typ};
+use super::workload::{Workload, verify_workload};
 use crate::domain::build::is_client;
 use crate::domain::chain::Actor;
 use crate::domain::ids::Name;
@@ -18,7 +19,7 @@ use crate::domain::json::Excerpt;
 use crate::domain::objects::{self, SessionTokenKind};
 use crate::domain::principal::Principal;
 use crate::domain::record::SessionKey;
-use crate::domain::snapshot::{Issuer, Snapshot};
+use crate::domain::snapshot::{Issuer, Snapshot, WorkloadIssuer};
 use crate::keys::dates::BadDate;
 use crate::keys::jws::{Jws, VerifiedJws};
 
@@ -117,6 +118,17 @@ impl Issuers {
             self.cache.put(name, verified);
         }
         Ok(session)
+    }
+
+    /// Verifies `jws` as the token of a workload that `issuer` vouches for.
+    pub async fn verify_workload(
+        &self,
+        issuer: &WorkloadIssuer,
+        jws: Jws<'_>,
+        own_issuer: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Workload, ActorFault> {
+        verify_workload(&self.key_sets, issuer, jws, own_issuer, now).await
     }
 
     /// Checks the signature with the issuer's keys, or remembers that it was checked with these keys before. What is

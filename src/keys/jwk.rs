@@ -63,19 +63,25 @@ impl PublicKey {
     /// and an `alg` that does not fit the key make it [`JwkFault::Unsuitable`]. Unknown members are ignored, `x5c` and
     /// its like included.
     pub fn from_jwk(members: &Map<String, Value>) -> Result<Self, JwkFault> {
+        Self::from_jwk_for(members, &["sig"])
+    }
+
+    /// The same for keys whose `use` may be any of `uses`: SPIFFE has names of its own (Trust Domain and Bundle §4.2.2).
+    pub fn from_jwk_for(members: &Map<String, Value>, uses: &[&str]) -> Result<Self, JwkFault> {
         if let Some(private) = PRIVATE.into_iter().find(|name| members.contains_key(*name)) {
             return Err(JwkFault::Private(private));
         }
-        check_purpose(members)?;
+        check_purpose(members, uses)?;
         let material = material(members)?;
         let declared = declared(members, &material)?;
         Ok(Self::new(material, declared, optional(members, "kid")?))
     }
 }
 
-fn check_purpose(members: &Map<String, Value>) -> Result<(), JwkFault> {
+fn check_purpose(members: &Map<String, Value>, uses: &[&str]) -> Result<(), JwkFault> {
     match optional(members, "use")? {
-        None | Some("sig") => {}
+        None => {}
+        Some(one) if uses.contains(&one) => {}
         Some(other) => return Err(JwkFault::Unsuitable("use", Excerpt::of(other))),
     }
     match members.get("key_ops") {

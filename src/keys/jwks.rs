@@ -28,6 +28,16 @@ impl JwkSet {
     /// set, or holds one private key: an issuer that leaks a key cannot be believed about the others. The same key
     /// twice counts once; two keys under one `kid` are both kept, and the signature decides.
     pub fn parse(bytes: &[u8]) -> Result<Self, JwkFault> {
+        Self::parse_for(bytes, &["sig"])
+    }
+
+    /// Reads the bundle of a platform that vouches for workloads: the same, and keys that a SPIFFE bundle marks for
+    /// JWT-SVIDs count too. Those that it marks for X.509 are skipped.
+    pub fn parse_bundle(bytes: &[u8]) -> Result<Self, JwkFault> {
+        Self::parse_for(bytes, &["sig", "jwt-svid"])
+    }
+
+    fn parse_for(bytes: &[u8], uses: &[&str]) -> Result<Self, JwkFault> {
         if bytes.len() > MAX_BYTES {
             return Err(JwkFault::TooLong { len: bytes.len(), max: MAX_BYTES });
         }
@@ -38,13 +48,14 @@ impl JwkSet {
         }
         let mut set = Self::default();
         for key in keys {
-            set.admit(key)?;
+            set.admit(key, uses)?;
         }
         Ok(set)
     }
 
-    fn admit(&mut self, key: &Value) -> Result<(), JwkFault> {
-        match key.as_object().ok_or(JwkFault::Malformed("kty")).and_then(PublicKey::from_jwk) {
+    fn admit(&mut self, key: &Value, uses: &[&str]) -> Result<(), JwkFault> {
+        let members = key.as_object().ok_or(JwkFault::Malformed("kty"));
+        match members.and_then(|members| PublicKey::from_jwk_for(members, uses)) {
             Ok(key) if self.keys.contains(&key) => {}
             Ok(key) => self.keys.push(key),
             Err(leaked @ JwkFault::Private(_)) => return Err(leaked),

@@ -34,6 +34,8 @@ pub struct Jws<'t> {
 pub struct UnverifiedClaims<'j> {
     /// `iss`; none when absent or not a string.
     pub issuer: Option<&'j str>,
+    /// `sub`; none when absent or not a string. A SPIFFE ID in it names the trust domain.
+    pub subject: Option<&'j str>,
     /// Header `kid` (RFC 7515 §4.1.4).
     pub kid: Option<&'j str>,
     /// Header `typ`, as written (RFC 7515 §4.1.9).
@@ -83,6 +85,7 @@ impl<'t> Jws<'t> {
     pub fn unverified(&self) -> UnverifiedClaims<'_> {
         UnverifiedClaims {
             issuer: self.claims.get("iss").and_then(Value::as_str),
+            subject: self.claims.get("sub").and_then(Value::as_str),
             kid: self.header.kid.as_deref(),
             typ: self.header.typ.as_deref(),
             algorithm: self.header.algorithm,

@@ -47,3 +47,5 @@ mod support;
 mod tokens;
 #[cfg(test)]
 mod wire;
+#[cfg(test)]
+mod workloads;

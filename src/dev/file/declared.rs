@@ -25,6 +25,7 @@ impl Declared {
                 Spec::TaskType(_)
                 | Spec::Tenant(_)
                 | Spec::TrustedIssuer(_)
+                | Spec::WorkloadIssuer(_)
                 | Spec::AuthorizationDetailType(_)
                 | Spec::Exception(_) => {}
             }

@@ -1,4 +1,4 @@
-//! How a client authenticates (STANDARDS §6): by secrets, or by keys of its own.
+//! How a client authenticates (STANDARDS §6): by secrets, by keys of its own, or by what its platform vouches for.
 
 use std::fmt;
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::BadField;
 use super::trusted_issuer::default_algorithms;
+use super::workload::WorkloadSpec;
 
 /// How an agent or a resource authenticates. Each way that is declared is open to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,11 +25,20 @@ pub struct AuthSpec {
     /// Signature algorithms of its assertions.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
+    /// Workloads that are this client: their platform's token is its assertion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workload: Vec<WorkloadSpec>,
 }
 
 impl Default for AuthSpec {
     fn default() -> Self {
-        Self { secret_sha256: Vec::new(), jwks: None, jwks_uri: None, algorithms: default_algorithms() }
+        Self {
+            secret_sha256: Vec::new(),
+            jwks: None,
+            jwks_uri: None,
+            algorithms: default_algorithms(),
+            workload: Vec::new(),
+        }
     }
 }
 

@@ -13,11 +13,16 @@ use super::signer::Signer;
 pub(crate) const ASSERTION_TYPE: &str = "client_assertion_type";
 pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+/// For tests that fail to authenticate on purpose, many times a second.
+pub(crate) const MANY_FAILURES: &str = "[limits]\nfailure_rate = 50000";
+
+/// Unique across restarts: an id that is used twice is a replay.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 /// The server and the keys.
 pub(crate) struct Keyed {
     pub(crate) server: Server,
     keys: Keys,
-    next: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -33,18 +38,18 @@ impl Keyed {
     pub(crate) async fn start() -> Self {
         let keys =
             Keys { agent: Arc::new(Signer::new("agent-key")), resource: Arc::new(Signer::new("api-key")) };
-        Self::on(Server::start().await, keys).await
+        Self::on(Server::start_with(MANY_FAILURES).await, keys).await
     }
 
     /// The same on the same data, after an orderly end.
     pub(crate) async fn restart(self) -> Self {
         let data = self.server.data.clone();
         self.server.stop().await;
-        Self::on(Server::start_in(data, Idp::start().await, "").await, self.keys).await
+        Self::on(Server::start_in(data, Idp::start().await, MANY_FAILURES).await, self.keys).await
     }
 
     async fn on(server: Server, keys: Keys) -> Self {
-        let keyed = Self { server, keys, next: AtomicUsize::new(0) };
+        let keyed = Self { server, keys };
         keyed.server.apply(&keyed.objects()).await.unwrap();
         keyed
     }
@@ -69,7 +74,7 @@ impl Keyed {
     /// The claims of a good assertion.
     pub(crate) fn claims(&self, client: &str) -> Value {
         let now = self.server.now();
-        let jti = format!("{now}-{}", self.next.fetch_add(1, Ordering::Relaxed));
+        let jti = format!("{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         json!({"iss": client, "sub": client, "aud": self.server.issuer, "iat": now, "exp": now + 60, "jti": jti})
     }
 
