@@ -190,7 +190,7 @@ pub enum Over {
     },
     /// These authorization details.
     Details {
-        /// What was too much.
+        /// What was too much; empty when it was too much to ask for none of them.
         excess: Details,
         /// What could be asked for.
         grantable: Details,
@@ -213,6 +213,7 @@ impl Ceilings {
             None => self.left_out_details(&defaults.details, &authority, wanted.exchange_only)?,
         };
         self.admits_details(&authority, wanted.exchange_only)?;
+        self.keeps_limits(&defaults.details, &authority, wanted.exchange_only)?;
         Ok(authority)
     }
 
@@ -290,6 +291,29 @@ impl Ceilings {
             }
         }
         Ok(left)
+    }
+
+    /// A service may take a token without details for one that no detail limits: at a resource where there are
+    /// any to be had, asking for none of them would widen (T09).
+    fn keeps_limits(
+        &self,
+        defaults: &Details,
+        authority: &Authority,
+        exchange_only: bool,
+    ) -> Result<(), Excess> {
+        let limits = |l: &&Layer| l.details_for(authority, exchange_only).is_some();
+        let Some(cut) = self.layers.iter().find(limits).map(|l| l.ceiling) else { return Ok(()) };
+        let none_at = |details: &Details, r: &ResourceUri| details.for_any(&[r.clone()].into()).is_empty();
+        let bare: BTreeSet<_> =
+            authority.resources.iter().filter(|r| none_at(&authority.details, r)).cloned().collect();
+        if bare.iter().all(|r| none_at(defaults, r)) {
+            return Ok(());
+        }
+        let left_out = self.left_out_details(defaults, authority, exchange_only)?;
+        if bare.iter().all(|r| none_at(&left_out, r)) {
+            return Ok(());
+        }
+        Err(self.over_details(cut, Details::default(), authority, exchange_only))
     }
 
     fn resources(&self, wanted: &Wanted) -> Result<BTreeSet<ResourceUri>, Excess> {

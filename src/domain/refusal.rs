@@ -434,6 +434,9 @@ fn write_excess(f: &mut fmt::Formatter<'_>, excess: &Excess) -> fmt::Result {
         Over::NotOneResource { choices } => {
             write!(f, "a token for a service names exactly one resource: {}", uris(choices).join(" "))
         }
+        Over::Details { excess, .. } if excess.is_empty() => {
+            write!(f, "without any authorization_details for a resource, the {by} ceiling's limits there would be lifted")
+        }
         Over::Details { .. } => write!(f, "authorization_details beyond the {by} ceiling"),
     }
 }

@@ -97,6 +97,7 @@ async fn ra_05_t09_every_way_to_widen_a_detail_is_refused() {
         json!([call(&["refund_order"], 50), call(&["search_orders"], 1)]),
         json!([call(&["Refund_Order"], 50)]),
         json!([call(&["*"], 50)]),
+        json!([]),
     ] {
         let answer = child(&server, &parent, &wider).await;
         let refused = "authorization_details_exceed_ceiling";
