@@ -6,10 +6,13 @@ use serde_json::{Map, Value};
 
 use crate::clock::Clock;
 use crate::configuration::active::InForce;
+use crate::domain::chain::Chain;
 use crate::domain::claims::TokenClaims;
-use crate::domain::snapshot::{Agent, Resource};
+use crate::domain::record::TokenRecord;
+use crate::domain::snapshot::{Agent, Resource, Snapshot};
 use crate::keys::live::LiveKeys;
 use crate::store::Store;
+use crate::store::change::SpendKind;
 use crate::store::error::StoreError;
 
 /// Who asks.
@@ -53,8 +56,9 @@ impl Introspection {
 
     /// The claims of a live token that the caller may see; `None` for anything else, without saying why.
     ///
-    /// Live: signed by us under our `iss`, within its dates, on record, its holder not disabled, and nothing that it hangs on
-    /// revoked. All layers must agree (T28).
+    /// Live: signed by us under our `iss`, within its dates, on record, not spent, nothing that it hangs on revoked,
+    /// and everything that it hangs on still in force: exactly what an exchange of it would ask for. All layers must
+    /// agree (T28).
     pub async fn run(
         &self,
         world: &InForce,
@@ -67,15 +71,30 @@ impl Introspection {
         if claims.iss != *self.issuer || claims.exp <= self.clock.now().timestamp() {
             return Ok(None);
         }
-        let holder = world.snapshot.agent(&claims.client_id);
-        if holder.is_none_or(|agent| agent.spec.disabled) {
+        let Some(record) = self.store.token(claims.jti).await? else { return Ok(None) };
+        if !stands(&world.snapshot, &record, &claims, &self.issuer) || !self.store.is_alive(&record).await? {
             return Ok(None);
         }
-        match self.store.token(claims.jti).await? {
-            Some(record) if self.store.is_alive(&record).await? => Ok(Some(active(&claims))),
-            Some(_) | None => Ok(None),
+        let once = claims.may_act.is_some();
+        if once && self.store.is_spent(SpendKind::HandOver, &claims.jti.to_string()).await? {
+            return Ok(None);
         }
+        Ok(Some(active(&claims)))
     }
+}
+
+/// Whether the token's issuer, task type and every agent of ours in its chain are there and not disabled (T20).
+fn stands(snapshot: &Snapshot, record: &TokenRecord, claims: &TokenClaims, own_issuer: &str) -> bool {
+    let tenant = &record.tenant;
+    let issuer = snapshot.issuer(&record.principal.iss).is_some_and(|issuer| issuer.reach.serves(tenant));
+    let task_type = snapshot.task_type(tenant, &record.task_type);
+    let task_type = task_type.is_some_and(|t| t.reach.tenant == record.task_type_tenant && !t.spec.disabled);
+    let chain = Chain::from_json(&claims.act);
+    let agents = chain.is_ok_and(|chain| {
+        let mut own = chain.actors().filter(|actor| actor.iss == own_issuer);
+        own.all(|actor| snapshot.standing_agent(&actor.sub, tenant).is_some())
+    });
+    issuer && task_type && agents
 }
 
 /// RFC 7662 §2.2: the token's own claims, `active` and `token_type`.

@@ -197,6 +197,18 @@ pub enum Over {
     },
 }
 
+impl Over {
+    /// How many things were too much: of two refusals, the smaller says more.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Scopes { excess, .. } => excess.iter().count(),
+            Self::Resources { excess, .. } => excess.len(),
+            Self::NotOneResource { .. } => 0,
+            Self::Details { excess, .. } => excess.iter().count(),
+        }
+    }
+}
+
 impl Ceilings {
     /// Attenuates `wanted` against every ceiling, or names what is too much (L2, L8).
     pub fn attenuate(&self, wanted: &Wanted, defaults: &Defaults) -> Result<Authority, Excess> {

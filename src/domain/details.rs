@@ -34,6 +34,9 @@ pub const LOCATIONS: &str = "locations";
 /// Field rules by type: what an `authorization_details` array may hold in one tenant.
 pub type DetailRules = BTreeMap<Name, BTreeMap<String, FieldRule>>;
 
+/// Most details in one request or token.
+pub const MAX_DETAILS: usize = 64;
+
 /// Why an `authorization_details` array is refused as such (RFC 9396 §5, RA-02).
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BadDetails {
@@ -252,7 +255,7 @@ pub struct Details(BTreeSet<Detail>);
 impl Details {
     /// Reads an `authorization_details` array by `rules`; the whole array is refused for one bad object (RA-02).
     pub fn read(value: &Value, rules: &DetailRules) -> Result<Self, BadDetails> {
-        let items = value.as_array().filter(|items| items.len() <= 64).ok_or(BadDetails::Shape)?;
+        let items = value.as_array().filter(|items| items.len() <= MAX_DETAILS).ok_or(BadDetails::Shape)?;
         let read =
             |item: &Value| item.as_object().ok_or(BadDetails::Shape).and_then(|o| Detail::read(o, rules));
         items.iter().map(read).collect()

@@ -1,7 +1,8 @@
 //! One way to read JSON from the network: no member twice, not too deep (RFC 8725 §2.4) [JW-05].
 //!
 //! `serde_json` alone keeps the last of two equal members, so that two readers of one token may see different
-//! claims, and its own `Value` gives special meaning to a private member name under the `raw_value` feature.
+//! claims, and its own `Value` gives special meaning to private member names: one of them starts a second parser
+//! with a depth limit of its own, so that a small text exhausts the stack.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,35 +11,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
+use super::excerpt::Excerpt;
+
 /// Deepest nesting accepted, counting the outer object as 1. A chain of 16 actors uses 18.
 pub const MAX_DEPTH: u8 = 32;
-
-/// A piece of somebody's input, fit to stand in a message: at most 64 characters, printable ASCII, and without
-/// the `"` and `\` that RFC 6749 §5.2 keeps out of `error_description`. What does not fit shows as `?`, a cut as `...`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Excerpt(Box<str>);
-
-impl Excerpt {
-    /// Longest excerpt, in characters of the input.
-    const MAX: usize = 64;
-
-    /// Cuts and cleans `text`; any input is fine, the empty one included.
-    pub fn of(text: &str) -> Self {
-        let plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '`' | '"' | '\\');
-        let mut shown: String =
-            text.chars().take(Self::MAX).map(|c| if plain(c) { c } else { '?' }).collect();
-        if text.chars().nth(Self::MAX).is_some() {
-            shown.push_str("...");
-        }
-        Self(shown.into())
-    }
-}
-
-impl fmt::Display for Excerpt {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "`{}`", self.0)
-    }
-}
 
 /// Why a text is not acceptable JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +28,9 @@ pub enum JsonFault {
     /// A member name occurs twice in one object, at any depth, compared after unescaping.
     #[error("member {0} occurs twice")]
     Duplicate(Excerpt),
+    /// A member name that `serde_json` gives a meaning of its own, here or when the value is read again from a record.
+    #[error("member {0} has a reserved name")]
+    Reserved(Excerpt),
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
@@ -75,6 +54,9 @@ pub fn value(bytes: &[u8]) -> Result<Value, JsonFault> {
     let read = read.and_then(|value| reader.end().map(|()| value));
     read.map_err(|_| fault.take().unwrap_or(JsonFault::Syntax))
 }
+
+/// What `serde_json` begins its private member names with.
+const RESERVED: &str = "$serde_json::private::";
 
 /// Builds a value and counts the levels `left`. serde's errors are text, so the typed one goes out by `fault`.
 #[derive(Clone, Copy)]
@@ -152,6 +134,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.deeper()?;
         let mut values = Map::new();
         while let Some(name) = members.next_key::<String>()? {
+            if name.starts_with(RESERVED) {
+                return Err(self.refuse(JsonFault::Reserved(Excerpt::of(&name))));
+            }
             match values.entry(name) {
                 Entry::Vacant(free) => free.insert(members.next_value_seed(inner)?),
                 Entry::Occupied(taken) => {
@@ -207,10 +192,15 @@ mod tests {
     }
 
     #[test]
-    fn the_private_member_name_of_serde_json_has_no_power() {
-        let text = br#"{"$serde_json::private::RawValue":"[1]"}"#;
-        let members = object(text).unwrap();
-        assert_eq!(members.get("$serde_json::private::RawValue"), Some(&Value::from("[1]")));
+    fn a_private_member_name_of_serde_json_is_refused_however_it_is_spelt() {
+        for name in [
+            "$serde_json::private::RawValue",
+            "$serde_json::private::Number",
+            r"\u0024serde_json::private::x",
+        ] {
+            let fault = object(format!(r#"{{"a":[{{"{name}":"[1]"}}]}}"#).as_bytes()).unwrap_err();
+            assert!(matches!(fault, JsonFault::Reserved(_)), "{name}: {fault}");
+        }
     }
 
     #[test]

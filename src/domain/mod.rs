@@ -10,6 +10,7 @@ pub mod claims;
 pub mod decimal;
 pub mod decision;
 pub mod details;
+pub mod excerpt;
 pub mod ids;
 pub mod json;
 pub mod objects;

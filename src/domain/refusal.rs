@@ -124,11 +124,16 @@ pub enum Refusal {
         to: ClientId,
     },
     /// No further hand-over is allowed.
-    Depth,
+    Depth {
+        /// What has none left: the parent, or the task type, which a session's own chain used up.
+        by: CeilingName,
+    },
     /// The chain cannot take this agent.
     Chain(BadChain),
     /// Nothing is left of the session, the parent or the task.
     Expired,
+    /// The token would be longer than this server itself would accept back (T21).
+    TooLarge,
     /// Policy refuses.
     Policy {
         /// All its reasons.
@@ -232,15 +237,17 @@ impl Refusal {
             Self::Excess(excess) => match excess.over {
                 Over::Scopes { .. } => "scope_exceeds_ceiling",
                 Over::Resources { .. } => "target_exceeds_ceiling",
+                Over::NotOneResource { ref choices } if choices.is_empty() => "target_none_allowed",
                 Over::NotOneResource { .. } => "target_ambiguous",
                 Over::Details { .. } => "authorization_details_exceed_ceiling",
             },
             Self::NoEdge { .. } => "delegation_not_allowed",
-            Self::Depth => "delegation_depth_exhausted",
+            Self::Depth { .. } => "delegation_depth_exhausted",
             Self::Chain(BadChain::Repeated) => "actor_repeated",
             Self::Chain(BadChain::TooLong) => "actor_chain_too_long",
             Self::Chain(BadChain::Malformed) => "actor_chain_malformed",
             Self::Expired => "nothing_left",
+            Self::TooLarge => "token_too_large",
             Self::Policy { .. } => "policy_denied",
             Self::NarrowedToNothing => "policy_left_nothing",
             Self::Approval { .. } => "approval_required",
@@ -267,8 +274,8 @@ impl Refusal {
             Self::Excess(excess) => Some(excess.ceiling),
             Self::NoEdge { .. } => Some(CeilingName::Delegation),
             Self::TaskType { .. } | Self::TaskTypeMissing { .. } => Some(CeilingName::TaskType),
-            Self::Depth | Self::Widens(_) => Some(CeilingName::Parent),
-            Self::Expired => Some(CeilingName::Session),
+            Self::Depth { by } => Some(*by),
+            Self::Widens(_) => Some(CeilingName::Parent),
             Self::Policy { .. }
             | Self::NarrowedToNothing
             | Self::Approval { .. }
@@ -286,6 +293,8 @@ impl Refusal {
             | Self::Instance
             | Self::Chain(_)
             | Self::StoreFault
+            | Self::Expired
+            | Self::TooLarge
             | Self::Revoked { .. }
             | Self::Spent
             | Self::TooHigh
@@ -316,6 +325,9 @@ impl Refusal {
         }
         if matches!(self, Self::Expired | Self::Revoked { .. } | Self::Spent | Self::UnknownParent) {
             return Retry::NewSession;
+        }
+        if matches!(self, Self::TooLarge) {
+            return Retry::Narrower;
         }
         if matches!(self, Self::Approval { .. }) {
             return Retry::AfterApproval;
@@ -379,9 +391,12 @@ impl fmt::Display for Refusal {
             Self::TaskType { name, why, .. } => write!(f, "task type `{name}` {why}"),
             Self::Excess(excess) => write_excess(f, excess),
             Self::NoEdge { from, to } => write!(f, "the task type does not let `{from}` hand over to `{to}`"),
-            Self::Depth => f.write_str("no further hand-over is allowed: depth_left is 0"),
+            Self::Depth { by } => write!(f, "the {by} ceiling allows no further hand-over: depth_left is 0"),
             Self::Chain(bad) => bad.fmt(f),
             Self::Expired => f.write_str("nothing is left of the session, the parent token or the task"),
+            Self::TooLarge => {
+                f.write_str("the token would be too large: ask for fewer authorization_details")
+            }
             Self::Policy { reasons } => write_reasons(f, "policy denies the request", reasons),
             Self::NarrowedToNothing => f.write_str("what policy allows of the request is nothing"),
             Self::Approval { reasons } => write_reasons(f, "a person must approve the request", reasons),
@@ -435,7 +450,10 @@ fn write_excess(f: &mut fmt::Formatter<'_>, excess: &Excess) -> fmt::Result {
             write!(f, "a token for a service names exactly one resource: {}", uris(choices).join(" "))
         }
         Over::Details { excess, .. } if excess.is_empty() => {
-            write!(f, "without any authorization_details for a resource, the {by} ceiling's limits there would be lifted")
+            write!(
+                f,
+                "without any authorization_details for a resource, the {by} ceiling's limits there would be lifted"
+            )
         }
         Over::Details { .. } => write!(f, "authorization_details beyond the {by} ceiling"),
     }

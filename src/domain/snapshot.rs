@@ -267,6 +267,12 @@ impl Snapshot {
         self.agents.get(id)
     }
 
+    /// The agent with this client id, if it is not disabled and serves `tenant`.
+    pub fn standing_agent(&self, id: &str, tenant: &Name) -> Option<&Arc<Agent>> {
+        let agent = id.parse().ok().and_then(|id| self.agent(&id));
+        agent.filter(|agent| !agent.spec.disabled && agent.reach.serves(tenant))
+    }
+
     /// A resource by its own client id.
     pub fn resource_client(&self, id: &ClientId) -> Option<&Arc<Resource>> {
         self.resource_clients.get(id)

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 
 use super::limits::{Attenuated, attenuate, deadline, ends, lifetime, task_types};
 use super::story::Story;
 use super::verify::{Origin, Verified};
 use super::{Exchange, Moment, facts};
-use crate::domain::capability::{Capability, Grant, Lifetime, expiry, never_wider};
+use crate::domain::capability::{Capability, Grant, Lifetime, Widening, expiry, never_wider};
 use crate::domain::ceiling::Wanted;
 use crate::domain::chain::Chain;
 use crate::domain::claims::{Envelope, TokenClaims};
 use crate::domain::decision::Reason;
+use crate::domain::details::MAX_DETAILS;
 use crate::domain::ids::{DecisionId, Jti, TaskId, shown};
 use crate::domain::objects::ApprovalWhen;
 use crate::domain::record::{SessionKey, TaskRecord, TokenRecord};
@@ -22,7 +24,11 @@ use crate::domain::request::Target;
 use crate::domain::resource::ResourceUri;
 use crate::domain::snapshot::{Resource, TaskType};
 use crate::hash::sha256;
+use crate::keys::jws::MAX_COMPACT;
 use crate::policy::judgement::{Judgement, Outcome};
+
+/// Longest claims in bytes: as Base64, with a header and the longest signature, they stay below [`MAX_COMPACT`].
+const MAX_CLAIMS: usize = (MAX_COMPACT - 1024) / 4 * 3;
 
 /// A decision to grant, with everything the commit needs.
 pub(super) struct Granted {
@@ -52,10 +58,15 @@ impl Exchange {
         let attenuated = attenuate(verified, wanted)?;
         let judgement = self.judge(at, verified, &attenuated, story)?;
         let (grant, narrowed) = self.narrow(at, verified, attenuated, &judgement)?;
-        if let Origin::Parent(parent) = &verified.origin {
-            never_wider(&parent.grant, &grant).map_err(Refusal::Widens)?;
+        match &verified.origin {
+            Origin::Parent(parent) => never_wider(&parent.grant, &grant).map_err(Refusal::Widens)?,
+            Origin::Session { .. } if grant.capability.expires_at > grant.task_deadline => {
+                return Err(Refusal::Widens(Widening::Expiry));
+            }
+            Origin::Session { .. } => {}
         }
-        Ok(self.granted(at, verified, grant, narrowed))
+        let granted = self.granted(at, verified, grant, narrowed);
+        if is_too_large(&granted.claims) { Err(Refusal::TooLarge) } else { Ok(granted) }
     }
 
     /// The request's wish with its targets resolved to registered resources. Our own issuer among them asks for
@@ -227,7 +238,7 @@ fn check_delegate(at: &Moment, verified: &Verified, wanted: &Wanted) -> Result<(
     if !wanted.exchange_only {
         return Err(Refusal::malformed("delegate_to", "needs `audience` set to this server's issuer"));
     }
-    let known = at.world.snapshot.agent(to).filter(|a| !a.spec.disabled && a.reach.serves(&verified.tenant));
+    let known = at.world.snapshot.standing_agent(to.as_str(), &verified.tenant);
     let known = known.ok_or_else(|| Refusal::malformed("delegate_to", "no such agent serves this tenant"))?;
     if verified.chain.actors().any(|actor| actor.sub == to.as_str()) {
         return Err(Refusal::Chain(crate::domain::chain::BadChain::Repeated));
@@ -269,6 +280,12 @@ fn new_task(at: &Moment, verified: &Verified, grant: &Grant, session: &SessionKe
         deadline: grant.task_deadline,
         facts: verified.facts.clone(),
     }
+}
+
+/// Whether the token would be one that we refuse to read back: then it could be neither narrowed nor revoked (T21).
+fn is_too_large(claims: &TokenClaims) -> bool {
+    let details = claims.authorization_details.as_ref().and_then(Value::as_array).map_or(0, Vec::len);
+    details > MAX_DETAILS || serde_json::to_vec(claims).map_or(usize::MAX, |json| json.len()) > MAX_CLAIMS
 }
 
 impl Granted {

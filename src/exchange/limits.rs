@@ -6,14 +6,17 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Moment;
-use super::verify::{Origin, Parent, Verified};
+use super::verify::{Hop, Origin, Parent, Verified};
 use crate::domain::capability::Lifetime;
-use crate::domain::ceiling::{Authority, Bound, CeilingName, Ceilings, Defaults, Layer, Wanted};
+use crate::domain::ceiling::{Authority, Bound, CeilingName, Ceilings, Defaults, Excess, Layer, Wanted};
 use crate::domain::refusal::Refusal;
 use crate::domain::snapshot::TaskType;
 
 /// A hand-over token lives at most this long, in seconds (DESIGN §4 "Hand-over").
 const HAND_OVER_LIFETIME: u32 = 60;
+
+/// Most choices of edges that are tried: beyond it, what only a later one would allow is refused.
+const MOST_COMBINATIONS: usize = 64;
 
 /// What attenuation settled, before policy.
 pub(super) struct Attenuated {
@@ -34,20 +37,25 @@ pub(super) fn task_types(verified: &Verified) -> impl Iterator<Item = &Arc<TaskT
     began_with.into_iter().chain([&verified.task_type])
 }
 
-/// Step 6: the request within parent, task type, edge and entitlements.
+/// Step 6: the request within parent, task type, edges and entitlements. Of several refusals the one that cut least
+/// is told: it leads to the request that would have been granted.
 pub(super) fn attenuate(verified: &Verified, wanted: Wanted) -> Result<Attenuated, Refusal> {
     let depth_left = depth_left(verified, &wanted)?;
-    let mut refusal = None;
+    let mut least: Option<Excess> = None;
     for ceilings in ceilings(verified)? {
         match ceilings.attenuate(&wanted, &defaults(verified)) {
             Ok(authority) => return Ok(Attenuated { wanted, ceilings, authority, depth_left }),
-            Err(excess) => refusal = refusal.or(Some(Refusal::Excess(excess))),
+            Err(excess) if least.as_ref().is_none_or(|l| excess.over.size() < l.over.size()) => {
+                least = Some(excess);
+            }
+            Err(_) => {}
         }
     }
-    Err(refusal.unwrap_or(Refusal::Depth))
+    Err(least.map_or(Refusal::Depth { by: CeilingName::Delegation }, Refusal::Excess))
 }
 
-/// All ceilings but time; for a hand-over one set for each edge (of each version that holds), since a token lies within one single edge (L2).
+/// All ceilings but time: one set for each choice of edges, since a token lies within one single edge of each
+/// hand-over that led to it (L2).
 fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
     let mut layers = Vec::with_capacity(5);
     if let Origin::Parent(parent) = &verified.origin {
@@ -57,33 +65,38 @@ fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
     let any_of = verified.issuer.entitled(&verified.facts);
     layers.push(Layer { ceiling: CeilingName::Entitlement, any_of });
     let listed: BTreeMap<_, _> = verified.task_type.listed.clone();
-    let edges = match &verified.origin {
-        Origin::Parent(parent) if parent.hands_over_to(&verified.agent) => edges(parent, verified)?,
-        Origin::Session { .. } | Origin::Parent(_) => return Ok(vec![Ceilings { layers, listed }]),
-    };
     let with_edges = |edges: Vec<Layer>| Ceilings {
         layers: layers.iter().cloned().chain(edges).collect(),
         listed: listed.clone(),
     };
-    Ok(edges.into_iter().map(with_edges).collect())
+    Ok(edges(verified)?.into_iter().map(with_edges).collect())
 }
 
-/// The edges that let the parent's holder hand over to the agent: one of each version that holds, in every
-/// combination, since a token lies within one single edge of each.
-fn edges(parent: &Parent, verified: &Verified) -> Result<Vec<Vec<Layer>>, Refusal> {
+/// The edges of every hand-over that the chain tells of, earlier ones included, so that a removed or lowered edge
+/// bites below it too: one of each version that holds, in every combination.
+fn edges(verified: &Verified) -> Result<Vec<Vec<Layer>>, Refusal> {
     let mut combinations = vec![Vec::new()];
-    for task_type in task_types(verified) {
-        let edges = task_type.edges_between(&parent.holder, &verified.agent);
-        let layers: Vec<_> = edges.map(|e| Layer::one(CeilingName::Delegation, e.bound.clone())).collect();
-        let extended = |held: &Vec<Layer>| {
-            let with = |layer: &Layer| held.iter().cloned().chain([layer.clone()]).collect();
-            layers.iter().map(with).collect::<Vec<_>>()
-        };
-        combinations = combinations.iter().flat_map(extended).collect();
-    }
-    if combinations.is_empty() {
-        let to = verified.agent.spec.client_id.clone();
-        return Err(Refusal::NoEdge { from: parent.grant.agent.clone(), to });
+    for Hop { from, to } in &verified.hops {
+        let mut before: Option<Vec<Layer>> = None;
+        for task_type in task_types(verified) {
+            let layers: Vec<_> = task_type
+                .edges_between(from, to)
+                .map(|e| Layer::one(CeilingName::Delegation, e.bound.clone()))
+                .collect();
+            if layers.is_empty() {
+                let (from, to) = (from.spec.client_id.clone(), to.spec.client_id.clone());
+                return Err(Refusal::NoEdge { from, to });
+            }
+            if before.as_ref() == Some(&layers) {
+                continue;
+            }
+            let extended = |held: &Vec<Layer>| {
+                let with = |layer: &Layer| held.iter().cloned().chain([layer.clone()]).collect();
+                layers.iter().map(with).collect::<Vec<_>>()
+            };
+            combinations = combinations.iter().flat_map(extended).take(MOST_COMBINATIONS).collect();
+            before = Some(layers);
+        }
     }
     Ok(combinations)
 }
@@ -116,19 +129,21 @@ fn depth_left(verified: &Verified, wanted: &Wanted) -> Result<u32, Refusal> {
     let left = match &verified.origin {
         Origin::Session { foreign_actors, .. } => {
             let used = u32::try_from(*foreign_actors).unwrap_or(u32::MAX);
-            most(&verified.task_type).checked_sub(used).ok_or(Refusal::Depth)?
+            most(&verified.task_type).checked_sub(used).ok_or(Refusal::Depth { by: CeilingName::TaskType })?
         }
         Origin::Parent(parent) => {
             let held = parent.grant.capability.depth_left;
             let left = if parent.hands_over_to(&verified.agent) { held.checked_sub(1) } else { Some(held) };
             // A lowered max_depth bites live tasks too: what the chain used up counts against it.
             let used = u32::try_from(verified.chain.len() - 1).unwrap_or(u32::MAX);
-            let in_force = most(&verified.task_type).checked_sub(used).ok_or(Refusal::Depth)?;
-            left.ok_or(Refusal::Depth)?.min(in_force)
+            let in_force = most(&verified.task_type)
+                .checked_sub(used)
+                .ok_or(Refusal::Depth { by: CeilingName::TaskType })?;
+            left.ok_or(Refusal::Depth { by: CeilingName::Parent })?.min(in_force)
         }
     };
     if left == 0 && wanted.exchange_only && verified.wish.delegate_to.is_some() {
-        return Err(Refusal::Depth);
+        return Err(Refusal::Depth { by: CeilingName::Parent });
     }
     Ok(left)
 }

@@ -97,8 +97,8 @@ pub struct Issued {
     pub token: Option<String>,
     /// Its decision.
     pub decision_id: DecisionId,
-    /// Its task.
-    pub task_id: TaskId,
+    /// Its task; none for a dry run, which begins none.
+    pub task_id: Option<TaskId>,
     /// `scope`.
     pub scope: String,
     /// Seconds it lives.
@@ -140,11 +140,24 @@ impl Exchange {
     }
 
     /// One exchange by an authenticated agent: decided, recorded, and only then answered (L3, L12).
-    pub async fn run(&self, asked: Asked<'_>) -> Result<Issued, NotIssued> {
-        let at = Moment { world: self.parts.active.load(), now: self.parts.clock.now() };
+    pub async fn run(&self, mut asked: Asked<'_>) -> Result<Issued, NotIssued> {
+        let mut at = Moment { world: self.parts.active.load(), now: self.parts.clock.now() };
         let caller = asked.agent.spec.client_id.as_str();
         let mut story = Story::begin(self.parts.random.decision(at.now), caller, asked.trace.clone(), at.now);
-        match self.decide(&at, &asked, &mut story).await {
+        let mut decided = self.decide(&at, &asked, &mut story).await;
+        let in_force = self.parts.active.load();
+        if !Arc::ptr_eq(&in_force, &at.world) {
+            // Keys may have been fetched for seconds: what an apply replaced meanwhile decides nothing.
+            at = Moment { world: in_force, now: self.parts.clock.now() };
+            decided = match at.world.snapshot.agent(&asked.agent.spec.client_id) {
+                Some(agent) if !agent.spec.disabled => {
+                    asked.agent = agent.clone();
+                    self.decide(&at, &asked, &mut story).await
+                }
+                Some(_) | None => Err(Refusal::AgentNotServed),
+            };
+        }
+        match decided {
             Ok(granted) if granted.dry_run => self.answer_dry_run(granted, story, asked.assertion).await,
             Ok(granted) => self.issue(granted, story, asked.assertion).await,
             Err(refusal) => Err(self.refuse(refusal, story, asked.assertion).await),
@@ -301,9 +314,9 @@ impl Granted {
     fn answer(self, token: Option<String>, decision_id: DecisionId) -> Issued {
         let claims: TokenClaims = self.claims;
         Issued {
+            task_id: token.is_some().then_some(claims.task_id),
             token,
             decision_id,
-            task_id: claims.task_id,
             scope: claims.scope.to_string(),
             expires_in: claims.exp - claims.iat,
             authorization_details: claims.authorization_details,

@@ -40,6 +40,8 @@ pub(super) struct Verified {
     pub(super) agent: Arc<Agent>,
     /// The chain of the token to issue: built here, from verified input only.
     pub(super) chain: Chain,
+    /// Every hand-over between agents of ours that the chain tells of.
+    pub(super) hops: Vec<Hop>,
     pub(super) origin: Origin,
     pub(super) issuer: Arc<Issuer>,
     /// The task type in force.
@@ -48,6 +50,12 @@ pub(super) struct Verified {
     pub(super) facts: Map<String, Value>,
     pub(super) details: Option<Details>,
     pub(super) wish: Wish,
+}
+
+/// A hand-over.
+pub(super) struct Hop {
+    pub(super) from: Arc<Agent>,
+    pub(super) to: Arc<Agent>,
 }
 
 /// What the exchange starts from.
@@ -111,6 +119,12 @@ impl Exchange {
         let task_type = pick_task_type(at, agent, &session.tenant, request.task_type.as_ref())?;
         let actor = self.actor(at, agent, &request).await?;
         let login = login(&session);
+        if session.foreign_actors.iter().any(|actor| actor.iss == self.parts.issuer) {
+            return Err(fault(
+                "act",
+                &"its act names an actor of this server, which no other issuer can vouch for",
+            ));
+        }
         let foreign_actors = session.foreign_actors.len();
         let chain = Chain::root(actor, session.foreign_actors).map_err(Refusal::Chain)?;
         Ok(Verified {
@@ -121,6 +135,7 @@ impl Exchange {
             subject: session.subject,
             agent: agent.clone(),
             chain,
+            hops: Vec::new(),
             origin: Origin::Session { key: session.key, ends: session.expires_at, foreign_actors },
             issuer: session.issuer,
             task_type,
@@ -148,10 +163,11 @@ impl Exchange {
         may_spend_capability(&parent, agent)?;
         let actor = self.actor(at, agent, &request).await?;
         let chain = next_chain(&parent, agent, actor)?;
+        let hops = self.hops(at, &claims.tenant, &chain)?;
         let issuer = snapshot.issuer(&parent.grant.principal.iss).filter(|i| i.reach.serves(&claims.tenant));
         let issuer =
             issuer.cloned().ok_or_else(|| fault("issuer_unknown", &"its issuer is no longer trusted"))?;
-        let task_type = task_type_in_force(at, agent, &parent)?;
+        let task_type = task_type_in_force(at, &parent)?;
         Ok(Verified {
             details: read_details(at, &claims.tenant, &request.wish)?,
             login: claims.login(),
@@ -160,6 +176,7 @@ impl Exchange {
             subject: claims.sub,
             agent: agent.clone(),
             chain,
+            hops,
             issuer,
             task_type,
             facts: parent.task.facts.clone(),
@@ -221,10 +238,22 @@ impl Exchange {
             why: "is no longer known in the version that this task began with",
             choices: BTreeSet::new(),
         })?;
-        let holder = snapshot.agent(&grant.agent).filter(|a| !a.spec.disabled).cloned();
+        let holder = snapshot.standing_agent(grant.agent.as_str(), &grant.tenant).cloned();
         let holder =
             holder.ok_or_else(|| fault("holder_disabled", &"the agent that holds it is disabled"))?;
         Ok(Parent { jti: claims.jti, grant, task, began_with, holder, approval: claims.approval.clone() })
+    }
+
+    /// The hand-overs of a chain, each agent of which must still stand: one that is gone or disabled stops all that it
+    /// started (T20).
+    fn hops(&self, at: &Moment, tenant: &Name, chain: &Chain) -> Result<Vec<Hop>, Refusal> {
+        let own = chain.actors().filter(|actor| actor.iss == self.parts.issuer);
+        let agents = own.map(|actor| at.world.snapshot.standing_agent(&actor.sub, tenant).cloned());
+        let Some(agents) = agents.collect::<Option<Vec<_>>>() else {
+            return Err(fault("actor_disabled", &"an agent that handed the task on is disabled or gone"));
+        };
+        let senders = agents.iter().skip(1);
+        Ok(agents.iter().zip(senders).map(|(to, from)| Hop { from: from.clone(), to: to.clone() }).collect())
     }
 
     /// The acting party: always the authenticated agent, with an instance when `actor_token` proves one (TX-16, TX-19).
@@ -352,14 +381,14 @@ fn pick_task_type(
 }
 
 /// The task's type as it stands today: gone or disabled refuses every exchange below it (T20).
-fn task_type_in_force(at: &Moment, agent: &Agent, parent: &Parent) -> Result<Arc<TaskType>, Refusal> {
+fn task_type_in_force(at: &Moment, parent: &Parent) -> Result<Arc<TaskType>, Refusal> {
     let (tenant, name) = (&parent.task.tenant, &parent.task.task_type);
     let in_force = at.world.snapshot.task_type(tenant, name);
     let in_force = in_force.filter(|t| t.reach.tenant == parent.task.task_type_tenant && !t.spec.disabled);
     in_force.cloned().ok_or_else(|| Refusal::TaskType {
         name: name.clone(),
-        why: "is disabled or gone",
-        choices: at.world.snapshot.startable(tenant, agent).into_keys().cloned().collect(),
+        why: "is disabled or gone, and with it this task",
+        choices: BTreeSet::new(),
     })
 }
 

@@ -194,7 +194,8 @@ pub(super) fn oauth(refusal: &Refusal) -> (StatusCode, &'static str) {
         | Refusal::TaskTypeMissing { .. }
         | Refusal::TaskType { .. }
         | Refusal::NoEdge { .. }
-        | Refusal::Depth
+        | Refusal::Depth { .. }
+        | Refusal::TooLarge
         | Refusal::Chain(_)
         | Refusal::Expired
         | Refusal::Policy { .. }

@@ -52,6 +52,8 @@ fn answer(issued: Issued) -> Value {
         put("narrowed", issued.narrowed.into());
     }
     put("decision_id", issued.decision_id.to_string().into());
-    put("task_id", issued.task_id.to_string().into());
+    if let Some(task_id) = issued.task_id {
+        put("task_id", task_id.to_string().into());
+    }
     Value::Object(body)
 }

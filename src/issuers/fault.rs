@@ -5,8 +5,8 @@ use thiserror::Error;
 
 use super::keysets::KeysUnavailable;
 use crate::domain::chain::BadChain;
+use crate::domain::excerpt::Excerpt;
 use crate::domain::ids::Name;
-use crate::domain::json::Excerpt;
 use crate::domain::objects::SessionTokenKind;
 use crate::domain::refusal::{Retry, TokenFault};
 use crate::keys::algorithm::Algorithm;

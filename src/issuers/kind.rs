@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::claims::{self, Claims};
 use super::fault::SessionFault;
-use crate::domain::json::Excerpt;
+use crate::domain::excerpt::Excerpt;
 use crate::domain::objects::{AcceptSpec, SessionTokenKind};
 use crate::domain::snapshot::Issuer;
 use crate::keys::jws::{Jws, VerifiedJws};

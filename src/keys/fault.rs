@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::domain::json::{Excerpt, JsonFault};
+use crate::domain::excerpt::Excerpt;
+use crate::domain::json::JsonFault;
 
 /// Which of the three parts of a compact JWS is meant (RFC 7515 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

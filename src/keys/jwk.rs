@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
 use super::public::{Material, PublicKey, rsa_bits, without_zeros};
-use crate::domain::json::{Excerpt, JsonFault};
+use crate::domain::excerpt::Excerpt;
+use crate::domain::json::JsonFault;
 
 /// Smallest and largest RSA modulus, in bits (RFC 7518 §3.3; the upper bound is ring's).
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;

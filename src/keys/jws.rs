@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::algorithm::Algorithm;
 use super::fault::{JwsFault, Part};
 use super::public::PublicKey;
-use crate::domain::json::{self, Excerpt};
+use crate::domain::excerpt::Excerpt;
+use crate::domain::json;
 use crate::hash::sha256;
 
 /// Longest compact JWS that is looked at, in bytes [JW-06].

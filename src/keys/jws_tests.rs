@@ -6,7 +6,8 @@ use super::super::keyring::KeyRing;
 use super::super::public::Material;
 use super::super::signing::KeySpec;
 use super::*;
-use crate::domain::json::{Excerpt, JsonFault};
+use crate::domain::excerpt::Excerpt;
+use crate::domain::json::JsonFault;
 
 /// RFC 7515 appendix A.3: ES256, its key and its token.
 const A3_X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";

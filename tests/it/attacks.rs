@@ -280,10 +280,46 @@ async fn t21_an_actor_twice_in_a_chain_and_a_chain_beyond_the_depth_are_refused(
     let last = server.exchange("worker-two", &workers, &[("resource", ORDERS)]).await.token();
     assert_eq!(claims(&last)["depth_left"], 0);
     let own = json!({"sub": "support-agent", "iss": server.issuer});
-    root_with(&server, json!({"act": own})).await.refused(400, "invalid_request", "actor_repeated");
+    root_with(&server, json!({"act": own})).await.refused(400, "invalid_request", "subject_token_act");
     let three = json!({"sub": "a", "act": {"sub": "b", "act": {"sub": "c"}}});
     let deep = root_with(&server, json!({"act": three})).await;
     deep.refused(400, "invalid_request", "delegation_depth_exhausted");
+}
+
+#[tokio::test]
+async fn t16_no_other_issuer_vouches_for_an_actor_of_ours() {
+    let server = Server::start().await;
+    for sub in ["worker-agent", "globex-agent", "nobody"] {
+        let own = json!({"sub": sub, "iss": server.issuer});
+        for act in [own.clone(), json!({"sub": "their-agent", "act": own})] {
+            let answer = root_with(&server, json!({"act": act})).await;
+            answer.refused(400, "invalid_request", "subject_token_act");
+        }
+    }
+    let theirs = root_with(&server, json!({"act": {"sub": "worker-agent"}})).await.token();
+    assert_eq!(claims(&theirs)["act"]["act"]["iss"], server.idp.issuer, "under their own name");
+}
+
+#[tokio::test]
+async fn t21_a_token_too_large_to_be_read_back_is_not_issued() {
+    let server = Server::start().await;
+    let session = server.session(json!({}));
+    let long = |count: usize| -> String {
+        let path = |n: usize| format!("/{n}{}", "a".repeat(400));
+        let one = |n| json!({"type": "tool_call", "tools": ["search_orders"], "amount": 1, "path": path(n)});
+        Value::Array((0..count).map(one).collect()).to_string()
+    };
+    let ask = async |details: &str, with: &[(&str, &str)]| {
+        let base = [("task_type", "refund_order"), ("resource", ORDERS), ("authorization_details", details)];
+        server.exchange("support-agent", &session, &[&base[..], with].concat()).await
+    };
+    let fits = ask(&long(20), &[]).await.token();
+    assert_eq!(server.introspect("orders-api", &fits).await.body["active"], true);
+    for with in [&[][..], &[("dry_run", "true")]] {
+        let answer = ask(&long(40), with).await;
+        answer.refused(400, "invalid_request", "token_too_large");
+        assert_eq!(answer.body["retry"], "narrower");
+    }
 }
 
 #[tokio::test]

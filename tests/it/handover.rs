@@ -251,14 +251,71 @@ async fn t20_a_disabled_task_type_or_agent_refuses_every_exchange_below_it() {
     }
     let fresh = server.exchange("support-agent", &server.session(json!({})), &ROOT).await;
     fresh.refused(400, "invalid_request", "task_type_unavailable");
+    assert_eq!(server.introspect("orders-api", &root).await.body, json!({"active": false}));
     server.reapply("client_id: support-agent\n", "client_id: support-agent\n  disabled: true\n").await;
     let own = server.exchange("support-agent", &root, &[]).await;
     own.refused(401, "invalid_client", "client_authentication_failed");
     let held = server.exchange("worker-agent", &root, &[]).await;
     held.refused(400, "invalid_request", "subject_token_holder_disabled");
+    let below = server.exchange("worker-agent", &workers, &[]).await;
+    below.refused(400, "invalid_request", "subject_token_actor_disabled");
+    assert_eq!(server.introspect("orders-api", &workers).await.body, json!({"active": false}));
     assert_eq!(server.introspect("orders-api", &root).await.body, json!({"active": false}));
     server.apply(&server.objects()).await.unwrap();
     server.exchange("support-agent", &root, &[]).await.token();
+}
+
+#[tokio::test]
+async fn l2_an_edge_taken_away_or_lowered_bites_below_the_hand_overs_that_used_it() {
+    let server = Server::start().await;
+    let handed = server.hand_over(&server.wide_root().await, "worker-agent").await;
+    let form = [("audience", server.issuer.as_str())];
+    let workers = server.exchange("worker-agent", &handed, &form).await.token();
+    let last = server.exchange("worker-two", &workers, &form).await.token();
+    let edge = "- {from: class:support, to: class:worker, scopes: [orders:read], resources: [orders]}";
+    server
+        .reapply(edge, "- {from: class:support, to: class:worker, scopes: [mail:send], resources: [mail]}")
+        .await;
+    for (agent, subject) in [("worker-agent", &workers), ("worker-two", &last)] {
+        let answer = server.exchange(agent, subject, &[]).await;
+        assert_eq!((answer.status, &answer.body["ceiling"]), (400, &json!("delegation")), "{answer:?}");
+    }
+    server.reapply(edge, "- {from: class:support, to: agent:worker-two, scopes: [orders:read]}").await;
+    for (agent, subject) in [("worker-agent", &workers), ("worker-two", &last)] {
+        let answer = server.exchange(agent, subject, &[]).await;
+        answer.refused(400, "invalid_request", "delegation_not_allowed");
+    }
+    server.apply(&server.objects()).await.unwrap();
+    server.exchange("worker-two", &last, &[]).await.token();
+}
+
+#[tokio::test]
+async fn l8_of_several_edges_the_nearest_one_tells_what_is_grantable() {
+    let server = Server::start().await;
+    let edge = "- {from: class:support, to: class:worker, scopes: [orders:read], resources: [orders]}";
+    let two = format!(
+        "{edge}\n      - {{from: class:support, to: class:worker, scopes: [refunds:write], resources: [orders]}}"
+    );
+    server.reapply(edge, &two).await;
+    let root = server.root().await;
+    let ask = async |scope: &str| server.exchange("worker-agent", &root, &[("scope", scope)]).await;
+    ask("refunds:write").await.token();
+    let answer = ask("refunds:write mail:send").await;
+    answer.refused(400, "invalid_scope", "scope_exceeds_ceiling");
+    assert_eq!(answer.body["grantable"], json!({"scope": "refunds:write"}));
+    let answer = ask("refunds:write orders:read").await;
+    assert_eq!(answer.body["ceiling"], "delegation");
+}
+
+#[tokio::test]
+async fn t28_a_spent_hand_over_token_is_not_active() {
+    let server = Server::start().await;
+    let handed = server.hand_over(&server.wide_root().await, "worker-agent").await;
+    assert_eq!(server.introspect("worker-agent", &handed).await.body["active"], true);
+    server.exchange("worker-agent", &handed, &[]).await.token();
+    for agent in ["worker-agent", "support-agent"] {
+        assert_eq!(server.introspect(agent, &handed).await.body, json!({"active": false}));
+    }
 }
 
 #[tokio::test]

@@ -180,6 +180,34 @@ async fn jw_06_t21_deep_and_large_tokens_are_refused_before_they_cost_anything()
     answer.refused(400, "invalid_request", "malformed_request");
 }
 
+/// serde_json reads the text under this name with a fresh parser, which has a depth limit of its own.
+#[tokio::test]
+async fn t21_a_parser_within_the_parser_is_refused_in_every_json_parameter() {
+    let server = Server::start().await;
+    let session = server.session(json!({}));
+    let mut inner = "1".to_owned();
+    for _ in 0..12 {
+        let nested = format!("{}{inner}{}", "[".repeat(120), "]".repeat(120));
+        let escaped = nested.replace('\\', r"\u005c").replace('"', r"\u0022");
+        inner = format!(r#"{{"$serde_json::private::RawValue":"{escaped}"}}"#);
+    }
+    let details = format!("[{inner}]");
+    let form = [&ROOT[..], &[("authorization_details", details.as_str())]].concat();
+    let answer = server.exchange("support-agent", &session, &form).await;
+    answer.refused(400, "invalid_authorization_details", "authorization_details_invalid");
+    let form = [&ROOT[..], &[("claimed", inner.as_str())]].concat();
+    let answer = server.exchange("support-agent", &session, &form).await;
+    answer.refused(400, "invalid_request", "malformed_request");
+    for (twice, name) in [
+        (r#"[{"type":"tool_call","tools":["a"],"tools":["b"]}]"#, "authorization_details"),
+        (r#"{"a":1,"a":2}"#, "claimed"),
+    ] {
+        let answer =
+            server.exchange("support-agent", &session, &[&ROOT[..], &[(name, twice)]].concat()).await;
+        assert_eq!(answer.status, 400, "{name}: {answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn jw_06_t21_a_foreign_chain_of_more_than_sixteen_is_refused() {
     let server = Server::start().await;

@@ -80,10 +80,17 @@ async fn answers_to_exchanges_are_as_documented() {
 async fn answers_beyond_a_limit_are_as_documented() {
     let server = Server::start_with("[limits]\nclient_rate = 1\naddress_rate = 3").await;
     let mut codes = std::collections::BTreeSet::new();
-    for _ in 0..40 {
-        let answer = server.exchange("support-agent", "a.b.c", &[]).await;
-        as_documented("/oauth/token", "post", &answer);
-        codes.insert(answer.body["reason_code"].as_str().unwrap().to_owned());
+    let ask = || server.exchange("support-agent", "a.b.c", &[]);
+    // At once, and until it bites: a slow machine spreads them.
+    for _ in 0..100 {
+        let answers: [_; 8] = tokio::join!(ask(), ask(), ask(), ask(), ask(), ask(), ask(), ask()).into();
+        for answer in answers {
+            as_documented("/oauth/token", "post", &answer);
+            codes.insert(answer.body["reason_code"].as_str().unwrap().to_owned());
+        }
+        if codes.len() == 3 {
+            break;
+        }
     }
     assert!(codes.contains("rate_limited_client") && codes.contains("rate_limited_address"), "{codes:?}");
     for path in ["/.well-known/oauth-authorization-server", "/oauth/jwks"] {
