@@ -6,8 +6,10 @@ pub mod reload;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -31,8 +33,9 @@ use crate::configuration::apply::{self, Configuration, LoadFault};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::exchange::{Exchange, Parts};
 use crate::http::guard::{Guard, guarded};
+use crate::http::health::{Ops, Readiness};
 use crate::http::source::Forwarding;
-use crate::http::{Failures, Public};
+use crate::http::{Failures, Public, ops_router};
 use crate::introspection::Introspection;
 use crate::issuers::keyset::Freshness;
 use crate::issuers::keysets::KeySets;
@@ -42,6 +45,7 @@ use crate::keys::keyring::KeyRingFault;
 use crate::keys::live::LiveKeys;
 use crate::keys::signing::KeySpec;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
@@ -53,7 +57,7 @@ use crate::store::change::{Change, CommitFault, Configure};
 use crate::store::error::StoreError;
 use crate::store::folder::Location;
 use crate::store::rows::BundleRow;
-use crate::store::writer::Writer;
+use crate::store::writer::{self, Writer};
 
 /// How long policy inputs are kept for replay.
 const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
@@ -63,6 +67,8 @@ const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How long what is under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(15);
+/// The same for operators, who have nothing to lose.
+const OPS_DRAIN: Duration = Duration::from_secs(1);
 
 /// A server that is wired and may serve.
 pub struct App {
@@ -86,6 +92,8 @@ pub struct App {
     pub random: Random,
     /// The limits in force.
     pub limits: Arc<Limits>,
+    /// What operators watch.
+    pub metrics: Arc<Metrics>,
     writer_task: JoinHandle<()>,
 }
 
@@ -158,10 +166,16 @@ impl App {
             allow_http_loopback: config.outbound.allow_http_loopback,
         })?;
         let in_force: InForce = apply::load(&store, &config.public_url, policy).await?;
-        let key_sets = Arc::new(KeySets::start(outbound, Freshness::default(), clock.clone()));
-        let queue = config.limits.writer_queue;
-        let (writer, writer_task) = Writer::spawn_with(&store, clock.clone(), KEEP_INPUTS, queue);
-        let limits = Arc::new(Limits::new(config.limits.clone()));
+        let metrics = Arc::<Metrics>::default();
+        let key_sets = KeySets::start(outbound, Freshness::default(), clock.clone(), metrics.clone());
+        let key_sets = Arc::new(key_sets);
+        let settings = writer::Settings {
+            keep_inputs: KEEP_INPUTS,
+            most: config.limits.writer_queue,
+            metrics: metrics.clone(),
+        };
+        let (writer, writer_task) = Writer::spawn_with(&store, clock.clone(), settings);
+        let limits = Arc::new(Limits::new(config.limits.clone(), metrics.clone()));
         let active = Active::serving(in_force, key_sets.clone());
         let random = Random::default();
         let rotation = Rotation::new(keys.clone(), store.clone(), writer.clone(), clock.clone());
@@ -176,6 +190,7 @@ impl App {
             clock,
             random,
             limits,
+            metrics,
             writer_task,
         };
         app.keep_bundle().await?;
@@ -221,6 +236,7 @@ impl App {
             clock: clock.clone(),
             random: self.random.clone(),
             limits: self.limits.clone(),
+            metrics: self.metrics.clone(),
         });
         let issuer: Arc<str> = self.config.public_url.as_str().into();
         let authentication = Authentication::new(
@@ -238,8 +254,13 @@ impl App {
             revocation: Revocation::new(keys.clone(), self.writer.clone(), clock, self.random.clone()),
             keys,
             exchange,
-            store: self.store.clone(),
-            key_sets: self.key_sets.clone(),
+            readiness: Arc::new(Readiness {
+                stopping: AtomicBool::new(false),
+                store: self.store.clone(),
+                writer: self.writer.clone(),
+                active: self.active.clone(),
+                key_sets: self.key_sets.clone(),
+            }),
             failures: Arc::new(Failures::default()),
             limits: self.limits.clone(),
         }
@@ -247,8 +268,7 @@ impl App {
 
     /// Binds the public listener.
     pub async fn listen(&self) -> Result<TcpListener, StartFault> {
-        let at = self.config.listen;
-        TcpListener::bind(at).await.map_err(|source| StartFault::Listen { at: at.to_string(), source })
+        bind(self.config.listen).await
     }
 
     /// Serves the public endpoints on `listener`, and the admin API on its socket, until `stop`; then answers what
@@ -268,22 +288,40 @@ impl App {
         extra: Router,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), StartFault> {
-        let public = self.public();
+        let ops_listener = self.listen_for_ops().await?;
+        let (public, connections) = (self.public(), Connections::new());
+        let readiness = public.readiness.clone();
         let failures = tokio::spawn(aggregate(public.failures.clone(), self.recorder()));
         let tending = tokio::spawn(tend(self.rotation.clone()));
-        let socket = AdminSocket::bind(&self.config.admin_socket())?;
         let (ended, admin_stop) = oneshot::channel::<()>();
-        let admin_router = crate::admin::router(self.configuration(), self.rotation.clone());
-        let admin = tokio::spawn(socket.serve(admin_router, async { drop(admin_stop.await) }));
+        let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
+        let (over, ops_stop) = oneshot::channel::<()>();
+        let ops = self.ops(readiness.clone(), connections.clone());
+        let ops = tokio::spawn(async move {
+            if let Some(listener) = ops_listener {
+                ops.serve(listener, async { drop(ops_stop.await) }, OPS_DRAIN).await;
+            }
+        });
+        let stop = async move {
+            stop.await;
+            readiness.stopping.store(true, Ordering::Relaxed);
+            info!("stopping: no more connections are accepted, what is under way is answered");
+        };
         info!(listen = %self.config.listen, issuer = self.config.public_url, "serving");
-        if !self.front(public, extra).serve(listener, stop, DRAIN).await {
+        if !self.front(public, extra, connections).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
         }
         [failures, tending].iter().for_each(JoinHandle::abort);
-        drop(ended);
-        if tokio::time::timeout(DRAIN, admin).await.is_err() {
+        drop((ended, over));
+        if tokio::time::timeout(DRAIN, async { tokio::join!(admin, ops) }).await.is_err() {
             warn!("the admin API did not end in time");
         }
+        self.close().await;
+        Ok(())
+    }
+
+    /// Lets the writer commit all that waits, and closes the store.
+    async fn close(self) {
         let Self { writer, active, rotation, writer_task, store, .. } = self;
         drop((writer, active, rotation));
         if tokio::time::timeout(DRAIN, writer_task).await.is_err() {
@@ -291,16 +329,40 @@ impl App {
         }
         store.close().await;
         info!("stopped");
-        Ok(())
+    }
+
+    fn admin(&self) -> Result<AdminSocket, SocketFault> {
+        AdminSocket::bind(&self.config.admin_socket())
+    }
+
+    fn admin_router(&self) -> Router {
+        crate::admin::router(self.configuration(), self.rotation.clone())
+    }
+
+    async fn listen_for_ops(&self) -> Result<Option<TcpListener>, StartFault> {
+        match self.config.metrics.listen {
+            Some(at) => Ok(Some(bind(at).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The listener for operators. It has the same limits on connections and time, and ends after the
+    /// public one.
+    fn ops(&self, readiness: Arc<Readiness>, connections: Arc<Connections>) -> Front {
+        let count: Arc<dyn Fn() -> usize + Send + Sync> = Arc::new(move || connections.len());
+        let router = ops_router(Ops { readiness, metrics: self.metrics.clone(), connections: count });
+        let connections = Connections::new();
+        Front { router, limits: self.limits.clone(), connections, metrics: self.metrics.clone() }
     }
 
     /// The public listener's connections and what they are answered with.
-    fn front(&self, public: Public, extra: Router) -> Front {
+    fn front(&self, public: Public, extra: Router, connections: Arc<Connections>) -> Front {
         let forwarding =
             Forwarding { hops: self.config.behind_proxy.clone(), header: self.config.proxy_header };
-        let guard = Guard { limits: self.limits.clone(), forwarding: Arc::new(forwarding) };
+        let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
+        let guard = Guard { limits, metrics, forwarding: Arc::new(forwarding) };
         let router = guarded(crate::http::router(public).merge(extra), guard);
-        Front { router, limits: self.limits.clone(), connections: Connections::new() }
+        Front { router, limits: self.limits.clone(), connections, metrics: self.metrics.clone() }
     }
 
     /// What re-reads the configuration `file` and the signing keys while the server runs. It holds the writer: drop it
@@ -318,6 +380,10 @@ impl App {
     fn recorder(&self) -> Recorder {
         Recorder { writer: self.writer.clone(), clock: self.clock.clone(), random: self.random.clone() }
     }
+}
+
+async fn bind(at: SocketAddr) -> Result<TcpListener, StartFault> {
+    TcpListener::bind(at).await.map_err(|source| StartFault::Listen { at: at.to_string(), source })
 }
 
 /// The policy to serve: compiled, and its own tests passed, or the start stops with file and line.

@@ -50,6 +50,9 @@ pub struct Config {
     /// What one caller, and all of them together, may use.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// Metrics and probes.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
     /// Logs.
     #[serde(default)]
     pub log: LogConfig,
@@ -201,6 +204,15 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
+/// Metrics and probes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Where `/metrics`, `/readyz` and `/healthz` are served for operators, in plain HTTP and to anybody who gets there;
+    /// nowhere when left out.
+    pub listen: Option<SocketAddr>,
+}
+
 /// Logs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -218,7 +230,7 @@ impl Default for LogConfig {
 }
 
 /// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.

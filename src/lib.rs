@@ -31,6 +31,7 @@ pub mod issuers;
 pub mod keys;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod policy;
 pub mod recent;
 pub mod revocation;

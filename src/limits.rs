@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 use crate::config::LimitsConfig;
 use crate::domain::principal::Principal;
 use crate::domain::refusal::{Limited, LimitedBy};
+use crate::metrics::Metrics;
 
 /// A caller may use as many seconds' worth of its rate at once.
 const BURST_SECONDS: u64 = 10;
@@ -21,6 +22,7 @@ const NANOS: u64 = 1_000_000_000;
 /// The limits in force, shared by all who keep them.
 pub struct Limits {
     in_force: ArcSwap<LimitsConfig>,
+    metrics: Arc<Metrics>,
     clients: Meter,
     principals: Meter,
     addresses: Meter,
@@ -29,9 +31,10 @@ pub struct Limits {
 
 impl Limits {
     /// Limits as configured, with all buckets full.
-    pub fn new(config: LimitsConfig) -> Self {
+    pub fn new(config: LimitsConfig, metrics: Arc<Metrics>) -> Self {
         let [clients, principals, addresses, failures] = std::array::from_fn(|_| Meter::new());
-        Self { in_force: ArcSwap::from_pointee(config), clients, principals, addresses, failures }
+        let in_force = ArcSwap::from_pointee(config);
+        Self { in_force, metrics, clients, principals, addresses, failures }
     }
 
     /// What is in force now.
@@ -46,30 +49,37 @@ impl Limits {
 
     /// Counts a request of an authenticated client.
     pub fn client(&self, id: &str) -> Result<(), Limited> {
-        self.clients.admit(&id, self.config().client_rate).map_err(|after| limited(LimitedBy::Client, after))
+        let admitted = self.clients.admit(&id, self.config().client_rate);
+        admitted.map_err(|after| self.limited(LimitedBy::Client, after))
     }
 
     /// Counts an exchange for a principal.
     pub fn principal(&self, principal: &Principal) -> Result<(), Limited> {
         let rate = self.config().principal_rate;
-        self.principals.admit(principal, rate).map_err(|after| limited(LimitedBy::Principal, after))
+        self.principals.admit(principal, rate).map_err(|after| self.limited(LimitedBy::Principal, after))
     }
 
     /// Counts a request from a source address.
     pub fn address(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = self.config().address_rate;
-        self.addresses.admit(&network(address), rate).map_err(|after| limited(LimitedBy::Address, after))
+        self.addresses.admit(&network(address), rate).map_err(|after| self.limited(LimitedBy::Address, after))
     }
 
     /// Counts a failed client authentication from a source address.
     pub fn failure(&self, address: IpAddr) -> Result<(), Limited> {
         let rate = self.config().failure_rate;
-        self.failures.admit(&network(address), rate).map_err(|after| limited(LimitedBy::Failures, after))
+        self.failures.admit(&network(address), rate).map_err(|after| self.limited(LimitedBy::Failures, after))
     }
-}
 
-fn limited(by: LimitedBy, retry_after: u32) -> Limited {
-    Limited { by, retry_after }
+    fn limited(&self, by: LimitedBy, retry_after: u32) -> Limited {
+        self.metrics.rate_limited(match by {
+            LimitedBy::Client => "client",
+            LimitedBy::Principal => "principal",
+            LimitedBy::Address => "address",
+            LimitedBy::Failures => "failures",
+        });
+        Limited { by, retry_after }
+    }
 }
 
 /// What one host has to itself: an IPv4 address, or the /64 of an IPv6 one, in which it may choose as it likes.

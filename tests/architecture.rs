@@ -22,7 +22,7 @@ mod layers {
     const LAYERS: [&[&str]; 12] = [
         &["domain"],
         &["hash", "recent"],
-        &["log", "clock"],
+        &["log", "clock", "metrics"],
         &["keys"],
         &["policy", "issuers", "store", "config"],
         &["configuration", "limits"],
@@ -44,7 +44,8 @@ mod layers {
     ];
 
     /// Crates that only some modules may name.
-    const ONLY_IN: [(&str, &[&str]); 5] = [
+    const ONLY_IN: [(&str, &[&str]); 6] = [
+        ("prometheus_client", &["metrics"]),
         ("sqlx", &["store"]),
         ("regorus", &["policy"]),
         ("jsonwebtoken", &["keys"]),

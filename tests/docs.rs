@@ -9,6 +9,7 @@ mod docs {
 
     const README: &str = include_str!("../README.md");
     const CONFIGURATION: &str = include_str!("../docs/reference/configuration.md");
+    const METRICS: &str = include_str!("../docs/reference/metrics.md");
     const CLAIMS: &str = include_str!("../docs/reference/claims.md");
     const STORY: &str = include_str!("../docs/explanation/one-exchange.md");
 
@@ -93,6 +94,20 @@ mod docs {
         for (claim, _) in claims {
             assert!(CLAIMS.contains(&format!("`{claim}`")), "{claim}");
         }
+    }
+
+    #[test]
+    fn every_metric_has_a_row_and_the_reverse() {
+        let source = include_str!("../src/metrics.rs");
+        let (_, rest) = source.split_once("fn register(").unwrap();
+        let (body, _) = rest.split_once("\n    }\n").unwrap();
+        let squeezed: String = body.split_whitespace().collect();
+        let names = squeezed.split("r.register(\"").skip(1).filter_map(|rest| rest.split_once('"'));
+        let names: BTreeSet<String> = names.map(|(name, _)| format!("taskgrant_{name}")).collect();
+        assert!(names.len() > 10, "{names:?}");
+        let rows = METRICS.lines().filter_map(|line| line.strip_prefix("| `taskgrant_")?.split_once('`'));
+        let rows = rows.map(|(name, _)| format!("taskgrant_{}", name.trim_end_matches("_total")));
+        assert_eq!(rows.collect::<BTreeSet<_>>(), names);
     }
 
     /// `name()` in the story is a function of ours, `Type::name` one of a type, and `file.rs` a file.

@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use super::connections::{Connections, Entry};
 use crate::http::link::{Link, Patience};
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 
 /// Largest head of a request, in bytes; hyper answers a larger one with 431 and closes the connection.
 const MAX_HEAD: usize = 16 * 1024;
@@ -36,6 +37,7 @@ pub(super) struct Front {
     pub(super) router: Router,
     pub(super) limits: Arc<Limits>,
     pub(super) connections: Arc<Connections>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Front {
@@ -80,8 +82,12 @@ impl Front {
 
     /// Waits until there is room for one more connection; where we do not work for all of them, somebody gives way.
     async fn make_room(&self) {
-        while self.connections.len() >= self.limits.config().connections && !self.connections.evict() {
-            tokio::time::sleep(NO_ROOM).await;
+        while self.connections.len() >= self.limits.config().connections {
+            if self.connections.evict() {
+                self.metrics.connections_closed("crowded", 1);
+            } else {
+                tokio::time::sleep(NO_ROOM).await;
+            }
         }
     }
 
@@ -101,6 +107,7 @@ impl Front {
         let patience = Patience { head: seconds(limits.header_timeout), idle: seconds(limits.idle_timeout) };
         let late = self.connections.sweep(patience);
         if late > 0 {
+            self.metrics.connections_closed("late", late);
             debug!(late, "connections were closed for keeping us waiting");
         }
     }

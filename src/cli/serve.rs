@@ -18,19 +18,23 @@ pub(super) struct Args {
     /// The configuration file; `TASKGRANT_…` variables override it.
     #[arg(long, default_value = "taskgrant.toml")]
     config: PathBuf,
+    /// How logs are written, instead of `log.format`.
+    #[arg(long)]
+    log_format: Option<LogFormat>,
 }
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub(super) fn run(args: &Args) -> ExitCode {
+    let with_format = |log: LogConfig| LogConfig { format: args.log_format.unwrap_or(log.format), ..log };
     let config = match Config::read(&args.config) {
         Ok(config) => config,
         Err(fault) => {
-            start_logging(&LogConfig::default());
+            start_logging(&with_format(LogConfig::default()));
             error!("{fault}");
             return ExitCode::from(2);
         }
     };
-    start_logging(&config.log);
+    start_logging(&with_format(config.log.clone()));
     block_on(serve(&args.config, config))
 }
 
@@ -91,4 +95,9 @@ pub(crate) fn start_logging(config: &LogConfig) {
         LogFormat::Text => logs.try_init(),
         LogFormat::Json => logs.json().try_init(),
     };
+    // The place of a panic, and not its words: they may quote what was sent.
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!(location, "panicked");
+    }));
 }

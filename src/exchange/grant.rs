@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -106,7 +107,9 @@ impl Exchange {
             exchange_only: wanted.exchange_only,
         };
         let input = facts::input(&self.parts.environment, at, verified, &asked);
+        let began = Instant::now();
         let judged = at.world.policy.judge(&input);
+        self.parts.metrics.judged(began.elapsed());
         story.judged(at.world.policy.version(), &input, judged.as_ref().ok());
         let mut judgement = judged.map_err(|fault| Refusal::PolicyFault { why: fault.to_string() })?;
         if needs_approval(verified, wanted) {

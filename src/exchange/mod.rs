@@ -8,6 +8,7 @@ mod tasks;
 mod verify;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -26,6 +27,7 @@ use crate::issuers::session::Issuers;
 use crate::keys::keyring::ACCESS_TOKEN;
 use crate::keys::live::{LiveKeys, Signed};
 use crate::limits::Limits;
+use crate::metrics::{Metrics, Outcome};
 use crate::store::Store;
 use crate::store::change::{CommitFault, Committed, Issue, Loss, Receipt, Refuse, Spend, SpendKind};
 use crate::store::error::StoreError;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub random: Random,
     /// Rates of clients and principals.
     pub limits: Arc<Limits>,
+    /// What operators watch.
+    pub metrics: Arc<Metrics>,
 }
 
 /// What the caller said, as far as HTTP read it.
@@ -144,6 +148,7 @@ impl Exchange {
         let mut at = Moment { world: self.parts.active.load(), now: self.parts.clock.now() };
         let caller = asked.agent.spec.client_id.as_str();
         let mut story = Story::begin(self.parts.random.decision(at.now), caller, asked.trace.clone(), at.now);
+        let began = Instant::now();
         let mut decided = self.decide(&at, &asked, &mut story).await;
         let in_force = self.parts.active.load();
         if !Arc::ptr_eq(&in_force, &at.world) {
@@ -157,11 +162,15 @@ impl Exchange {
                 Some(_) | None => Err(Refusal::AgentNotServed),
             };
         }
-        match decided {
+        let task_type = story.task_type();
+        let ended = match decided {
             Ok(granted) if granted.dry_run => self.answer_dry_run(granted, story, asked.assertion).await,
             Ok(granted) => self.issue(granted, story, asked.assertion).await,
             Err(refusal) => Err(self.refuse(refusal, story, asked.assertion).await),
-        }
+        };
+        let (outcome, reason_code) = told(&ended);
+        self.parts.metrics.exchanged(outcome, reason_code, &task_type, began.elapsed());
+        ended
     }
 
     /// A resource asked for an exchange: refused and recorded like any other refusal.
@@ -303,6 +312,17 @@ fn refusal_of(loss: Loss) -> Option<Refusal> {
         Loss::AlreadySpent { kind: SpendKind::ActorToken | SpendKind::HandOver } => Refusal::Spent,
         Loss::TreeTooHigh => Refusal::TooHigh,
     })
+}
+
+/// How the metrics tell of an end.
+fn told(ended: &Result<Issued, NotIssued>) -> (Outcome, String) {
+    match ended {
+        Ok(issued) if issued.token.is_none() => (Outcome::DryRun, String::new()),
+        Ok(_) => (Outcome::Issued, String::new()),
+        Err(NotIssued::Refused { refusal, .. }) => (Outcome::Refused, refusal.code()),
+        Err(NotIssued::Unauthenticated) => (Outcome::Refused, "client_authentication_failed".to_owned()),
+        Err(NotIssued::Unavailable) => (Outcome::Unavailable, "not_recorded".to_owned()),
+    }
 }
 
 fn unavailable(fault: CommitFault) -> NotIssued {

@@ -59,6 +59,12 @@ impl Story {
         self.decision.tenant = Some(verified.tenant.clone());
     }
 
+    /// The name of the task type, as far as the story has come; else empty.
+    pub(super) fn task_type(&self) -> String {
+        let label = self.decision.task_type.as_deref().unwrap_or_default();
+        label.split('@').next().unwrap_or_default().to_owned()
+    }
+
     /// Policy was asked; `judgement` is absent when the engine failed.
     pub(super) fn judged(&mut self, version: &str, input: &PolicyInput, judgement: Option<&Judgement>) {
         self.decision.policy = Some(version.to_owned());

@@ -22,12 +22,15 @@ use super::error::OAuthError;
 use super::link::{Busy, Link};
 use super::source::Forwarding;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 
 /// What the guard needs. Cheap to clone.
 #[derive(Clone)]
 pub struct Guard {
     /// The limits in force.
     pub limits: Arc<Limits>,
+    /// What operators watch.
+    pub metrics: Arc<Metrics>,
     /// Whom to believe where a request comes from.
     pub forwarding: Arc<Forwarding>,
 }
@@ -69,6 +72,7 @@ impl Guard {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(Panicked)) => {
                 // Its place is in the log by the panic hook. Its words are not: they may quote what was sent.
+                self.metrics.panicked();
                 error!("a request panicked");
                 Err(OAuthError::server_error())
             }
@@ -82,6 +86,7 @@ impl Guard {
         if response.status() != StatusCode::UNAUTHORIZED {
             return response;
         }
+        self.metrics.authentication_failed();
         match self.limits.failure(source) {
             Ok(()) => response,
             Err(limited) => OAuthError::limited(limited).into_response(),

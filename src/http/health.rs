@@ -1,12 +1,61 @@
-//! `/healthz` without dependencies, `/readyz` with reasons.
+//! `/healthz` without dependencies, `/readyz` with reasons, `/metrics`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::Public;
+use crate::configuration::active::Active;
+use crate::issuers::keysets::KeySets;
+use crate::metrics::{Metrics, Now};
+use crate::store::Store;
+use crate::store::writer::Writer;
+
+/// What readiness hangs on.
+pub struct Readiness {
+    /// Whether the server is about to end.
+    pub stopping: AtomicBool,
+    /// It must answer.
+    pub store: Store,
+    /// Its last commit must not have failed.
+    pub writer: Writer,
+    /// Told for information.
+    pub active: Active,
+    /// Told for information: one issuer that is down makes nothing unready.
+    pub key_sets: Arc<KeySets>,
+}
+
+impl Readiness {
+    /// Why exchanges cannot be decided and recorded; empty when they can.
+    async fn reasons(&self) -> Vec<&'static str> {
+        let mut reasons = Vec::new();
+        if self.stopping.load(Ordering::Relaxed) {
+            reasons.push("the server is stopping");
+        }
+        if self.writer.is_failing() {
+            reasons.push("the last commit failed");
+        }
+        if self.store.ping().await.is_err() {
+            reasons.push("the store does not answer");
+        }
+        reasons
+    }
+}
+
+/// What the listener for operators needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Ops {
+    /// For `/readyz`.
+    pub readiness: Arc<Readiness>,
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// How many connections the public listener has open.
+    pub connections: Arc<dyn Fn() -> usize + Send + Sync>,
+}
 
 /// `GET /healthz`: the process answers.
 pub(super) async fn healthz() -> Response {
@@ -14,17 +63,25 @@ pub(super) async fn healthz() -> Response {
 }
 
 /// `GET /readyz`: 200 when exchanges can be decided and recorded, else 503 with every reason.
-pub(super) async fn readyz(State(public): State<Public>) -> Response {
-    let mut reasons = Vec::new();
-    if public.store.ping().await.is_err() {
-        reasons.push("the store does not answer".to_owned());
-    }
+pub(super) async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response {
+    let reasons = readiness.reasons().await;
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": reasons.is_empty(),
         "reasons": reasons,
-        "policy": public.active.load().policy.version(),
-        "issuers": public.key_sets.status(),
+        "policy": readiness.active.load().policy.version(),
+        "issuers": readiness.key_sets.status(),
     });
     (status, Json(body)).into_response()
+}
+
+/// `GET /metrics`, in the text format of OpenMetrics 1.0.
+pub(super) async fn metrics(State(ops): State<Ops>) -> Response {
+    let now = Now {
+        queue: ops.readiness.writer.waiting(),
+        connections: (ops.connections)(),
+        ready: ops.readiness.reasons().await.is_empty(),
+    };
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], ops.metrics.text(now)).into_response()
 }

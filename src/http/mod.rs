@@ -5,7 +5,7 @@ mod discovery;
 mod error;
 mod form;
 pub mod guard;
-mod health;
+pub mod health;
 mod introspect;
 pub mod link;
 pub mod source;
@@ -26,12 +26,11 @@ use crate::authentication::{Authenticated, Authentication, Client};
 use crate::configuration::active::{Active, InForce};
 use crate::exchange::Exchange;
 use crate::introspection::Introspection;
-use crate::issuers::keysets::KeySets;
 use crate::keys::live::LiveKeys;
 use crate::limits::Limits;
 use crate::revocation::Revocation;
-use crate::store::Store;
 use error::OAuthError;
+use health::{Ops, Readiness};
 
 /// Most bytes of a request body.
 const MAX_BODY: usize = 64 * 1024;
@@ -53,10 +52,8 @@ pub struct Public {
     pub introspection: Introspection,
     /// Revocation.
     pub revocation: Revocation,
-    /// For readiness.
-    pub store: Store,
-    /// For readiness.
-    pub key_sets: Arc<KeySets>,
+    /// For `/readyz`.
+    pub readiness: Arc<Readiness>,
     /// Failed client authentications, recorded as aggregates.
     pub failures: Arc<Failures>,
     /// Rates of callers.
@@ -125,7 +122,7 @@ pub fn router(public: Public) -> Router {
     let mut router = Router::new()
         .route(&format!("/.well-known/oauth-authorization-server{path}"), get(discovery::metadata))
         .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz));
+        .route("/readyz", get(health::readyz).with_state(public.readiness.clone()));
     router = if path.is_empty() {
         router.merge(endpoints)
     } else {
@@ -133,6 +130,15 @@ pub fn router(public: Public) -> Router {
         router.route(&alias, get(discovery::metadata)).nest(&path, endpoints)
     };
     router.fallback(|| async { OAuthError::not_found() }).with_state(public)
+}
+
+/// The routes of the listener for operators.
+pub fn ops_router(ops: Ops) -> Router {
+    Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz).with_state(ops.readiness.clone()))
+        .with_state(ops)
 }
 
 /// The path of the issuer URL, without a trailing slash: empty for `https://host`.

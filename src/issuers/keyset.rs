@@ -14,6 +14,7 @@ use super::outbound::{FetchFault, Outbound};
 use crate::clock::Clock;
 use crate::keys::jwk::JwkFault;
 use crate::keys::jwks::JwkSet;
+use crate::metrics::Metrics;
 
 /// Bounds of a `max-age` that an issuer asks for.
 const MAX_AGE_BOUNDS: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
@@ -62,6 +63,7 @@ pub(super) struct Means {
     pub(super) outbound: Outbound,
     pub(super) freshness: Freshness,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// Where keys come from: `jwks` itself, else `jwks_uri`, else discovery of `issuer`. When it changes, what was fetched
@@ -192,7 +194,9 @@ impl Keeper {
         let before = State { attempted: Some(attempted), ..(**self.state.load()).clone() };
         self.state.store(Arc::new(before.clone()));
         let fetched = tokio::time::timeout(REFRESH_TIMEOUT, self.fetch(&means.outbound)).await;
-        let after = match fetched.unwrap_or(Err(KeyFault::Timeout)) {
+        let fetched = fetched.unwrap_or(Err(KeyFault::Timeout));
+        means.metrics.keys_fetched(fetched.is_ok());
+        let after = match fetched {
             Ok(fetched) => before.succeeded(fetched, means.freshness),
             Err(fault) => {
                 tracing::warn!(issuer = self.source.issuer, error = %fault, "key set not refreshed");

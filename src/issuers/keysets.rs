@@ -18,6 +18,7 @@ use crate::domain::objects::AuthSpec;
 use crate::domain::snapshot::{Issuer, Snapshot, WorkloadIssuer};
 use crate::keys::algorithm::Algorithm;
 use crate::keys::jwks::JwkSet;
+use crate::metrics::Metrics;
 
 /// How often the background task looks for what is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -84,8 +85,13 @@ type Wanted = (Owner, Name, Source);
 
 impl KeySets {
     /// Starts the background task, with nothing to keep yet. Must be called within a tokio runtime.
-    pub fn start(outbound: Outbound, freshness: Freshness, clock: Arc<dyn Clock>) -> Self {
-        let means = Arc::new(Means { outbound, freshness, clock });
+    pub fn start(
+        outbound: Outbound,
+        freshness: Freshness,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let means = Arc::new(Means { outbound, freshness, clock, metrics });
         let shared = Arc::new(Shared { means, kept: ArcSwap::default(), changed: Notify::new() });
         let task = tokio::spawn(keep_fresh(shared.clone())).abort_handle();
         Self { shared, task }

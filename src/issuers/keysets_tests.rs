@@ -25,7 +25,8 @@ impl World {
     /// No issuers yet.
     async fn empty() -> Self {
         let clock = ShiftedClock::default();
-        let key_sets = KeySets::start(dev_client(), Freshness::default(), Arc::new(clock.clone()));
+        let key_sets =
+            KeySets::start(dev_client(), Freshness::default(), Arc::new(clock.clone()), Arc::default());
         Self { site: Site::start().await, clock, key_sets: Arc::new(key_sets) }
     }
 
@@ -223,7 +224,7 @@ async fn a_wall_clock_set_back_does_not_make_keys_younger() {
     let signer = Signer::new();
     let clock = ShiftedClock::default();
     let freshness = Freshness { max_age: Duration::from_mins(5), max_stale: Duration::from_secs(1) };
-    let key_sets = KeySets::start(dev_client(), freshness, Arc::new(clock.clone()));
+    let key_sets = KeySets::start(dev_client(), freshness, Arc::new(clock.clone()), Arc::default());
     let world = World { site: Site::start().await, clock, key_sets: Arc::new(key_sets) };
     world.site.set("/jwks", Reply::keys(&[&signer]));
     let snapshot = snapshot(&[issuer("idp", ISS, "", Some(&world.site.url("/jwks")))]);

@@ -64,7 +64,8 @@ impl World {
     }
 
     fn of(site: Site, signer: Signer, snapshot: Snapshot) -> Self {
-        let key_sets = KeySets::start(dev_client(), Freshness::default(), Arc::new(SystemClock));
+        let key_sets =
+            KeySets::start(dev_client(), Freshness::default(), Arc::new(SystemClock), Arc::default());
         key_sets.follow(&snapshot);
         Self { site, signer, issuers: Issuers::new(Arc::new(key_sets), 0), snapshot }
     }
@@ -423,7 +424,7 @@ async fn a_fault_shows_nothing_of_the_token_but_iss_and_typ() {
 #[tokio::test]
 async fn the_cache_remembers_the_signature_only() {
     let mut world = World::new().await;
-    let key_sets = KeySets::start(dev_client(), Freshness::default(), Arc::new(SystemClock));
+    let key_sets = KeySets::start(dev_client(), Freshness::default(), Arc::new(SystemClock), Arc::default());
     key_sets.follow(&world.snapshot);
     let key_sets = Arc::new(key_sets);
     world.issuers = Issuers::new(key_sets.clone(), 4);
@@ -450,7 +451,7 @@ async fn the_cache_remembers_the_signature_only() {
 #[tokio::test]
 async fn the_cache_remembers_no_token_that_is_refused_and_no_large_one() {
     let mut world = World::new().await;
-    let key_sets = KeySets::start(dev_client(), Freshness::default(), Arc::new(SystemClock));
+    let key_sets = KeySets::start(dev_client(), Freshness::default(), Arc::new(SystemClock), Arc::default());
     key_sets.follow(&world.snapshot);
     world.issuers = Issuers::new(Arc::new(key_sets), 1000);
     let filler = "x".repeat(4_000);
@@ -471,7 +472,8 @@ async fn the_cache_remembers_no_token_that_is_refused_and_no_large_one() {
 async fn the_cache_forgets_what_a_withdrawn_key_signed() {
     let mut world = World::new().await;
     let clock = crate::clock::ShiftedClock::default();
-    let key_sets = KeySets::start(dev_client(), Freshness::default(), Arc::new(clock.clone()));
+    let key_sets =
+        KeySets::start(dev_client(), Freshness::default(), Arc::new(clock.clone()), Arc::default());
     key_sets.follow(&world.snapshot);
     world.issuers = Issuers::new(Arc::new(key_sets), 100);
     // Without `kid` a token is not even looked up by key: only the cache could let it through.

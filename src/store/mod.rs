@@ -42,6 +42,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Pools<DB: Database> {
     pub(crate) write: Pool<DB>,
     pub(crate) read: Pool<DB>,
+    /// Whether the data lives no longer than the writing connection.
+    pub(crate) in_memory: bool,
 }
 
 /// The database in use.
@@ -165,13 +167,13 @@ async fn sqlite_file(folder: &OwnedFolder) -> Result<Pools<Sqlite>, StoreError> 
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options.read_only(true))
         .await?;
-    Ok(Pools { write, read })
+    Ok(Pools { write, read, in_memory: false })
 }
 
 /// In memory, the database is its one connection: readers take turns with the writer.
 async fn sqlite_memory() -> Result<Pools<Sqlite>, StoreError> {
     let write = single_connection().connect_with(sqlite_options().in_memory(true)).await?;
-    Ok(Pools { read: write.clone(), write })
+    Ok(Pools { read: write.clone(), write, in_memory: true })
 }
 
 /// A pool of one connection that is never given up for age.
@@ -205,5 +207,5 @@ async fn postgres(options: &PgConnectOptions) -> Result<Pools<Postgres>, StoreEr
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options.clone())
         .await?;
-    Ok(Pools { write, read })
+    Ok(Pools { write, read, in_memory: false })
 }

@@ -23,14 +23,16 @@ use crate::domain::record::{RevocationKey, TokenRecord};
 /// The writer's own connection. To a server it is kept from commit to commit: a pool would ask the server whether it
 /// is alive each time that it is given back, and without a time limit.
 pub(super) enum WriteConnection {
-    Sqlite(PoolConnection<Sqlite>),
+    Sqlite { connection: PoolConnection<Sqlite>, in_memory: bool },
     Postgres(PoolConnection<Postgres>),
 }
 
 impl WriteConnection {
     pub(super) async fn open(db: &Db) -> Result<Self, StoreError> {
         Ok(match db {
-            Db::Sqlite(Pools { write, .. }) => Self::Sqlite(write.acquire().await?),
+            Db::Sqlite(Pools { write, in_memory, .. }) => {
+                Self::Sqlite { connection: write.acquire().await?, in_memory: *in_memory }
+            }
             Db::Postgres(Pools { write, .. }) => Self::Postgres(write.acquire().await?),
         })
     }
@@ -38,8 +40,16 @@ impl WriteConnection {
     /// Whether the database still answers on it.
     pub(super) async fn is_alive(&mut self) -> bool {
         match self {
-            Self::Sqlite(connection) => connection.ping().await.is_ok(),
+            Self::Sqlite { connection, .. } => connection.ping().await.is_ok(),
             Self::Postgres(connection) => connection.ping().await.is_ok(),
+        }
+    }
+
+    /// Gives up a connection on which a commit failed: its state, and that of the thread behind it, is not known. Only
+    /// that to memory stays, since the data would be lost with it.
+    pub(super) fn give_up(mut self) {
+        if let Self::Sqlite { connection, in_memory: false } = &mut self {
+            connection.close_on_drop();
         }
     }
 
@@ -50,15 +60,14 @@ impl WriteConnection {
 
     pub(super) async fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
         Ok(match self {
-            Self::Sqlite(connection) => Batch::Sqlite(connection.begin_with(BEGIN.sqlite).await?),
+            Self::Sqlite { connection, .. } => Batch::Sqlite(connection.begin_with(BEGIN.sqlite).await?),
             Self::Postgres(connection) => Batch::Postgres(connection.begin_with(BEGIN.postgres).await?),
         })
     }
 }
 
 impl Drop for WriteConnection {
-    /// The writer gives up a connection to a server when it failed: nobody else shall meet it. The one to SQLite
-    /// stays open, since it runs what it is sent in order, and memory would be lost with it.
+    /// One to a server is closed: nobody else shall meet it. That to SQLite goes back to its pool.
     fn drop(&mut self) {
         if let Self::Postgres(connection) = self {
             connection.close_on_drop();

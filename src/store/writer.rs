@@ -5,6 +5,7 @@
 
 use std::mem::take;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -20,6 +21,7 @@ use super::error::StoreError;
 use super::ledger::Ledger;
 use super::transaction::{Batch, WriteConnection};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 
 /// Most changes that wait unless told otherwise; one more is answered 503.
 pub const MAX_QUEUE: usize = 8192;
@@ -34,6 +36,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Pause after the first failure in a row; doubles up to [`LONGEST_PAUSE`].
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often an empty commit is tried after a failure, while nobody asks for another.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How often what was spent is forgotten, and for how long after its expiry it is kept: a clock that was set forward
 /// for less than that and back again revives nothing.
@@ -84,10 +88,40 @@ impl Job {
     }
 }
 
+/// What a writer is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long policy inputs are kept.
+    pub keep_inputs: TimeDelta,
+    /// Most changes that wait; one more is answered 503.
+    pub most: usize,
+    /// What operators watch.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { keep_inputs: TimeDelta::zero(), most: MAX_QUEUE, metrics: Arc::default() }
+    }
+}
+
+/// Ends the process when it is dropped by a panic.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the writer panicked: the process ends");
+            std::process::abort();
+        }
+    }
+}
+
 /// The handle that use cases hold.
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Job>,
+    failing: Arc<AtomicBool>,
     random: SystemRandom,
     keep_inputs: TimeDelta,
 }
@@ -96,17 +130,14 @@ impl Writer {
     /// Starts the writer of `store`. Policy inputs are kept for `keep_inputs`. The task ends when the last handle is
     /// gone and the queue is empty.
     pub fn spawn(store: &Store, clock: Arc<dyn Clock>, keep_inputs: TimeDelta) -> (Self, JoinHandle<()>) {
-        Self::spawn_with(store, clock, keep_inputs, MAX_QUEUE)
+        Self::spawn_with(store, clock, Settings { keep_inputs, ..Settings::default() })
     }
 
-    /// The same with a queue for `most` changes.
-    pub fn spawn_with(
-        store: &Store,
-        clock: Arc<dyn Clock>,
-        keep_inputs: TimeDelta,
-        most: usize,
-    ) -> (Self, JoinHandle<()>) {
+    /// The same with all settings.
+    pub fn spawn_with(store: &Store, clock: Arc<dyn Clock>, settings: Settings) -> (Self, JoinHandle<()>) {
+        let Settings { keep_inputs, most, metrics } = settings;
         let (queue, jobs) = mpsc::channel(most);
+        let failing = Arc::<AtomicBool>::default();
         let last_commit = Instant::now();
         let task = WriterTask {
             store: store.clone(),
@@ -116,8 +147,25 @@ impl Writer {
             last_commit,
             last_purge: None,
             failures: 0,
+            failing: failing.clone(),
+            metrics,
         };
-        (Self { queue, random: SystemRandom::new(), keep_inputs }, tokio::spawn(task.run()))
+        // Nobody may go on issuing beside a writer that is in a state nobody thought of (L3).
+        let running = async {
+            let _abort = AbortOnPanic;
+            task.run().await;
+        };
+        (Self { queue, failing, random: SystemRandom::new(), keep_inputs }, tokio::spawn(running))
+    }
+
+    /// How many changes wait to be committed.
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// Whether the last commit failed. The writer tries again on its own, so that this ends with its cause.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 
     /// Commits `change` and its decision, and answers once they are durable (L3).
@@ -166,15 +214,33 @@ struct WriterTask {
     last_purge: Option<Instant>,
     /// Commits that failed in a row.
     failures: u32,
+    /// Whether there are such, for the handles.
+    failing: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
 }
 
 impl WriterTask {
     async fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
-        while self.jobs.recv_many(&mut batch, MAX_BATCH).await > 0 {
-            self.gather(&mut batch).await;
+        while let Some(received) = self.receive(&mut batch).await {
+            if received > 0 {
+                self.gather(&mut batch).await;
+            }
             self.settle(take(&mut batch)).await;
         }
+    }
+
+    /// Waits for changes; how many came, none when all handles are gone. After a failure it waits only so long, and then
+    /// an empty batch is tried: readiness must not wait for a caller that readiness keeps away.
+    async fn receive(&mut self, batch: &mut Vec<Job>) -> Option<usize> {
+        let receiving = self.jobs.recv_many(batch, MAX_BATCH);
+        let received = if self.failures == 0 {
+            receiving.await
+        } else {
+            let Ok(received) = tokio::time::timeout(RETRY, receiving).await else { return Some(0) };
+            received
+        };
+        (received > 0).then_some(received)
     }
 
     /// Lets more changes arrive, but only while they do: alone, a change waits for nobody.
@@ -201,6 +267,7 @@ impl WriterTask {
             match self.commit_in_time(&part).await {
                 Ok(committed) => {
                     self.failures = 0;
+                    self.failing.store(false, Ordering::Relaxed);
                     part.into_iter().zip(committed).for_each(|(job, committed)| job.answer(Ok(committed)));
                 }
                 Err(error) if error.is_data() && part.len() > 1 => {
@@ -225,6 +292,7 @@ impl WriterTask {
     async fn pause(&mut self) {
         let pause = SHORTEST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
+        self.failing.store(true, Ordering::Relaxed);
         if self.failures > 1 {
             fail(std::iter::from_fn(|| self.jobs.try_recv().ok()), CommitFault::Unavailable);
         }
@@ -232,14 +300,23 @@ impl WriterTask {
     }
 
     async fn commit_in_time(&mut self, batch: &[Job]) -> Result<Vec<Settled>, StoreError> {
+        let began = Instant::now();
         let slow = StoreError::CommitSlow(COMMIT_TIMEOUT.as_secs());
         let result = tokio::time::timeout(COMMIT_TIMEOUT, self.commit(batch)).await.unwrap_or(Err(slow));
         match &result {
-            Err(error) if !error.is_data() => self.connection = None,
+            Err(error) if !error.is_data() => {
+                self.metrics.commit_failed();
+                if let Some(connection) = self.connection.take() {
+                    connection.give_up();
+                }
+            }
             Ok(_) | Err(_) => {
                 self.connection = self.connection.take().and_then(WriteConnection::kept);
                 self.last_commit = Instant::now();
             }
+        }
+        if result.is_ok() {
+            self.metrics.committed(batch.len(), began.elapsed());
         }
         result
     }

@@ -34,6 +34,8 @@ mod limits;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod ops;
+#[cfg(test)]
 mod plan;
 #[cfg(test)]
 mod policy;

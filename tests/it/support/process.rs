@@ -208,7 +208,7 @@ impl Drop for Process {
 }
 
 /// A port below those that systems give out by themselves: nobody takes it while no server runs.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = 20_000 + u16::from_be_bytes(Random::default().bytes()) % 12_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

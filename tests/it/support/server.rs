@@ -148,18 +148,24 @@ impl Server {
         Self::start_at_in("", data, idp, toml).await
     }
 
+    /// The same with more routes beside the public ones.
+    pub(crate) async fn start_with_routes(extra: axum::Router) -> Self {
+        let (data, idp) = (Arc::new(tempfile::tempdir().unwrap()), Idp::start().await);
+        Self::launch("", data, idp, "[outbound]\nallow_http_loopback = true", extra).await
+    }
+
     /// A server that may not reach loopback addresses: its trusted issuer is out of reach too.
     pub(crate) async fn start_closed() -> Self {
         let (data, idp) = (Arc::new(tempfile::tempdir().unwrap()), Idp::start().await);
-        Self::launch("", data, idp, "").await
+        Self::launch("", data, idp, "", axum::Router::new()).await
     }
 
     async fn start_at_in(path: &str, data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
         let toml = format!("{toml}\n[outbound]\nallow_http_loopback = true\n");
-        Self::launch(path, data, idp, &toml).await
+        Self::launch(path, data, idp, &toml, axum::Router::new()).await
     }
 
-    async fn launch(path: &str, data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
+    async fn launch(path: &str, data: Arc<TempDir>, idp: Idp, toml: &str, extra: axum::Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}{path}", listener.local_addr().unwrap());
         let folder = data.path().join("data");
@@ -173,7 +179,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let (store, configuration) = (app.store.clone(), app.configuration());
         let serve = async move {
-            app.serve(listener, async { drop(stopped.await) }).await.unwrap();
+            app.serve_with(listener, extra, async { drop(stopped.await) }).await.unwrap();
         };
         let actor_keys = KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap();
         let server = Self {

@@ -1,0 +1,251 @@
+//! What operators can watch (Prometheus text format). Labels are closed lists, or names that admins gave: callers never
+//! make a new series.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Most task types with series of their own; later ones count as `other`.
+const MOST_TASK_TYPES: usize = 256;
+/// Upper ends of the buckets of a latency, in seconds.
+const LATENCIES: [f64; 12] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
+/// Upper ends of the buckets of a number of changes.
+const BATCHES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Exchanged {
+    outcome: &'static str,
+    reason_code: String,
+    task_type: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Result {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct By {
+    by: &'static str,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A token was issued.
+    Issued,
+    /// It would have been, but for `dry_run`.
+    DryRun,
+    /// Refused, and recorded.
+    Refused,
+    /// It could not be recorded.
+    Unavailable,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::DryRun => "dry_run",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What is read at the moment of asking.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Changes that wait to be committed.
+    pub queue: usize,
+    /// Open connections of the public listener.
+    pub connections: usize,
+    /// Whether `/readyz` says so.
+    pub ready: bool,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// All metrics of one process.
+pub struct Metrics {
+    registry: Registry,
+    task_types: Mutex<BTreeSet<String>>,
+    exchanges: Family<Exchanged, Counter>,
+    exchange_seconds: Histograms<Ended>,
+    policy_seconds: Histogram,
+    commits: Family<Result, Counter>,
+    commit_seconds: Histogram,
+    commit_changes: Histogram,
+    key_fetches: Family<Result, Counter>,
+    rate_limited: Family<By, Counter>,
+    authentication_failures: Counter,
+    panics: Counter,
+    connections_closed: Family<By, Counter>,
+    queue: Gauge,
+    connections: Gauge,
+    ready: Gauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+fn latency() -> Histogram {
+    Histogram::new(LATENCIES)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("taskgrant"),
+            task_types: Mutex::default(),
+            exchanges: Family::default(),
+            exchange_seconds: Family::new_with_constructor(latency),
+            policy_seconds: latency(),
+            commits: Family::default(),
+            commit_seconds: latency(),
+            commit_changes: Histogram::new(BATCHES),
+            key_fetches: Family::default(),
+            rate_limited: Family::default(),
+            authentication_failures: Counter::default(),
+            panics: Counter::default(),
+            connections_closed: Family::default(),
+            queue: Gauge::default(),
+            connections: Gauge::default(),
+            ready: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    /// The names that `docs/reference/metrics.md` describes, each under the prefix `taskgrant_`.
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("exchanges", "Exchanges by outcome, reason code and task type", self.exchanges.clone());
+        r.register("exchange_duration_seconds", "Time of an exchange", self.exchange_seconds.clone());
+        r.register("policy_evaluation_seconds", "Time of one policy evaluation", self.policy_seconds.clone());
+        r.register("commits", "Commits of the writer by result", self.commits.clone());
+        r.register("commit_duration_seconds", "Time of one commit", self.commit_seconds.clone());
+        r.register("commit_changes", "Changes in one commit", self.commit_changes.clone());
+        r.register("key_set_fetches", "Fetches of issuers' keys by result", self.key_fetches.clone());
+        r.register("rate_limited", "Requests beyond a rate, by whose rate", self.rate_limited.clone());
+        let failures = self.authentication_failures.clone();
+        r.register("authentication_failures", "Failed client authentications", failures);
+        r.register("panics", "Requests that ended in a fault of ours", self.panics.clone());
+        let closed = self.connections_closed.clone();
+        r.register("connections_closed", "Connections closed for others or for waiting too long", closed);
+        r.register("writer_queue", "Changes that wait to be committed", self.queue.clone());
+        r.register("connections", "Open connections of the public listener", self.connections.clone());
+        r.register("ready", "1 when /readyz says so", self.ready.clone());
+    }
+
+    /// All of it in the text format that Prometheus scrapes.
+    pub fn text(&self, now: Now) -> String {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.queue.set(number(now.queue));
+        self.connections.set(number(now.connections));
+        self.ready.set(now.ready.into());
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// An exchange has ended. `reason_code` is empty where nothing was refused, `task_type` where it is not known.
+    pub fn exchanged(&self, outcome: Outcome, reason_code: String, task_type: &str, took: Duration) {
+        let labels = Exchanged { outcome: outcome.name(), reason_code, task_type: self.bounded(task_type) };
+        self.exchanges.get_or_create(&labels).inc();
+        let labels = Ended { outcome: outcome.name() };
+        self.exchange_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Policy was evaluated.
+    pub fn judged(&self, took: Duration) {
+        self.policy_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A batch of `changes` was committed.
+    pub fn committed(&self, changes: usize, took: Duration) {
+        self.commits.get_or_create(&Result { result: "ok" }).inc();
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.commit_changes.observe(f64::from(u32::try_from(changes).unwrap_or(u32::MAX)));
+    }
+
+    /// A batch was not committed, or nobody knows.
+    pub fn commit_failed(&self) {
+        self.commits.get_or_create(&Result { result: "failed" }).inc();
+    }
+
+    /// An issuer's keys were fetched, or could not be.
+    pub fn keys_fetched(&self, ok: bool) {
+        self.key_fetches.get_or_create(&Result { result: if ok { "ok" } else { "failed" } }).inc();
+    }
+
+    /// A request went beyond a rate; `by` is whose: `client`, `principal`, `address`, `failures`.
+    pub fn rate_limited(&self, by: &'static str) {
+        self.rate_limited.get_or_create(&By { by }).inc();
+    }
+
+    /// A client could not be authenticated.
+    pub fn authentication_failed(&self) {
+        self.authentication_failures.inc();
+    }
+
+    /// A request panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// A connection was closed to make room (`crowded`) or for keeping us waiting (`late`).
+    pub fn connections_closed(&self, by: &'static str, count: usize) {
+        self.connections_closed.get_or_create(&By { by }).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    fn bounded(&self, task_type: &str) -> String {
+        let mut known = self.task_types.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(task_type) {
+            return task_type.to_owned();
+        }
+        if known.len() >= MOST_TASK_TYPES {
+            return "other".to_owned();
+        }
+        known.insert(task_type.to_owned());
+        task_type.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_do_not_grow_with_the_number_of_task_types() {
+        let metrics = Metrics::default();
+        for n in 0..1000 {
+            metrics.exchanged(Outcome::Issued, String::new(), &format!("task_{n}"), Duration::from_millis(1));
+        }
+        let text = metrics.text(Now::default());
+        let series = text.lines().filter(|line| line.starts_with("taskgrant_exchanges_total{")).count();
+        assert_eq!(series, MOST_TASK_TYPES + 1);
+        assert!(text.contains("task_type=\"other\"} 744"), "{text}");
+    }
+}
