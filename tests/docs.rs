@@ -184,6 +184,10 @@ mod docs {
                 _ => &[],
             };
             wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));
+            if command == "agent" {
+                let parts = ["add", "retire"];
+                wanted.extend(parts.iter().flat_map(|part| options(&help(&["agent", "secret", part]))));
+            }
             let sections = page.split("\n## ").filter(|s| s.starts_with(&format!("`taskgrant {command}")));
             let [section] = sections.collect::<Vec<_>>()[..] else { panic!("no section for {command}") };
             assert_eq!(options(section), wanted, "{command}");

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::socket::Peer;
+use crate::configuration::apply::secrets::{Added, Retired, SecretFault};
 use crate::configuration::apply::{Applied, ApplyFault, Configuration, Options};
 use crate::configuration::documents::Source;
 use crate::configuration::fault::Fault;
+use crate::domain::ids::ClientId;
 use crate::domain::objects::{Object, ObjectRef};
 
 /// Largest request, in bytes.
@@ -27,6 +29,25 @@ pub struct ApplyRequest {
     /// How to apply them.
     #[serde(default)]
     pub options: Options,
+}
+
+/// `POST /admin/v1/agent-secrets/add`: whose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddSecret {
+    /// The agent.
+    pub client_id: ClientId,
+}
+
+/// `POST /admin/v1/agent-secrets/retire`: whose, and which.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetireSecret {
+    /// The agent.
+    pub client_id: ClientId,
+    /// The secret's id, or the beginning of it; the older of two when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_id: Option<String>,
 }
 
 /// Why a request was refused; nothing has changed.
@@ -45,6 +66,8 @@ pub enum RefusalCode {
     KeysFaulty,
     /// The signing keys are not in a state for this: the message says until when, or what to do instead.
     KeyNotReady,
+    /// The agent's secrets stay as they are: the message says why.
+    SecretRefused,
     /// The store does not answer: try again later.
     Unavailable,
 }
@@ -87,6 +110,18 @@ impl From<ApplyFault> for Refused {
     }
 }
 
+impl From<SecretFault> for Refused {
+    fn from(fault: SecretFault) -> Self {
+        let message = fault.to_string();
+        match fault {
+            SecretFault::Apply(fault) => fault.into(),
+            SecretFault::NoAgent(_) | SecretFault::Full | SecretFault::NoSecret | SecretFault::Which(_) => {
+                Self { error: RefusalCode::SecretRefused, message, faults: Vec::new() }
+            }
+        }
+    }
+}
+
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = match self.error {
@@ -94,7 +129,9 @@ impl IntoResponse for Refused {
             RefusalCode::ConfigurationFaulty | RefusalCode::ConfigurationWidens | RefusalCode::KeysFaulty => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            RefusalCode::Conflict | RefusalCode::KeyNotReady => StatusCode::CONFLICT,
+            RefusalCode::Conflict | RefusalCode::KeyNotReady | RefusalCode::SecretRefused => {
+                StatusCode::CONFLICT
+            }
             RefusalCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(self)).into_response()
@@ -125,6 +162,8 @@ pub fn router(configuration: Configuration) -> Router {
     Router::new()
         .route("/admin/v1/apply", post(apply))
         .route("/admin/v1/objects", get(objects))
+        .route("/admin/v1/agent-secrets/add", post(add_secret))
+        .route("/admin/v1/agent-secrets/retire", post(retire_secret))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(configuration)
 }
@@ -137,6 +176,25 @@ async fn apply(
     let Json(request) = request.map_err(Refused::unreadable)?;
     let applied = configuration.apply(request.documents, request.options, &peer.account()).await?;
     Ok(Json(applied))
+}
+
+async fn add_secret(
+    State(configuration): State<Configuration>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Result<Json<AddSecret>, JsonRejection>,
+) -> Result<Json<Added>, Refused> {
+    let Json(AddSecret { client_id }) = request.map_err(Refused::unreadable)?;
+    Ok(Json(configuration.add_secret(&client_id, &peer.account()).await?))
+}
+
+async fn retire_secret(
+    State(configuration): State<Configuration>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Result<Json<RetireSecret>, JsonRejection>,
+) -> Result<Json<Retired>, Refused> {
+    let Json(RetireSecret { client_id, secret_id }) = request.map_err(Refused::unreadable)?;
+    let id = secret_id.as_deref();
+    Ok(Json(configuration.retire_secret(&client_id, id, &peer.account()).await?))
 }
 
 async fn objects(State(configuration): State<Configuration>) -> Result<Json<Vec<ListedObject>>, Refused> {

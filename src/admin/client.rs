@@ -14,10 +14,11 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use super::api::{ApplyRequest, ListedObject, MAX_BODY, Refused};
+use super::api::{AddSecret, ApplyRequest, ListedObject, MAX_BODY, Refused, RetireSecret};
 use super::keys::{RetireRequest, StopRequest};
 use super::socket::{SocketFault, check_length};
 use crate::configuration::apply::Applied;
+use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
 use crate::rotation::{KeyInfo, Retired, Rotated, Stopped};
 
 /// How long the server may take.
@@ -60,6 +61,19 @@ impl AdminClient {
     /// `POST /admin/v1/apply`.
     pub async fn apply(&self, request: &ApplyRequest) -> Result<Result<Applied, Refused>, ClientFault> {
         self.call(Method::POST, "/admin/v1/apply", Some(request)).await
+    }
+
+    /// `POST /admin/v1/agent-secrets/add`.
+    pub async fn add_secret(&self, request: &AddSecret) -> Result<Result<Added, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/agent-secrets/add", Some(request)).await
+    }
+
+    /// `POST /admin/v1/agent-secrets/retire`.
+    pub async fn retire_secret(
+        &self,
+        request: &RetireSecret,
+    ) -> Result<Result<RetiredSecret, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/agent-secrets/retire", Some(request)).await
     }
 
     /// `GET /admin/v1/objects`.

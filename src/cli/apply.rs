@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use clap::Args;
+use tokio::task::JoinHandle;
 
 use super::{files, report};
 use crate::admin::api::{ApplyRequest, Refused};
@@ -98,20 +99,26 @@ async fn in_process(
     deployment: &Deployment,
     clock: Arc<dyn Clock>,
 ) -> Result<Result<Applied, Refused>, String> {
-    let location = if request.options.dry_run {
-        Location::to_look_at(&deployment.data)
-    } else {
-        Location::Folder(deployment.data.clone())
-    };
-    let store = Store::open(&location).await.map_err(|error| error.to_string())?;
-    // Nobody asks this process for a decision: the starter policy and an empty snapshot stand in.
-    let policy = Bundle::embedded_base().and_then(PolicyEngine::compile).map_err(|e| e.to_string())?;
-    let active = Active::new(InForce { snapshot: Arc::default(), schemas: Arc::default(), policy });
-    let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
-    let configuration = Configuration::new(store, writer, active, clock, deployment.own_issuer.clone());
+    let (configuration, task) = open(deployment, clock, request.options.dry_run).await?;
     let answer = configuration.apply(request.documents, request.options, &Peer::own().account()).await;
     drop(configuration);
     // The writer ends with its last handle; then the data folder is free again.
     let _ = task.await;
     Ok(answer.map_err(Refused::from))
+}
+
+/// The use case over the data folder, whose lock is taken unless it is only looked at.
+pub(super) async fn open(
+    deployment: &Deployment,
+    clock: Arc<dyn Clock>,
+    only_look: bool,
+) -> Result<(Configuration, JoinHandle<()>), String> {
+    let data = &deployment.data;
+    let location = if only_look { Location::to_look_at(data) } else { Location::Folder(data.clone()) };
+    let store = Store::open(&location).await.map_err(|error| error.to_string())?;
+    // Nobody asks this process for a decision: the starter policy and an empty snapshot stand in.
+    let policy = Bundle::embedded_base().and_then(PolicyEngine::compile).map_err(|e| e.to_string())?;
+    let active = Active::new(InForce { snapshot: Arc::default(), schemas: Arc::default(), policy });
+    let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
+    Ok((Configuration::new(store, writer, active, clock, deployment.own_issuer.clone()), task))
 }

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+pub mod agent;
 pub mod apply;
 pub mod exchange;
 pub mod files;
@@ -46,6 +47,7 @@ enum Command {
     Plan(PlanArgs),
     /// Apply declarative objects: all of them, or none.
     Apply(ApplyArgs),
+    Agent(agent::AgentArgs),
     Keys(keys::KeysArgs),
     /// Check, test and evaluate policy bundles.
     Policy(policy::Args),
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         .into(),
         Command::Plan(args) => on_terminal(|output| plan(&args, output)).into(),
         Command::Apply(args) => on_terminal(|output| apply(&args, output)).into(),
+        Command::Agent(args) => on_terminal(|output| agent(&args, output)).into(),
         Command::Keys(args) => on_terminal(|output| {
             with_runtime(output, async |output| keys::run(&args, Arc::new(SystemClock), output).await)
         })
@@ -114,6 +117,18 @@ fn plan(args: &PlanArgs, output: &mut Output<'_>) -> Exit {
         let clock = Arc::new(SystemClock);
         plan::plan(args, &deployment, clock, &mut std::io::stdin(), (output, colour())).await
     })
+}
+
+fn agent(args: &agent::AgentArgs, output: &mut Output<'_>) -> Exit {
+    let command = args.secret();
+    let deployment = match deployment(&command.args().config) {
+        Ok(deployment) => deployment,
+        Err(fault) => {
+            output.complain(&fault);
+            return Exit::Usage;
+        }
+    };
+    with_runtime(output, async |output| agent::run(command, &deployment, Arc::new(SystemClock), output).await)
 }
 
 fn apply(args: &ApplyArgs, output: &mut Output<'_>) -> Exit {

@@ -1,13 +1,9 @@
 //! `taskgrant secret`: a client secret and its hash.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use ring::rand::SecureRandom;
-use serde::Serialize;
 
-use crate::domain::objects::SecretHash;
-use crate::hash::sha256;
+use crate::configuration::apply::secrets::FreshSecret;
 use crate::terminal::output::{Exit, Output};
 
 /// Makes a client secret of 256 random bits and its hash. The secret is shown once and stored nowhere.
@@ -18,23 +14,13 @@ pub struct SecretArgs {
     pub json: bool,
 }
 
-#[derive(Serialize)]
-struct Fresh {
-    secret: String,
-    secret_sha256: SecretHash,
-}
-
 /// Prints a fresh secret: for the client the secret, for the object's file its hash, which covers the whole text with
 /// its prefix `tgs_`.
 pub fn secret(args: &SecretArgs, random: &dyn SecureRandom, output: &mut Output<'_>) -> Exit {
-    let mut bytes = [0; 32];
-    if random.fill(&mut bytes).is_err() {
+    let Some(fresh) = FreshSecret::new(random) else {
         output.complain("the system has no randomness");
         return Exit::Refused;
-    }
-    let secret = format!("tgs_{}", URL_SAFE_NO_PAD.encode(bytes));
-    let secret_sha256 = SecretHash::new(sha256(&[secret.as_bytes()]));
-    let fresh = Fresh { secret, secret_sha256 };
+    };
     if args.json {
         output.json(&fresh);
     } else {
@@ -51,6 +37,8 @@ mod tests {
     use ring::rand::SystemRandom;
 
     use super::*;
+    use crate::domain::objects::SecretHash;
+    use crate::hash::sha256;
 
     #[test]
     fn the_hash_is_that_of_the_secret_and_no_two_are_alike() {

@@ -28,6 +28,8 @@ use crate::store::error::StoreError;
 use crate::store::rows::ObjectRow;
 use crate::store::writer::Writer;
 
+pub mod secrets;
+
 /// Most names of files that the log keeps of one apply.
 const KEPT_FILES: usize = 100;
 /// Most faults that the log keeps of one refusal.
@@ -180,12 +182,13 @@ impl Inner {
             "files": sources.iter().take(KEPT_FILES).map(|s| &s.file).collect::<Vec<_>>(),
         });
         let order = Order { options, actor, asked };
-        let read = match read(sources).await {
+        let mut read = match read(sources).await {
             Ok(documents) => documents,
             Err(faults) => return self.refuse(&order, ApplyFault::Documents(faults)).await,
         };
         let _turn = self.turn.lock().await;
         let before = self.before(&read).await?;
+        plan::carry(&before, &mut read);
         let next = match self.prepare(&before, &read, options.prune).await? {
             Ok(next) => next,
             Err(faults) => return self.refuse(&order, ApplyFault::Documents(faults)).await,

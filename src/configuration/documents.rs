@@ -147,7 +147,12 @@ fn document(file: &str, tree: Node) -> Result<Document, Box<Fault>> {
     let id = ObjectRef { kind, tenant: member(file, entry("tenant")?)?, name: member(file, entry("name")?)? };
     let spec =
         spec(kind, &entry("spec")?.value).map_err(|m| Box::new(misfit(file, &id, entry("spec"), m)))?;
-    Ok(Document { file: file.to_owned(), place: tree.place, id, spec, tree })
+    let mut document = Document { file: file.to_owned(), place: tree.place, id, spec, tree };
+    if document.spec.auth_mut().is_some_and(|auth| !auth.issued_sha256.is_empty()) {
+        let message = "only `taskgrant agent secret` sets it: leave it out, and apply keeps what is there";
+        return Err(Box::new(document.fault("spec.auth.issued_sha256", message.to_owned(), None)));
+    }
+    Ok(document)
 }
 
 fn member<T: DeserializeOwned>(file: &str, entry: &Entry) -> Result<T, Box<Fault>> {

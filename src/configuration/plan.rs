@@ -97,6 +97,18 @@ impl Before {
     }
 }
 
+/// Puts into `documents` what no file says and the objects in force have: the secrets that a command has made.
+pub fn carry(before: &Before, documents: &mut [Document]) {
+    let current: BTreeMap<&ObjectRef, &Object> = before.current.iter().map(|o| (&o.id, o)).collect();
+    for document in documents {
+        let mut held = current.get(&document.id).map(|object| object.spec.clone());
+        let held = held.as_mut().and_then(Spec::auth_mut);
+        if let (Some(held), Some(auth)) = (held, document.spec.auth_mut()) {
+            auth.issued_sha256 = std::mem::take(&mut held.issued_sha256);
+        }
+    }
+}
+
 /// All objects as they would be after `documents`; with `prune` those that no document declares are gone.
 pub fn merge(before: &Before, documents: &[Document], prune: bool) -> Vec<Object> {
     let mut after: BTreeMap<&ObjectRef, Object> = before.current.iter().map(|o| (&o.id, o.clone())).collect();
@@ -164,22 +176,28 @@ fn placed(document: &Document, exists: bool, old: Option<&Snapshot>, new: &Snaps
     found.map(|w| document.fault(&w.path, format!("widens `{}`: {}", w.path, w.message), None)).collect()
 }
 
+/// Hashes of secrets, and keys.
+const NOT_SHOWN: [&str; 5] =
+    ["spec.auth.secret_sha256", "spec.auth.issued_sha256", "spec.auth.jwks", "spec.actor_jwks", "spec.jwks"];
+
 /// What differs between two specs of one object, field by field; secrets and keys are not shown.
 pub fn differences(before: &Spec, after: &Spec) -> Vec<Difference> {
     let mut found = Vec::new();
     let json = |spec: &Spec| serde_json::to_value(spec).unwrap_or_default();
     compare("spec", &json(before), &json(after), &mut found);
     for difference in &mut found {
-        if ["spec.auth.secret_sha256", "spec.auth.jwks", "spec.actor_jwks", "spec.jwks"]
-            .iter()
-            .any(|secret| difference.path.starts_with(secret))
-        {
+        if NOT_SHOWN.iter().any(|whole| within(&difference.path, whole)) {
             let hidden = Value::String("(not shown)".to_owned());
             difference.before = difference.before.as_ref().map(|_| hidden.clone());
             difference.after = difference.after.as_ref().map(|_| hidden);
         }
     }
     found
+}
+
+/// Whether `path` is `whole` or lies in it: `spec.jwks_uri` does not lie in `spec.jwks`.
+fn within(path: &str, whole: &str) -> bool {
+    path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Difference>) {

@@ -43,8 +43,10 @@ pub(super) fn add(
 fn check(auth: &AuthSpec) -> Vec<(String, String)> {
     let mut faults = check_algorithms("spec.auth.algorithms", &auth.algorithms);
     let mut fault = |path: &str, message: &str| faults.push((path.to_owned(), message.to_owned()));
-    if auth.secret_sha256.len() > 2 {
-        fault("spec.auth.secret_sha256", "at most two secrets may be valid at once");
+    if auth.secrets().count() > 2 {
+        let message =
+            "at most two secrets may be valid at once, those of `taskgrant agent secret` among them";
+        fault("spec.auth.secret_sha256", message);
     }
     if auth.jwks.is_some() && auth.jwks_uri.is_some() {
         fault(

@@ -150,6 +150,20 @@ impl Spec {
         }
     }
 
+    /// How the client authenticates, of those that are one.
+    pub fn auth_mut(&mut self) -> Option<&mut AuthSpec> {
+        match self {
+            Self::Agent(spec) => Some(&mut spec.auth),
+            Self::Resource(spec) => Some(&mut spec.auth),
+            Self::Tenant(_)
+            | Self::TrustedIssuer(_)
+            | Self::WorkloadIssuer(_)
+            | Self::AuthorizationDetailType(_)
+            | Self::TaskType(_)
+            | Self::Exception(_) => None,
+        }
+    }
+
     /// Reads the stored JSON of a spec of `kind`.
     pub fn from_json(kind: ObjectKind, json: &[u8]) -> Result<Self, serde_json::Error> {
         Ok(match kind {

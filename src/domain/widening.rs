@@ -251,7 +251,7 @@ fn workload_issuer(found: &mut Found, old: &WorkloadIssuerSpec, new: &WorkloadIs
 
 /// Another secret or key opens the client's door to somebody else.
 fn auth(found: &mut Found, old: &AuthSpec, new: &AuthSpec) {
-    let secrets = new.secret_sha256.iter().any(|s| !old.secret_sha256.contains(s));
+    let secrets = new.secrets().any(|secret| !old.secrets().any(|held| held == secret));
     found.add_if(secrets, "spec.auth.secret_sha256", "adds a secret");
     let keys = new.jwks.is_some() && old.jwks != new.jwks;
     found.add_if(keys, "spec.auth.jwks", "other keys authenticate the client");

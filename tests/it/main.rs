@@ -42,6 +42,8 @@ mod policy;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod support;

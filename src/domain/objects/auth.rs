@@ -16,6 +16,9 @@ pub struct AuthSpec {
     /// SHA-256 of each valid secret, in lower-case hex; at most two. `taskgrant secret` makes a secret and its hash.
     #[serde(default)]
     pub secret_sha256: Vec<SecretHash>,
+    /// Hashes of the secrets that `taskgrant agent secret` has made. No file sets it: every apply keeps what is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issued_sha256: Vec<SecretHash>,
     /// Public keys (a JWK set) that sign its assertions (`private_key_jwt`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks: Option<Value>,
@@ -34,6 +37,7 @@ impl Default for AuthSpec {
     fn default() -> Self {
         Self {
             secret_sha256: Vec::new(),
+            issued_sha256: Vec::new(),
             jwks: None,
             jwks_uri: None,
             algorithms: default_algorithms(),
@@ -43,6 +47,11 @@ impl Default for AuthSpec {
 }
 
 impl AuthSpec {
+    /// The hashes of all secrets that are valid now.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretHash> {
+        self.secret_sha256.iter().chain(&self.issued_sha256)
+    }
+
     /// Whether it has keys of its own, so that it may authenticate by `private_key_jwt`.
     pub fn has_keys(&self) -> bool {
         self.jwks.is_some() || self.jwks_uri.is_some()
