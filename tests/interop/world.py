@@ -11,6 +11,9 @@ import re
 import secrets
 import sys
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
 here = pathlib.Path(__file__).resolve().parent
 work, provider, taskgrant, listen, repository = sys.argv[1:]
 work = pathlib.Path(work)
@@ -19,11 +22,26 @@ parties = {
     "planner": "refund-planner", "worker": "orders-worker", "stranger": "stranger",
     "orders": "orders-api", "tickets": "tickets-api",
 }
-known = {name: {"client_id": client_id, "secret": secrets.token_urlsafe(32)} for name, client_id in parties.items()}
+
+
+def key(kid):
+    """A fresh P-256 key as a private JWK."""
+    return {**ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True), "kid": kid, "alg": "ES256"}
+
+
+def public(jwk):
+    return {name: value for name, value in jwk.items() if name not in ("d", "key_ops")}
+
+
+known = {
+    name: {"client_id": client_id, "secret": secrets.token_urlsafe(32), "key": key(name)}
+    for name, client_id in parties.items()
+}
 
 values = {
     "PROVIDER": provider, "TASKGRANT": taskgrant, "LISTEN": listen, "REPOSITORY": repository, "DATA": str(work / "data"),
     **{f"SHA256_{name.upper()}": hashlib.sha256(party["secret"].encode()).hexdigest() for name, party in known.items()},
+    **{f"JWKS_{name.upper()}": json.dumps({"keys": [public(party["key"])]}) for name, party in known.items()},
 }
 
 

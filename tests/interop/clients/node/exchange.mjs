@@ -13,9 +13,14 @@ const { issuer, provider, sessions, agents, resources } = JSON.parse(readFileSyn
 const { orders, tickets } = resources
 const session = sessions.alice.access_token
 
-const authentication = { client_secret_basic: client.ClientSecretBasic, client_secret_post: client.ClientSecretPost }[method]
-const connect = ({ client_id, secret }) =>
-  client.discovery(new URL(issuer), client_id, undefined, authentication(secret), {
+const authentication = {
+  client_secret_basic: ({ secret }) => client.ClientSecretBasic(secret),
+  client_secret_post: ({ secret }) => client.ClientSecretPost(secret),
+  private_key_jwt: async ({ key }) => client.PrivateKeyJwt({
+    key: await crypto.subtle.importKey('jwk', key, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign']), kid: key.kid }),
+}[method]
+const connect = async (party) =>
+  client.discovery(new URL(issuer), party.client_id, undefined, await authentication(party), {
     algorithm: 'oauth2', execute: [client.allowInsecureRequests] })
 const exchange = (config, subject_token, asked) =>
   client.genericGrantRequest(config, EXCHANGE, { subject_token, subject_token_type: ACCESS_TOKEN, ...asked })
@@ -95,8 +100,8 @@ await step('the verifier refuses another tenant, audience, issuer, scope, and th
   assert(await refuses(() => claims(session)))
 })
 
-await step('a wrong secret is invalid_client', async () => {
-  const impostor = await connect({ ...agents.planner, secret: 'A'.repeat(43) })
+await step('a wrong secret or key is invalid_client', async () => {
+  const impostor = await connect({ ...agents.planner, secret: 'A'.repeat(43), key: agents.stranger.key })
   const thrown = await exchange(impostor, session, { resource: orders.uri }).then(() => assert.fail('issued'), (e) => e)
   // With a challenge openid-client reports the challenge, without one the body.
   assert.equal(thrown.status, 401)
