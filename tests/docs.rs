@@ -49,7 +49,7 @@ mod docs {
 
     #[test]
     fn the_verifiers_of_the_readme_are_the_tested_files() {
-        for (language, file) in [("python", "verify.py"), ("js", "verify.mjs")] {
+        for (language, file) in [("python", "verify.py"), ("ts", "verify.ts")] {
             let tested = fs::read_to_string(root().join("tests/interop/verifiers").join(file)).unwrap();
             assert_eq!(blocks(README, language), [tested.trim_end()], "{file}");
         }

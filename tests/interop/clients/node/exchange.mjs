@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import * as client from 'openid-client'
 import { check, refuses } from '../../tap.mjs'
-import { signingKeys, verify } from '../../verifiers/verify.mjs'
+import { signingKeys, verify } from '../../.cache/verifiers/verify.js'
 
 const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token'
