@@ -26,6 +26,7 @@ use self::front::Front;
 use self::reload::Reload;
 use crate::admin::socket::{AdminSocket, SocketFault};
 use crate::authentication::Authentication;
+use crate::clock::watch::TimeWatch;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, ConfigFault};
 use crate::configuration::active::{Active, InForce};
@@ -63,7 +64,7 @@ use crate::store::writer::{self, Writer};
 const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
 /// How often failed client authentications are recorded (L12).
 const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
-/// How often the signing keys are looked after.
+/// How often clocks and signing keys are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How long what is under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -88,6 +89,8 @@ pub struct App {
     pub rotation: Rotation,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Whether it can be believed.
+    pub time: TimeWatch,
     /// Randomness.
     pub random: Random,
     /// The limits in force.
@@ -178,6 +181,7 @@ impl App {
         let limits = Arc::new(Limits::new(config.limits.clone(), metrics.clone()));
         let active = Active::serving(in_force, key_sets.clone());
         let random = Random::default();
+        let time = TimeWatch::new(clock.clone(), store.head().await?.greatest_iat);
         let rotation = Rotation::new(keys.clone(), store.clone(), writer.clone(), clock.clone());
         let app = Self {
             config,
@@ -188,6 +192,7 @@ impl App {
             keys,
             rotation,
             clock,
+            time,
             random,
             limits,
             metrics,
@@ -234,6 +239,7 @@ impl App {
             store: self.store.clone(),
             writer: self.writer.clone(),
             clock: clock.clone(),
+            time: self.time.clone(),
             random: self.random.clone(),
             limits: self.limits.clone(),
             metrics: self.metrics.clone(),
@@ -258,6 +264,7 @@ impl App {
                 stopping: AtomicBool::new(false),
                 store: self.store.clone(),
                 writer: self.writer.clone(),
+                time: self.time.clone(),
                 active: self.active.clone(),
                 key_sets: self.key_sets.clone(),
             }),
@@ -292,7 +299,7 @@ impl App {
         let (public, connections) = (self.public(), Connections::new());
         let readiness = public.readiness.clone();
         let failures = tokio::spawn(aggregate(public.failures.clone(), self.recorder()));
-        let tending = tokio::spawn(tend(self.rotation.clone()));
+        let tending = tokio::spawn(tend(self.rotation.clone(), self.time.clone(), self.store.clone()));
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
         let (over, ops_stop) = oneshot::channel::<()>();
@@ -396,11 +403,17 @@ pub(crate) fn policy(bundle: Bundle) -> Result<PolicyEngine, StartFault> {
     Ok(PolicyEngine::compile(bundle)?)
 }
 
-/// Looks after the signing keys.
-async fn tend(rotation: Rotation) {
+/// Looks after the clocks and the signing keys.
+async fn tend(rotation: Rotation, time: TimeWatch, store: Store) {
     let mut every = tokio::time::interval(TEND_EVERY);
     loop {
         every.tick().await;
+        // Another replica may have issued by a clock that is ahead of ours.
+        if let Ok(head) = store.head().await {
+            time.issued(head.greatest_iat);
+        }
+        // The watch itself tells the log.
+        let _ = time.check();
         rotation.tend().await;
     }
 }

@@ -1,18 +1,31 @@
 //! Time and randomness as arguments: the only place that reads the machine's clocks.
 
+pub mod watch;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ring::rand::{SecureRandom, SystemRandom};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::ids::{DecisionId, Jti, TaskId};
 
-/// Wall-clock time in UTC. Frozen in tests, the machine's own in production.
+/// The time of day, which somebody may set, and a steady time, which nobody can. Movable in tests.
 pub trait Clock: Send + Sync {
-    /// The present instant.
+    /// The present instant, in UTC.
     fn now(&self) -> DateTime<Utc>;
+    /// Time since an instant that stays the same while the process runs. It never goes back, and goes on while the
+    /// machine sleeps.
+    fn steady(&self) -> Duration;
 }
+
+/// A clock that nobody sets and that counts suspension (clock_gettime(2)).
+#[cfg(target_os = "linux")]
+const STEADY: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const STEADY: ClockId = ClockId::Monotonic;
 
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,22 +36,46 @@ impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
+
+    fn steady(&self) -> Duration {
+        let time = clock_gettime(STEADY);
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or_default(),
+            u32::try_from(time.tv_nsec).unwrap_or_default(),
+        )
+    }
 }
 
-/// The machine's clock moved by a settable offset: lets a test step time without sleeping.
+/// The machine's clocks moved by settable offsets: lets a test pass time without sleeping.
 #[derive(Clone, Debug, Default)]
-pub struct ShiftedClock(Arc<AtomicI64>);
+pub struct ShiftedClock(Arc<Offsets>);
+
+#[derive(Debug, Default)]
+struct Offsets {
+    wall: AtomicI64,
+    steady: AtomicU64,
+}
 
 impl ShiftedClock {
-    /// Moves this clock, and all clones of it, by whole seconds; negative goes back.
+    /// Lets whole seconds pass, for all clones. Negative is [`Self::step`]: steady time does not go back.
     pub fn shift(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        self.step(seconds);
+        self.0.steady.fetch_add(u64::try_from(seconds).unwrap_or_default(), Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock, for all clones, as an operator or a time service would; negative sets it back.
+    pub fn step(&self, seconds: i64) {
+        self.0.wall.fetch_add(seconds, Ordering::SeqCst);
     }
 }
 
 impl Clock for ShiftedClock {
     fn now(&self) -> DateTime<Utc> {
-        SystemClock.now() + TimeDelta::seconds(self.0.load(Ordering::SeqCst))
+        SystemClock.now() + TimeDelta::seconds(self.0.wall.load(Ordering::SeqCst))
+    }
+
+    fn steady(&self) -> Duration {
+        SystemClock.steady() + Duration::from_secs(self.0.steady.load(Ordering::SeqCst))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ const SIGNER: &str = "signing_key";
 /// After it stopped signing a key rests at least this long: what it signed last is committed by then, or never.
 const REST: TimeDelta = TimeDelta::minutes(1);
 /// A key that is about to take over counts as signing: it may do so while it is being stopped.
-const SOON: TimeDelta = TimeDelta::seconds(30);
+const SOON: Duration = Duration::from_secs(30);
 /// Who removes a key that nothing needs any more.
 const BY_ITSELF: &str = "the server";
 
@@ -238,9 +239,9 @@ impl Rotation {
             let signing = (!kids.contains(ring.kid())).then(|| ring.kid().to_owned());
             return Ok(Stopped { stopped, signing, max_age, decision_id: None });
         }
-        let soon = self.0.clock.now() + SOON;
-        let signs =
-            |kid: &String| kid == ring.kid() || ring.next().is_some_and(|(n, at)| n == kid && at <= soon);
+        let is_soon = ring.is_due(self.0.clock.as_ref(), SOON);
+        let next = ring.next().map(|(kid, _)| kid).filter(|_| is_soon);
+        let signs = |kid: &String| kid == ring.kid() || next == Some(kid);
         let fresh = if kids.iter().any(signs) { Some(self.make().await?) } else { None };
         let decision_id = self.revoke(&stopped, fresh.as_ref(), account).await?;
         // From here on the keys are dead, also for a restart: the store says so, whatever files are left.

@@ -153,6 +153,11 @@ pub enum Refusal {
     },
     /// The store could not be read: nothing is decided, answered 503.
     StoreFault,
+    /// The time of day cannot be believed now: nothing is issued, answered 503 (DESIGN §7 "Time").
+    Clock {
+        /// Why, for people.
+        why: String,
+    },
     /// The final check found the child wider than its parent: nothing is signed.
     Widens(Widening),
     /// The token, one above it, its task, session, principal, issuer, tenant, task type or an agent is revoked.
@@ -253,6 +258,7 @@ impl Refusal {
             Self::Approval { .. } => "approval_required",
             Self::PolicyFault { .. } => "policy_unavailable",
             Self::StoreFault => "store_unavailable",
+            Self::Clock { .. } => "clock_unsteady",
             Self::Widens(_) => "wider_than_parent",
             Self::Revoked { .. } => "revoked",
             Self::Spent => "hand_over_spent",
@@ -295,6 +301,7 @@ impl Refusal {
             | Self::StoreFault
             | Self::Expired
             | Self::TooLarge
+            | Self::Clock { .. }
             | Self::Revoked { .. }
             | Self::Spent
             | Self::TooHigh
@@ -332,7 +339,8 @@ impl Refusal {
         if matches!(self, Self::Approval { .. }) {
             return Retry::AfterApproval;
         }
-        if matches!(self, Self::PolicyFault { .. } | Self::StoreFault | Self::Limited(_)) {
+        if matches!(self, Self::PolicyFault { .. } | Self::StoreFault | Self::Clock { .. } | Self::Limited(_))
+        {
             return Retry::Later;
         }
         if self.grantable().is_some_and(|g| !g.is_nothing()) { Retry::Narrower } else { Retry::Never }
@@ -402,6 +410,7 @@ impl fmt::Display for Refusal {
             Self::Approval { reasons } => write_reasons(f, "a person must approve the request", reasons),
             Self::PolicyFault { .. } => f.write_str("the policy engine is not available"),
             Self::StoreFault => f.write_str("the store is not available"),
+            Self::Clock { why } => f.write_str(why),
             Self::Widens(widening) => write!(f, "the token would be wider than its parent: {widening}"),
             Self::Revoked { what } => write!(f, "the {what} is revoked"),
             Self::Spent => f.write_str("the hand-over token was spent already: it may be exchanged once"),

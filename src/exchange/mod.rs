@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tracing::{error, info, warn};
 
+use crate::clock::watch::TimeWatch;
 use crate::clock::{Clock, Random};
 use crate::configuration::active::{Active, InForce};
 use crate::domain::claims::TokenClaims;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub writer: Writer,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Whether the time can be believed.
+    pub time: TimeWatch,
     /// Randomness for ids.
     pub random: Random,
     /// Rates of clients and principals.
@@ -188,6 +191,7 @@ impl Exchange {
     /// Steps 1 to 9: reads the request, verifies what it presents, and grants within every ceiling.
     async fn decide(&self, at: &Moment, asked: &Asked<'_>, story: &mut Story) -> Result<Granted, Refusal> {
         self.parts.limits.client(asked.agent.spec.client_id.as_str()).map_err(Refusal::Limited)?;
+        self.parts.time.check().map_err(|fault| Refusal::Clock { why: fault.to_string() })?;
         let request = ExchangeRequest::parse(asked.form)?;
         story.asked(&request);
         let verified = self.verify(at, &asked.agent, request).await?;
@@ -218,6 +222,7 @@ impl Exchange {
         match self.parts.writer.submit(issue).await {
             Ok(Committed::Done(receipt)) => {
                 info!(decision_id = %receipt.decision_id, "token issued");
+                self.parts.time.issued(granted.issued_at);
                 Ok(granted.answer(Some(minted.release(&receipt)), receipt.decision_id))
             }
             Ok(Committed::Lost(loss, receipt)) => {
@@ -311,6 +316,7 @@ fn refusal_of(loss: Loss) -> Option<Refusal> {
         Loss::AlreadySpent { kind: SpendKind::ClientAssertion } => return None,
         Loss::AlreadySpent { kind: SpendKind::ActorToken | SpendKind::HandOver } => Refusal::Spent,
         Loss::TreeTooHigh => Refusal::TooHigh,
+        Loss::ClockBehind => Refusal::Clock { why: loss.to_string() },
     })
 }
 

@@ -181,7 +181,7 @@ pub(super) fn oauth(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::GrantType => "unsupported_grant_type",
         Refusal::NotAnAgent => "unauthorized_client",
         Refusal::Approval { .. } => "interaction_required",
-        Refusal::PolicyFault { .. } | Refusal::StoreFault => {
+        Refusal::PolicyFault { .. } | Refusal::StoreFault | Refusal::Clock { .. } => {
             return (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
         }
         Refusal::Limited(_) => return (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::clock::watch::TimeWatch;
 use crate::configuration::active::Active;
 use crate::issuers::keysets::KeySets;
 use crate::metrics::{Metrics, Now};
@@ -23,6 +24,8 @@ pub struct Readiness {
     pub store: Store,
     /// Its last commit must not have failed.
     pub writer: Writer,
+    /// The time must be one that can be believed.
+    pub time: TimeWatch,
     /// Told for information.
     pub active: Active,
     /// Told for information: one issuer that is down makes nothing unready.
@@ -31,17 +34,18 @@ pub struct Readiness {
 
 impl Readiness {
     /// Why exchanges cannot be decided and recorded; empty when they can.
-    async fn reasons(&self) -> Vec<&'static str> {
+    async fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.stopping.load(Ordering::Relaxed) {
-            reasons.push("the server is stopping");
+            reasons.push("the server is stopping".to_owned());
         }
         if self.writer.is_failing() {
-            reasons.push("the last commit failed");
+            reasons.push("the last commit failed".to_owned());
         }
         if self.store.ping().await.is_err() {
-            reasons.push("the store does not answer");
+            reasons.push("the store does not answer".to_owned());
         }
+        reasons.extend(self.time.check().err().map(|fault| fault.to_string()));
         reasons
     }
 }

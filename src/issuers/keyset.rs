@@ -1,7 +1,7 @@
 //! The key set of one issuer or client: kept fresh, replaced whole, refused when stale (DESIGN §7).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -85,21 +85,21 @@ impl Source {
 }
 
 /// An instant on both clocks. The wall clock may be set back, which must not keep a withdrawn key alive; the steady
-/// one may stand still while the machine sleeps. So an age is the longer of the two.
+/// one begins anew with the machine. So an age is the longer of the two.
 #[derive(Clone, Copy)]
 struct Moment {
     wall: DateTime<Utc>,
-    steady: Instant,
+    steady: Duration,
 }
 
 impl Moment {
     fn now(clock: &dyn Clock) -> Self {
-        Self { wall: clock.now(), steady: Instant::now() }
+        Self { wall: clock.now(), steady: clock.steady() }
     }
 
     fn age(&self, clock: &dyn Clock) -> Duration {
         let wall = (clock.now() - self.wall).to_std().unwrap_or_default();
-        wall.max(self.steady.elapsed())
+        wall.max(clock.steady().saturating_sub(self.steady))
     }
 }
 

@@ -25,6 +25,7 @@ use super::file::{KeyFileFault, PrivateDocument};
 use super::jws::{Jws, VerifiedJws};
 use super::public::PublicKey;
 use super::signing::{KeySpec, SigningFault, SigningKey};
+use crate::clock::{Clock, SystemClock};
 use crate::domain::claims::TokenClaims;
 
 /// The `typ` of our access tokens (RFC 9068 §2.1) [AT-01]; its header is encoded once.
@@ -58,7 +59,22 @@ pub struct KeyRing {
 #[derive(Clone)]
 struct Next {
     key: Arc<SigningKey>,
+    wait: Wait,
+}
+
+/// Until when a key waits: by the steady clock, which nobody sets, and as far as can be told by the time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
     not_before: DateTime<Utc>,
+    until: Duration,
+}
+
+impl Wait {
+    /// [`TAKEOVER`] from now.
+    fn begin(clock: &dyn Clock) -> Self {
+        let until = clock.steady() + TAKEOVER.to_std().unwrap_or(Duration::MAX);
+        Self { not_before: clock.now() + TAKEOVER, until }
+    }
 }
 
 /// A public key, and the file of its private half; none for a key that is stored nowhere.
@@ -78,7 +94,7 @@ pub struct Known {
     /// When that key took over.
     pub since: Option<DateTime<Utc>>,
     /// The key that waits already, and until when.
-    pub next: Option<(String, DateTime<Utc>)>,
+    pub next: Option<(String, Wait)>,
     /// Keys that were stopped for ever: their files count for nothing.
     pub stopped: BTreeSet<String>,
 }
@@ -134,11 +150,11 @@ impl Loaded {
 impl KeyRing {
     /// Opens the folder, knowing nothing: the key that is to sign signs at once. See [`Self::load`].
     pub fn open(folder: &Path, spec: KeySpec, rng: SystemRandom) -> Result<Self, KeyRingFault> {
-        Self::load(folder, spec, rng, &Known::default(), DateTime::UNIX_EPOCH)
+        Self::load(folder, spec, rng, &Known::default(), &SystemClock)
     }
 
     /// Loads every key file of the folder, and makes a key when none is of `spec`'s algorithm. A key that is to sign
-    /// and is not the signer that is known waits until [`TAKEOVER`] from `now`, or goes on waiting.
+    /// and is not the signer that is known waits until [`TAKEOVER`] from now, or goes on waiting.
     ///
     /// The folder is made with mode 0700 if missing. Files of other names are left alone. Two processes that make a key
     /// at once cannot overwrite each other: the second fails with "file exists", and may open again.
@@ -147,7 +163,7 @@ impl KeyRing {
         spec: KeySpec,
         rng: SystemRandom,
         known: &Known,
-        now: DateTime<Utc>,
+        clock: &dyn Clock,
     ) -> Result<Self, KeyRingFault> {
         let mut loaded = read(folder, &rng)?;
         loaded.retain(|found| !known.stopped.contains(found.key.kid()));
@@ -164,8 +180,8 @@ impl KeyRing {
         let has_signed = |found: &&Loaded| known.signer.as_deref() == Some(found.key.kid());
         let signer = loaded.iter().find(has_signed).map_or_else(|| wanted.clone(), |found| found.key.clone());
         let waiting = known.next.as_ref().filter(|(kid, _)| kid == wanted.kid()).map(|(_, at)| *at);
-        let not_before = waiting.unwrap_or(now + TAKEOVER);
-        let next = (wanted.kid() != signer.kid()).then_some(Next { key: wanted, not_before });
+        let wait = waiting.unwrap_or_else(|| Wait::begin(clock));
+        let next = (wanted.kid() != signer.kid()).then_some(Next { key: wanted, wait });
         let others = loaded.iter().rev().map(Loaded::published).collect();
         let since = known.since.filter(|_| known.signer.as_deref() == Some(signer.kid()));
         let bare = Self::of(signer, others, rng);
@@ -204,9 +220,9 @@ impl KeyRing {
     }
 
     /// The ring after the waiting key has taken over, if its time has come.
-    pub fn promoted(&self, now: DateTime<Utc>) -> Option<Self> {
-        let next = self.next.as_ref().filter(|next| next.not_before <= now)?;
-        let (signer, since) = (next.key.clone(), Some(now));
+    pub fn promoted(&self, clock: &dyn Clock) -> Option<Self> {
+        let next = self.next.as_ref().filter(|next| next.wait.until <= clock.steady())?;
+        let (signer, since) = (next.key.clone(), Some(clock.now()));
         Some(Self { signer, since, next: None, ..self.clone() }.settled())
     }
 
@@ -236,7 +252,7 @@ impl KeyRing {
         Known {
             signer: Some(self.kid().to_owned()),
             since: self.since,
-            next: self.next().map(|(kid, not_before)| (kid.to_owned(), not_before)),
+            next: self.next.as_ref().map(|next| (next.key.kid().to_owned(), next.wait)),
             stopped: self.stopped.clone(),
         }
     }
@@ -256,9 +272,14 @@ impl KeyRing {
         self.since
     }
 
+    /// Whether a key that waits is to take over within `ahead`.
+    pub fn is_due(&self, clock: &dyn Clock, ahead: Duration) -> bool {
+        self.next.as_ref().is_some_and(|next| next.wait.until <= clock.steady() + ahead)
+    }
+
     /// `kid` of the key that waits to take over, and when it will.
     pub fn next(&self) -> Option<(&str, DateTime<Utc>)> {
-        self.next.as_ref().map(|next| (next.key.kid(), next.not_before))
+        self.next.as_ref().map(|next| (next.key.kid(), next.wait.not_before))
     }
 
     /// All that is published: the signer first, then the one that waits, then the others from the newest on.

@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::super::jwks::JwkSet;
 use super::*;
+use crate::clock::ShiftedClock;
 
 fn open(folder: &Path, spec: KeySpec) -> Result<KeyRing, KeyRingFault> {
     KeyRing::open(folder, spec, SystemRandom::new())
@@ -148,43 +149,46 @@ fn a_key_ring_does_not_print_private_parts() {
 }
 
 /// Loads knowing that `signer` has signed so far.
-fn load(folder: &Path, signer: &str, now: DateTime<Utc>) -> KeyRing {
+fn load(folder: &Path, signer: &str, clock: &ShiftedClock) -> KeyRing {
     let known = Known { signer: Some(signer.to_owned()), ..Known::default() };
-    KeyRing::load(folder, KeySpec::Es256, SystemRandom::new(), &known, now).unwrap()
+    KeyRing::load(folder, KeySpec::Es256, SystemRandom::new(), &known, clock).unwrap()
 }
 
 #[test]
 fn a_key_takes_over_from_a_known_one_only_after_everybody_could_know_it() {
     assert!(TAKEOVER.to_std().unwrap() > MAX_AGE);
     let folder = tempfile::tempdir().unwrap();
-    let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+    let clock = ShiftedClock::default();
     let old = open(folder.path(), KeySpec::Es256).unwrap();
     let fresh = Fresh::make(folder.path(), KeySpec::Es256, &SystemRandom::new()).unwrap();
-    let ring = load(folder.path(), old.kid(), now);
-    assert_eq!((ring.kid(), ring.next()), (old.kid(), Some((fresh.kid(), now + TAKEOVER))));
+    let ring = load(folder.path(), old.kid(), &clock);
+    let (next, not_before) = ring.next().unwrap();
+    assert_eq!((ring.kid(), next), (old.kid(), fresh.kid()));
+    assert!(not_before > clock.now() + TimeDelta::seconds(359));
     assert_eq!(ring.jwks()["keys"].as_array().unwrap().len(), 2);
-    assert!(ring.promoted(now + TAKEOVER - TimeDelta::microseconds(1)).is_none());
-    let promoted = ring.promoted(now + TAKEOVER).unwrap();
-    assert_eq!(
-        (promoted.kid(), promoted.next(), promoted.since()),
-        (fresh.kid(), None, Some(now + TAKEOVER))
-    );
+    // Setting the clock does not shorten the wait.
+    clock.step(86_400);
+    clock.shift(350);
+    assert!(ring.promoted(&clock).is_none());
+    // Reading the folder again goes on with it.
+    let again = |known: &Known| {
+        KeyRing::load(folder.path(), KeySpec::Es256, SystemRandom::new(), known, &clock).unwrap()
+    };
+    assert_eq!(again(&ring.known()).next(), ring.next());
+    clock.shift(10);
+    let promoted = again(&ring.known()).promoted(&clock).unwrap();
+    assert_eq!((promoted.kid(), promoted.next(), promoted.since().is_some()), (fresh.kid(), None, true));
     assert_eq!(promoted.jwks()["keys"][0]["kid"], fresh.kid());
     let token = old.sign(ACCESS_TOKEN, &json!({})).unwrap();
     assert!(verified(&promoted, &token).is_ok());
-    // Reading the folder again goes on with the wait; one that signs already does not wait.
-    let again = |known: &Known, now| {
-        KeyRing::load(folder.path(), KeySpec::Es256, SystemRandom::new(), known, now).unwrap()
-    };
-    assert_eq!(again(&ring.known(), now + TAKEOVER / 2).next(), ring.next());
-    assert_eq!(again(&promoted.known(), now).kid(), fresh.kid());
+    assert_eq!(again(&promoted.known()).kid(), fresh.kid());
 }
 
 #[test]
 fn a_signer_whose_file_is_gone_leaves_the_wanted_key_to_sign_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let only = open(folder.path(), KeySpec::Es256).unwrap();
-    let ring = load(folder.path(), "gone", DateTime::UNIX_EPOCH);
+    let ring = load(folder.path(), "gone", &ShiftedClock::default());
     assert_eq!((ring.kid(), ring.next()), (only.kid(), None));
 }
 
@@ -195,8 +199,7 @@ fn a_stopped_key_is_never_published_again_and_another_is_made() {
     let token = old.sign(ACCESS_TOKEN, &json!({})).unwrap();
     let stopped = BTreeSet::from([old.kid().to_owned()]);
     let known = Known { signer: Some(old.kid().to_owned()), stopped: stopped.clone(), ..Known::default() };
-    let ring =
-        KeyRing::load(folder.path(), KeySpec::Es256, SystemRandom::new(), &known, DateTime::UNIX_EPOCH);
+    let ring = KeyRing::load(folder.path(), KeySpec::Es256, SystemRandom::new(), &known, &SystemClock);
     let ring = ring.unwrap();
     assert_ne!(ring.kid(), old.kid());
     assert_eq!(verified(&ring, &token).err(), Some(JwsFault::UnknownKey));

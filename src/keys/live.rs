@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ring::rand::SystemRandom;
@@ -41,7 +42,7 @@ impl Inner {
     /// The ring as it should be by now. Whoever asks holds the turn.
     fn up_to_date(&self) -> Arc<KeyRing> {
         let ring = self.ring.load_full();
-        ring.promoted(self.clock.now()).map_or(ring, Arc::new)
+        ring.promoted(self.clock.as_ref()).map_or(ring, Arc::new)
     }
 }
 
@@ -54,7 +55,7 @@ impl LiveKeys {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KeyRingFault> {
         let rng = SystemRandom::new();
-        let first = KeyRing::load(&folder, spec, rng.clone(), known, clock.now())?;
+        let first = KeyRing::load(&folder, spec, rng.clone(), known, clock.as_ref())?;
         let turn = Mutex::new(());
         Ok(Self(Arc::new(Inner { folder, spec, clock, rng, ring: ArcSwap::from_pointee(first), turn })))
     }
@@ -63,13 +64,12 @@ impl LiveKeys {
     pub fn ring(&self) -> Arc<KeyRing> {
         let inner = &self.0;
         let ring = inner.ring.load_full();
-        let is_due = ring.next().is_some_and(|(_, at)| at <= inner.clock.now());
-        if !is_due {
+        if !ring.is_due(inner.clock.as_ref(), Duration::ZERO) {
             return ring;
         }
         // Whoever is at it already will put the key in its place: one token more by the old one does no harm.
         let Ok(_turn) = inner.turn.try_lock() else { return ring };
-        if let Some(promoted) = inner.ring.load().promoted(inner.clock.now()) {
+        if let Some(promoted) = inner.ring.load().promoted(inner.clock.as_ref()) {
             tracing::info!(kid = promoted.kid(), before = ring.kid(), "another key signs from now on");
             inner.ring.store(Arc::new(promoted));
         }
@@ -108,7 +108,7 @@ impl LiveKeys {
         let inner = &self.0;
         let _turn = inner.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let known = inner.up_to_date().known();
-        let ring = KeyRing::load(&inner.folder, inner.spec, inner.rng.clone(), &known, inner.clock.now())?;
+        let ring = KeyRing::load(&inner.folder, inner.spec, inner.rng.clone(), &known, inner.clock.as_ref())?;
         inner.ring.store(Arc::new(ring));
         Ok(inner.ring.load_full())
     }

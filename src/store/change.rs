@@ -155,6 +155,9 @@ pub enum Loss {
     /// The tree of tokens would be higher than `MAX_HEIGHT`.
     #[error("the tree of tokens would be too high")]
     TreeTooHigh,
+    /// Tokens were issued in what is now the future: the clock was set back (DESIGN §7 "Time").
+    #[error("the clock is behind the last token that was issued")]
+    ClockBehind,
     /// A token of this id has been issued.
     #[error("a token of this id exists")]
     Duplicate,
@@ -171,6 +174,7 @@ impl Loss {
             Self::AlreadySpent { kind: SpendKind::ActorToken } => "actor_token_replayed",
             Self::AlreadySpent { kind: SpendKind::ClientAssertion } => "client_assertion_replayed",
             Self::TreeTooHigh => "token_tree_too_high",
+            Self::ClockBehind => "clock_unsteady",
             Self::Duplicate => "duplicate_token_id",
         };
         Reason { code: code.to_owned(), message: self.to_string(), public: true }

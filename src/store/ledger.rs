@@ -9,6 +9,7 @@ use super::change::{Change, Committed, Configure, Issue, Loss, Receipt, Revoke, 
 use super::entry::Entry;
 use super::read::Head;
 use super::rows::{BundleRow, ObjectRow, TaskRow, TokenRow, micros};
+use crate::clock::watch::TOLERANCE;
 use crate::domain::ids::Jti;
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::{Bears, MAX_HEIGHT, RevocationKey, TokenRecord};
@@ -192,6 +193,9 @@ impl<'b> Ledger<'b> {
     fn judge(&self, issue: &Issue) -> Result<TokenRecord, Loss> {
         if self.tokens.contains_key(&issue.token.jti) {
             return Err(Loss::Duplicate);
+        }
+        if self.head.greatest_iat > self.now + TOLERANCE {
+            return Err(Loss::ClockBehind);
         }
         match issue.token.parent {
             Some(parent) => self.judge_parent(issue, parent)?,

@@ -11,6 +11,8 @@ mod attacks;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod details;

@@ -48,6 +48,10 @@ impl Clock for Broken {
     fn now(&self) -> DateTime<Utc> {
         panic!("the clock is broken");
     }
+
+    fn steady(&self) -> Duration {
+        SystemClock.steady()
+    }
 }
 
 const CHILD: &str = "TEST_CHILD_OF_THE_WRITER";

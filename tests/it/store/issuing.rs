@@ -17,6 +17,20 @@ fn spend(deployment: &Deployment, kind: SpendKind, key: &str) -> Spend {
 }
 
 #[tokio::test]
+async fn nothing_is_issued_by_a_clock_behind_the_last_token() {
+    on_both(async |d| {
+        d.done(d.root()).await;
+        d.clock.step(-1);
+        d.done(d.root()).await;
+        d.clock.step(-4);
+        assert_eq!(d.lost(d.root()).await, Loss::ClockBehind);
+        d.clock.shift(5);
+        d.done(d.root()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn records_come_back_as_they_went_in() {
     on_both(async |d| {
         let (mut root, mut child) = (d.root(), d.child(&d.root()));
