@@ -275,7 +275,9 @@ impl Exchange {
             let issuer = issuer.to_owned();
             agent.spec.auth.workload.iter().filter(move |w| w.issuer == issuer)
         };
-        let platform = workload_issuer(&at.world.snapshot, &jws);
+        // A token that says that it is the agent's own is never taken for its platform's, whatever `sub` it has.
+        let own = jws.typ_is("actor+jwt");
+        let platform = workload_issuer(&at.world.snapshot, &jws).filter(|_| !own);
         if let Some(platform) = platform.filter(|p| mapped(&p.spec.issuer).next().is_some()) {
             let workload = self.parts.issuers.verify_workload(platform, jws, own_issuer, at.now).await?;
             let is_agent = mapped(&platform.spec.issuer).any(|declared| workload.is(declared));

@@ -241,6 +241,8 @@ async fn ca_06_ca_07_the_token_of_a_workload_proves_an_instance_of_its_own_agent
     assert_eq!(claims(&svid)["act"]["instance"], SVID);
     let own = platform.acting("support-agent", &platform.server.actor_token("pod-7")).await.token();
     assert_eq!(claims(&own)["act"]["instance"], "pod-7", "its own keys still prove");
+    let own = platform.acting("support-agent", &platform.server.actor_token(SVID)).await.token();
+    assert_eq!(claims(&own)["act"]["instance"], SVID, "also an instance that is called like a workload");
     let unbound = json!({"kubernetes.io": {"serviceaccount": {"name": "support-bot", "uid": "sa-1"}}});
     let unbound = platform.acting("support-agent", &platform.of_cluster(unbound)).await.token();
     assert_eq!(claims(&unbound)["act"]["instance"], ACCOUNT);
