@@ -3,6 +3,7 @@
 mod connections;
 mod front;
 pub mod reload;
+pub mod tls;
 
 use std::future::Future;
 use std::io;
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 use self::connections::Connections;
 use self::front::Front;
 use self::reload::Reload;
+use self::tls::{Tls, TlsFault};
 use crate::admin::socket::{AdminSocket, SocketFault};
 use crate::authentication::Authentication;
 use crate::clock::watch::TimeWatch;
@@ -97,6 +99,7 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
+    tls: Option<Arc<Tls>>,
     writer_task: JoinHandle<()>,
 }
 
@@ -137,6 +140,9 @@ pub enum StartFault {
     /// The client for outbound requests.
     #[error("outbound requests: {0}")]
     Outbound(#[from] FetchFault),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
     /// A listener.
     #[error("cannot listen on {at}: {source}")]
     Listen {
@@ -169,6 +175,10 @@ impl App {
             allow_http_loopback: config.outbound.allow_http_loopback,
         })?;
         let in_force: InForce = apply::load(&store, &config.public_url, policy).await?;
+        let tls = match config.tls.files() {
+            Some((cert, key)) => Some(Arc::new(Tls::load(cert.to_owned(), key.to_owned())?)),
+            None => None,
+        };
         let metrics = Arc::<Metrics>::default();
         let key_sets = KeySets::start(outbound, Freshness::default(), clock.clone(), metrics.clone());
         let key_sets = Arc::new(key_sets);
@@ -196,6 +206,7 @@ impl App {
             random,
             limits,
             metrics,
+            tls,
             writer_task,
         };
         app.keep_bundle().await?;
@@ -299,6 +310,7 @@ impl App {
         let (public, connections) = (self.public(), Connections::new());
         let readiness = public.readiness.clone();
         let failures = tokio::spawn(aggregate(public.failures.clone(), self.recorder()));
+        let watching = tokio::spawn(tls::watch(self.tls.clone()));
         let tending = tokio::spawn(tend(self.rotation.clone(), self.time.clone(), self.store.clone()));
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
@@ -318,7 +330,7 @@ impl App {
         if !self.front(public, extra, connections).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
         }
-        [failures, tending].iter().for_each(JoinHandle::abort);
+        [failures, tending, watching].iter().for_each(JoinHandle::abort);
         drop((ended, over));
         if tokio::time::timeout(DRAIN, async { tokio::join!(admin, ops) }).await.is_err() {
             warn!("the admin API did not end in time");
@@ -359,7 +371,7 @@ impl App {
         let count: Arc<dyn Fn() -> usize + Send + Sync> = Arc::new(move || connections.len());
         let router = ops_router(Ops { readiness, metrics: self.metrics.clone(), connections: count });
         let connections = Connections::new();
-        Front { router, limits: self.limits.clone(), connections, metrics: self.metrics.clone() }
+        Front { router, limits: self.limits.clone(), connections, metrics: self.metrics.clone(), tls: None }
     }
 
     /// The public listener's connections and what they are answered with.
@@ -369,13 +381,19 @@ impl App {
         let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
         let guard = Guard { limits, metrics, forwarding: Arc::new(forwarding) };
         let router = guarded(crate::http::router(public).merge(extra), guard);
-        Front { router, limits: self.limits.clone(), connections, metrics: self.metrics.clone() }
+        let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
+        Front { router, limits, connections, metrics, tls: self.tls.clone() }
     }
 
     /// What re-reads the configuration `file` and the signing keys while the server runs. It holds the writer: drop it
     /// before the end is waited for.
     pub fn reload(&self, file: &Path) -> Reload {
-        Reload::new(file.to_owned(), self.config.clone(), self.limits.clone(), self.rotation.clone())
+        Reload::new(
+            file.to_owned(),
+            self.config.clone(),
+            self.limits.clone(),
+            (self.rotation.clone(), self.tls.clone()),
+        )
     }
 
     /// The use case behind `apply`.

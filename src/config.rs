@@ -35,6 +35,9 @@ pub struct Config {
     /// The header in which the proxies name the source; they must write it themselves, or a client could.
     #[serde(default)]
     pub proxy_header: ProxyHeader,
+    /// TLS on the public listener.
+    #[serde(default)]
+    pub tls: TlsConfig,
     /// Signing keys.
     #[serde(default)]
     pub keys: KeysConfig,
@@ -56,6 +59,23 @@ pub struct Config {
     /// Logs.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+/// TLS on the public listener: both files, or neither for plain HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// PEM file of the certificate, followed by those that lead from it to a root.
+    pub cert: Option<PathBuf>,
+    /// PEM file of its private key, readable by its owner only.
+    pub key: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// Certificate and key, where TLS ends here.
+    pub fn files(&self) -> Option<(&Path, &Path)> {
+        Some((self.cert.as_deref()?, self.key.as_deref()?))
+    }
 }
 
 /// Signing keys.
@@ -319,10 +339,16 @@ impl Config {
                 "must have no trailing slash, query, fragment or user (RFC 8414 section 2)",
             );
         }
-        if !self.listen.ip().is_loopback() && self.behind_proxy.is_empty() {
+        if self.tls.cert.is_some() != self.tls.key.is_some() {
+            return refuse("tls", "needs both `cert` and `key`");
+        }
+        if self.tls.files().is_some() && !url.starts_with("https://") {
+            return refuse("public_url", "must be an https URL where `tls` is set");
+        }
+        if !self.listen.ip().is_loopback() && self.behind_proxy.is_empty() && self.tls.files().is_none() {
             return refuse(
                 "listen",
-                "beyond loopback needs `behind_proxy` with the proxies' addresses, which end TLS",
+                "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
             );
         }
         if !["ES256", "EdDSA", "RS256", "RS256-3072"].contains(&self.keys.algorithm.as_str()) {
@@ -419,6 +445,17 @@ mod tests {
             let text = refused(&format!("{open}\nbehind_proxy = ['{bad}']"));
             assert!(text.contains("behind_proxy") && text.contains(bad), "{text}");
         }
+    }
+
+    #[test]
+    fn tls_needs_both_files_and_an_https_url_and_opens_the_listener() {
+        let files = "[tls]\ncert = 'c.pem'\nkey = 'k.pem'";
+        assert!(
+            Config::from_toml(&format!("public_url = 'https://a'\nlisten = '0.0.0.0:443'\n{files}")).is_ok()
+        );
+        assert!(refused("public_url = 'https://a'\n[tls]\ncert = 'c.pem'").starts_with("tls: "));
+        assert!(refused("public_url = 'https://a'\n[tls]\nkey = 'k.pem'").starts_with("tls: "));
+        assert!(refused(&format!("public_url = 'http://127.0.0.1'\n{files}")).starts_with("public_url: "));
     }
 
     #[test]

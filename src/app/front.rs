@@ -15,10 +15,12 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use super::connections::{Connections, Entry};
+use super::tls::Tls;
 use crate::http::link::{Link, Patience};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -38,6 +40,8 @@ pub(super) struct Front {
     pub(super) limits: Arc<Limits>,
     pub(super) connections: Arc<Connections>,
     pub(super) metrics: Arc<Metrics>,
+    /// None for plain HTTP.
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 impl Front {
@@ -62,7 +66,8 @@ impl Front {
                     Ok((stream, peer)) => {
                         self.make_room().await;
                         let entry = self.connections.enter(peer);
-                        tasks.spawn(hold(stream, entry, self.router.clone(), graceful.watcher()));
+                        let tls = self.tls.as_ref().map(|tls| tls.acceptor());
+                        tasks.spawn(hold(stream, entry, tls, (self.router.clone(), graceful.watcher())));
                     }
                     Err(error) => self.cannot_accept(&error).await,
                 },
@@ -114,32 +119,43 @@ impl Front {
 }
 
 /// Serves one connection until its end, or until it is cut.
-async fn hold(stream: TcpStream, entry: Entry, router: Router, watcher: Watcher) {
+async fn hold(stream: TcpStream, entry: Entry, tls: Option<TlsAcceptor>, with: (Router, Watcher)) {
     let link = entry.link().clone();
     // Answers are short, and wait for nothing more to come.
     if stream.set_nodelay(true).is_ok() {
+        let stream = Listened { stream, link: link.clone() };
+        let served = async {
+            match tls {
+                None => answer(stream, link.clone(), with).await,
+                // The handshake counts as part of the first head.
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => answer(stream, link.clone(), with).await,
+                    Err(error) => debug!(%error, "no TLS handshake"),
+                },
+            }
+        };
         tokio::select! {
             () = link.is_cut() => {}
-            () = answer(stream, link.clone(), router, watcher) => {}
+            () = served => {}
         }
     }
     drop(entry);
 }
 
 /// Answers the requests of one connection, one after the other.
-async fn answer(stream: TcpStream, link: Arc<Link>, router: Router, watcher: Watcher) {
-    let service = service_fn({
-        let link = link.clone();
-        move |request: hyper::Request<hyper::body::Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(link.clone());
-            router.clone().oneshot(request)
-        }
+async fn answer<S>(stream: S, link: Arc<Link>, (router, watcher): (Router, Watcher))
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(link.clone());
+        router.clone().oneshot(request)
     });
     let mut http = http1::Builder::new();
     // Our own sweeps tell a slow head from a connection that rests between two requests; hyper's timer does not.
     http.header_read_timeout(None).max_buf_size(MAX_HEAD);
-    let connection = http.serve_connection(TokioIo::new(Listened { stream, link }), service);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         debug!(%error, "a connection broke off");
     }

@@ -1,10 +1,11 @@
-//! What changes without a restart: `[limits]` of the configuration, but for `writer_queue`, and the signing keys.
+//! What changes without a restart: `[limits]` of the configuration, but for `writer_queue`, the signing keys, and the TLS files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
+use super::tls::Tls;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::rotation::Rotation;
@@ -15,17 +16,26 @@ pub struct Reload {
     started_with: Config,
     limits: Arc<Limits>,
     rotation: Rotation,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Reload {
-    pub(super) fn new(file: PathBuf, started_with: Config, limits: Arc<Limits>, rotation: Rotation) -> Self {
-        Self { file, started_with, limits, rotation }
+    pub(super) fn new(
+        file: PathBuf,
+        started_with: Config,
+        limits: Arc<Limits>,
+        (rotation, tls): (Rotation, Option<Arc<Tls>>),
+    ) -> Self {
+        Self { file, started_with, limits, rotation, tls }
     }
 
     /// Reads file, environment and signing keys again. What is faulty changes nothing, each part for itself; the log
     /// tells either way.
     pub async fn run(&self) {
         self.configuration();
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
         if let Err(fault) = self.rotation.reload().await {
             error!(%fault, "the signing keys were not reloaded");
         }

@@ -52,6 +52,26 @@ pub enum KeyFileFault {
     },
 }
 
+/// Reads a file that holds a private key of whatever form, and refuses one that group or others can touch.
+///
+/// The mode is that of the opened file, so that it cannot be exchanged between the look and the reading. Symbolic
+/// links are followed: mounted secrets are links.
+pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileFault> {
+    let fault = |source| KeyFileFault::Io { action: "read", path: path.to_owned(), source };
+    let file = File::open(path).map_err(fault)?;
+    let about = file.metadata().map_err(fault)?;
+    if !about.is_file() || about.len() > MAX_FILE {
+        return Err(KeyFileFault::NotAKey { path: path.to_owned() });
+    }
+    let mode = about.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileFault::Exposed { path: path.to_owned(), mode });
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(fault)?;
+    Ok(bytes)
+}
+
 impl PrivateDocument {
     pub(super) fn new(document: SecretDocument) -> Self {
         Self(document)
@@ -97,23 +117,9 @@ impl PrivateDocument {
     }
 
     /// Reads a key file, and refuses one that group or others can touch.
-    ///
-    /// The mode is that of the opened file, so that it cannot be exchanged between the look and the reading. Symbolic
-    /// links are followed: mounted secrets are links.
     pub fn load(path: &Path) -> Result<Self, KeyFileFault> {
-        let fault = |source| KeyFileFault::Io { action: "read", path: path.to_owned(), source };
         let not_a_key = || KeyFileFault::NotAKey { path: path.to_owned() };
-        let file = File::open(path).map_err(fault)?;
-        let about = file.metadata().map_err(fault)?;
-        if !about.is_file() || about.len() > MAX_FILE {
-            return Err(not_a_key());
-        }
-        let mode = about.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyFileFault::Exposed { path: path.to_owned(), mode });
-        }
-        let mut pem = Zeroizing::new(Vec::new());
-        file.take(MAX_FILE).read_to_end(&mut pem).map_err(fault)?;
+        let pem = read_private(path)?;
         let text = std::str::from_utf8(&pem).map_err(|_| not_a_key())?;
         match SecretDocument::from_pem(text) {
             Ok((LABEL, document)) => Ok(Self(document)),
