@@ -21,3 +21,17 @@ impl fmt::Display for Excerpt {
         write!(out, "`{}`", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_and_printable() {
+        let nasty = format!("a`b\"c\\d\u{1b}[31m\u{e9}\n{}", "x".repeat(500));
+        let shown = Excerpt::of(&nasty).to_string();
+        assert!(shown.starts_with("`a?b?c?d?[31m??xxx"));
+        assert!(shown.ends_with("xxx...`"));
+        assert_eq!(shown.len(), 80 + 3 + 2);
+    }
+}

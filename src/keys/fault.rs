@@ -68,17 +68,3 @@ pub enum JwsFault {
     #[error("token signature does not verify")]
     BadSignature,
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_excerpt_is_short_and_printable() {
-        let nasty = format!("a`b\"c\\d\u{1b}[31m\u{e9}\n{}", "x".repeat(500));
-        let shown = Excerpt::of(&nasty).to_string();
-        assert!(shown.starts_with("`a?b?c?d?[31m??xxx"));
-        assert!(shown.ends_with("xxx...`"));
-        assert_eq!(shown.len(), 64 + 3 + 2);
-    }
-}
