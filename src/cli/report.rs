@@ -17,7 +17,7 @@ pub(super) fn applied(applied: &Applied, json: bool, output: &mut Output<'_>) ->
         output.json(applied);
         return Exit::Done;
     }
-    for step in applied.plan.changes() {
+    for step in applied.plan.told() {
         tell(step, output, false);
     }
     let count = |action| count(&applied.plan, action);
@@ -64,7 +64,7 @@ pub(super) fn planned(plan: &Plan, json: bool, output: &mut Output<'_>, colour: 
         output.json(&Planned { outcome, plan });
         return exit;
     }
-    for step in plan.changes() {
+    for step in plan.told() {
         tell(step, output, colour);
     }
     let count = |action| count(plan, action);

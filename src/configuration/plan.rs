@@ -9,7 +9,7 @@ use super::documents::Document;
 use super::fault::Fault;
 use crate::domain::objects::{Object, ObjectRef, Spec};
 use crate::domain::snapshot::Snapshot;
-use crate::domain::widening::widenings;
+use crate::domain::widening::{Widening, widenings};
 
 /// What becomes of one declared object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,8 @@ pub struct Step {
 /// What an apply would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Each declared object, in the order of the documents; then each retired one.
+    /// Each declared object, in the order of the documents; then each retired one; then each that no document declares,
+    /// stays as it is and yet allows more.
     pub steps: Vec<Step>,
 }
 
@@ -67,6 +68,11 @@ impl Plan {
     /// The steps that change something.
     pub fn changes(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| step.action != Action::Keep)
+    }
+
+    /// The steps that people and the log are told of: what changes, and what stays and yet allows more.
+    pub fn told(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.action != Action::Keep || !step.widenings.is_empty())
     }
 
     /// Whether nothing changes.
@@ -140,9 +146,8 @@ pub fn plan(
     let step = |document: &Document| {
         let was = current.get(&document.id);
         if let Some(object) = was.filter(|o| o.spec == document.spec) {
-            let (action, version) = (Action::Keep, object.version);
-            let object = document.id.clone();
-            return Step { object, action, version, differences: Vec::new(), widenings: Vec::new() };
+            let widenings = old.map_or_else(Vec::new, |old| placed(document, true, Some(old), new));
+            return Step { widenings, ..unchanged(object, Action::Keep) };
         }
         Step {
             object: document.id.clone(),
@@ -152,28 +157,42 @@ pub fn plan(
             widenings: placed(document, was.is_some(), old, new),
         }
     };
-    let retired = before.undeclared(documents).filter(|_| prune).map(retire);
-    Plan { steps: documents.iter().map(step).chain(retired).collect() }
+    let retired = before.undeclared(documents).filter(|_| prune).map(|o| unchanged(o, Action::Retire));
+    let stay = before.undeclared(documents).filter(|_| !prune);
+    let moved = stay.filter_map(|object| moved(object, old?, new));
+    Plan { steps: documents.iter().map(step).chain(retired).chain(moved).collect() }
 }
 
-fn retire(object: &Object) -> Step {
-    Step {
-        object: object.id.clone(),
-        action: Action::Retire,
-        version: object.version,
-        differences: Vec::new(),
-        widenings: Vec::new(),
-    }
+/// A step of an object that says what it said before.
+fn unchanged(object: &Object, action: Action) -> Step {
+    let (id, version) = (object.id.clone(), object.version);
+    Step { object: id, action, version, differences: Vec::new(), widenings: Vec::new() }
+}
+
+/// An object that no document declares may allow more than before: what it names, such as a resource by one of its
+/// `names`, may be something else now.
+fn moved(object: &Object, old: &Snapshot, new: &Snapshot) -> Option<Step> {
+    let in_force = |widening: Widening| Fault {
+        object: Some(object.id.to_string()),
+        path: Some(widening.path.clone()),
+        ..Fault::of_nothing(widens(&widening))
+    };
+    let widenings: Vec<Fault> = widenings(&object.id, old, new).into_iter().map(in_force).collect();
+    (!widenings.is_empty()).then(|| Step { widenings, ..unchanged(object, Action::Keep) })
+}
+
+fn widens(widening: &Widening) -> String {
+    format!("widens `{}`: {}", widening.path, widening.message)
 }
 
 fn placed(document: &Document, exists: bool, old: Option<&Snapshot>, new: &Snapshot) -> Vec<Fault> {
     let Some(old) = old else {
         let message = "the objects in force do not build: whether this widens cannot be told";
-        let widens = |()| vec![document.fault("spec", message.to_owned(), None)];
-        return exists.then_some(()).map(widens).unwrap_or_default();
+        let undecided = |()| vec![document.fault("spec", message.to_owned(), None)];
+        return exists.then_some(()).map(undecided).unwrap_or_default();
     };
     let found = widenings(&document.id, old, new).into_iter();
-    found.map(|w| document.fault(&w.path, format!("widens `{}`: {}", w.path, w.message), None)).collect()
+    found.map(|w| document.fault(&w.path, widens(&w), None)).collect()
 }
 
 /// Hashes of secrets, and keys.

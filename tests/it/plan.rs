@@ -30,6 +30,40 @@ impl Site {
     }
 }
 
+/// A resource that takes over the name `order-service`, and what it was taken from, without a task type among them.
+fn name_moves(site: &Site) -> String {
+    let text = fs::read_to_string(site.path("objects.yaml")).unwrap();
+    let marker = "\nname: orders\n";
+    let orders = text.split("---\n").find(|d| d.contains(marker)).unwrap();
+    let taker = "kind: Resource\ntenant: acme\nname: elsewhere\nspec:\n  uri: https://elsewhere.acme.example\n  \
+                 names: [order-service]\n  scopes: [orders:read, refunds:write, mail:send]\n";
+    format!("{}---\n{taker}", orders.replace("  names: [order-service]\n", ""))
+}
+
+#[tokio::test]
+async fn a_name_that_moves_to_another_resource_widens_what_uses_it() {
+    let site = Site::new().await;
+    site.edit("  resources: [orders, mail]\n", "  resources: [order-service, mail]\n");
+    site.apply().await;
+    fs::write(site.path("moved.yaml"), name_moves(&site)).unwrap();
+    let (status, plan) = site.told(&["plan", "-f", "moved.yaml"]).await;
+    let step =
+        "  TaskType acme/refund_order\n    ! widens `spec.resources`: adds https://elsewhere.acme.example";
+    assert_eq!(status, 3, "{plan}");
+    assert!(plan.contains(step), "{plan}");
+    let (status, refused) = site.told(&["apply", "-f", "moved.yaml"]).await;
+    assert_eq!(status, 1, "{refused}");
+    assert!(refused.contains("TaskType acme/refund_order (in force), spec.resources: widens"), "{refused}");
+    let whole = fs::read_to_string(site.path("objects.yaml")).unwrap();
+    let kept: Vec<&str> = whole.split("---\n").filter(|d| !d.contains("\nname: orders\n")).collect();
+    fs::write(site.path("whole.yaml"), format!("{}---\n{}", kept.join("---\n"), name_moves(&site))).unwrap();
+    let (status, declared) = site.told(&["apply", "-f", "whole.yaml"]).await;
+    assert_eq!(status, 1, "also where a document declares the task type as it is: {declared}");
+    assert!(declared.contains("widens `spec.resources`"), "{declared}");
+    let (status, allowed) = site.told(&["apply", "-f", "moved.yaml", "--allow-widening"]).await;
+    assert_eq!(status, 0, "{allowed}");
+}
+
 const PLAN: [&str; 3] = ["plan", "-f", "objects.yaml"];
 
 /// Every exit status and text, from an empty deployment on.
