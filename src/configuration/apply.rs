@@ -227,9 +227,40 @@ impl Inner {
         documents: &[Document],
         prune: bool,
     ) -> Result<Result<Next, Vec<Fault>>, StoreError> {
+        let fixed = self.changed_prefixes(documents).await?;
+        if !fixed.is_empty() {
+            return Ok(Err(fixed));
+        }
         let after = plan::merge(before, documents, prune);
         let earlier = earlier(&self.store, &after).await?;
         Ok(self.checked(&Wanted { before, documents, prune }, after, &earlier))
+    }
+
+    /// A `subject_prefix` is fixed once a task of the issuer's principals is stored: under another one the same person
+    /// would be somebody else, and perhaps somebody else the same person (DESIGN §4). The issuer is known by its `iss`,
+    /// also where its object was retired or has another name.
+    async fn changed_prefixes(&self, documents: &[Document]) -> Result<Vec<Fault>, StoreError> {
+        let mut versions = self.store.object_versions(ObjectKind::TrustedIssuer).await?;
+        versions.sort_by_key(|row| row.published_at);
+        let mut last = BTreeMap::new();
+        for object in objects(versions)? {
+            let Spec::TrustedIssuer(spec) = object.spec else { continue };
+            last.insert(spec.issuer, spec.subject_prefix);
+        }
+        let mut faults = Vec::new();
+        for document in documents {
+            let Spec::TrustedIssuer(spec) = &document.spec else { continue };
+            let Some(was) = last.get(&spec.issuer).filter(|was| **was != spec.subject_prefix) else {
+                continue;
+            };
+            if self.store.has_tasks_of(&spec.issuer).await? {
+                let message = "it is fixed once used, and tasks of this issuer's principals are stored";
+                let remedy =
+                    format!("keep `{was}`; another prefix needs an issuer of its own, with another `iss`");
+                faults.push(document.fault("spec.subject_prefix", message.to_owned(), Some(remedy)));
+            }
+        }
+        Ok(faults)
     }
 
     fn checked(
@@ -260,7 +291,7 @@ impl Inner {
         let mut decision = self.decision(order, Outcome::Allow)?;
         let tenants: BTreeSet<&Name> = next.plan.changes().map(|step| &step.object.tenant).collect();
         decision.tenant = tenants.first().filter(|_| tenants.len() == 1).copied().cloned();
-        decision.record.granted = json!({ "objects": next.plan.changes().map(recorded).collect::<Vec<_>>() });
+        decision.record.granted = json!({ "objects": next.plan.told().map(recorded).collect::<Vec<_>>() });
         if next.plan.widenings().next().is_some() {
             decision
                 .record

@@ -5,7 +5,8 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 use super::batch::{CONFIGURE, LOCK, PURGE, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE};
 use super::folder::Location;
 use super::read::{
-    BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS, TASK, TOKEN,
+    BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS, TASK, TASK_OF_ISSUER,
+    TOKEN,
 };
 use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 
@@ -13,10 +14,11 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 13] = [
+const SHARED: [&str; 14] = [
     LOCK,
     PURGE,
     TASK,
+    TASK_OF_ISSUER,
     TOKEN,
     OBJECTS_CURRENT,
     OBJECT_VERSIONS,

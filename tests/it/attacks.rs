@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use taskgrant::configuration::apply::ApplyFault;
+
 use crate::support::idp::{Idp, bend, claims, compact};
 use crate::support::server::{ACCESS_TOKEN, Answer, ID_TOKEN, JWT, MAIL, ORDERS, Server};
 
@@ -366,6 +368,31 @@ async fn t34_one_sub_at_two_issuers_is_two_principals() {
     let elsewhere = partner.sign("at+jwt", &bend(server.session_claims(), elsewhere));
     let token = server.exchange("support-agent", &elsewhere, &ROOT).await.token();
     assert_eq!(claims(&token)["tenant"], "acme", "an issuer of a tenant yields that tenant only");
+}
+
+#[tokio::test]
+async fn t34_a_subject_prefix_is_fixed_once_it_is_used() {
+    let server = Server::start().await;
+    let with_prefix = |prefix: &str| {
+        server.objects().replacen(
+            "  facts: [email]\n",
+            &format!("  facts: [email]\n  subject_prefix: '{prefix}'\n"),
+            1,
+        )
+    };
+    server.apply(&with_prefix("a:")).await.unwrap();
+    let token = root_with(&server, json!({})).await.token();
+    assert_eq!(claims(&token)["sub"], "a:alice");
+    let renamed = with_prefix("b:").replacen("\nname: idp\n", "\nname: idp-two\n", 1);
+    for changed in [with_prefix("b:"), server.objects(), renamed] {
+        let Err(ApplyFault::Documents(faults)) = server.apply(&changed).await else {
+            panic!("applied: {changed}")
+        };
+        assert!(faults[0].message.contains("fixed once used"), "{faults:?}");
+        assert_eq!(faults[0].path.as_deref(), Some("spec.subject_prefix"));
+    }
+    server.apply(&with_prefix("a:")).await.unwrap();
+    assert_eq!(claims(&root_with(&server, json!({})).await.token())["sub"], "a:alice");
 }
 
 #[tokio::test]
