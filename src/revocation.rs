@@ -4,23 +4,55 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
 use serde_json::json;
+use thiserror::Error;
 
 use crate::clock::{Clock, Random};
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
+use crate::domain::ids::DecisionId;
 use crate::domain::record::RevocationKey;
 use crate::domain::snapshot::Agent;
 use crate::keys::live::LiveKeys;
 use crate::store::change::{Change, Revoke};
 use crate::store::writer::Writer;
 
-/// Why a token was not revoked.
+/// Why nothing was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotRevoked {
-    /// It was issued to another client (RFC 7009 §2.1).
-    NotYours,
-    /// The revocation could not be recorded.
+    /// Refused, and the refusal is in the log (L12).
+    Refused {
+        /// Its decision.
+        decision_id: DecisionId,
+        /// Why.
+        why: WhyNot,
+    },
+    /// The decision could not be recorded.
     Unavailable,
+}
+
+/// Why a revocation is refused.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum WhyNot {
+    /// It was issued to another client (RFC 7009 §2.1).
+    #[error("the token was issued to another client")]
+    NotYours,
+    /// A resource asked.
+    #[error("a resource may not revoke tokens")]
+    NotAnAgent,
+    /// `token` is missing, or sent more than once.
+    #[error("token: the parameter {0}")]
+    Token(&'static str),
+}
+
+impl WhyNot {
+    /// A stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotYours => "token_not_yours",
+            Self::NotAnAgent => "client_not_allowed",
+            Self::Token(_) => "malformed_request",
+        }
+    }
 }
 
 /// The use case with what it needs. Cheap to clone.
@@ -42,17 +74,11 @@ impl Revocation {
     /// counts as revoked already (RFC 7009 §2.2). Repeating it changes nothing.
     pub async fn revoke_own(&self, agent: &Agent, token: &str) -> Result<(), NotRevoked> {
         let Some(claims) = self.keys.own_claims(token) else { return Ok(()) };
+        let client_id = agent.spec.client_id.as_str();
         if claims.client_id != agent.spec.client_id {
-            let refused = Reason {
-                code: "not_the_holder".to_owned(),
-                message: "the token was issued to another client".to_owned(),
-                public: true,
-            };
-            let decision = self.decision(agent, &claims, Outcome::Deny, vec![refused]);
-            self.submit(Change::from(decision)).await?;
-            return Err(NotRevoked::NotYours);
+            return Err(self.refused(about(self.decision(client_id), &claims), WhyNot::NotYours).await);
         }
-        let decision = self.decision(agent, &claims, Outcome::Allow, Vec::new());
+        let decision = Decision { outcome: Outcome::Allow, ..about(self.decision(client_id), &claims) };
         let task_end = DateTime::from_timestamp(claims.task_exp, 0).unwrap_or_else(|| self.clock.now());
         let revoke = Revoke {
             keys: vec![RevocationKey::token(claims.jti)],
@@ -63,34 +89,51 @@ impl Revocation {
         self.submit(Change::Revoke(Box::new(revoke))).await
     }
 
+    /// Refuses, and records, what no token had to be looked at for.
+    pub async fn refuse(&self, client_id: &str, why: WhyNot) -> NotRevoked {
+        self.refused(self.decision(client_id), why).await
+    }
+
+    async fn refused(&self, mut decision: Decision, why: WhyNot) -> NotRevoked {
+        let reason = Reason { code: why.code().to_owned(), message: why.to_string(), public: true };
+        decision.record.reasons.push(reason);
+        let decision_id = decision.id;
+        match self.submit(Change::from(decision)).await {
+            Ok(()) => NotRevoked::Refused { decision_id, why },
+            Err(unavailable) => unavailable,
+        }
+    }
+
     async fn submit(&self, change: Change) -> Result<(), NotRevoked> {
         self.writer.submit(change).await.map(drop).map_err(|_| NotRevoked::Unavailable)
     }
 
-    fn decision(
-        &self,
-        agent: &Agent,
-        claims: &TokenClaims,
-        outcome: Outcome,
-        reasons: Vec<Reason>,
-    ) -> Decision {
+    /// A refusal, unless it is made something else.
+    fn decision(&self, client_id: &str) -> Decision {
         let now = self.clock.now();
         Decision {
             id: self.random.decision(now),
             kind: Kind::Admin,
             at: now,
-            tenant: Some(claims.tenant.clone()),
-            outcome,
+            tenant: None,
+            outcome: Outcome::Deny,
             policy: None,
-            task_type: Some(claims.task_type.clone()),
+            task_type: None,
             record: Record {
-                actor: Some(agent.spec.client_id.to_string()),
-                task_id: Some(claims.task_id),
-                asked: json!({"revoke": claims.jti}),
-                reasons,
+                actor: Some(client_id.to_owned()),
+                asked: json!({"revoke": null}),
                 ..Record::default()
             },
             input: None,
         }
     }
+}
+
+/// The decision, upon this token.
+fn about(mut decision: Decision, claims: &TokenClaims) -> Decision {
+    decision.tenant = Some(claims.tenant.clone());
+    decision.task_type = Some(claims.task_type.clone());
+    decision.record.task_id = Some(claims.task_id);
+    decision.record.asked = json!({"revoke": claims.jti});
+    decision
 }

@@ -72,6 +72,9 @@ pub struct Record {
     /// The principal, once verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<Principal>,
+    /// SHA-256 of the session token presented, without its signature, in hex; once its signature and tenant stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_sha256: Option<String>,
     /// The chain of actors as it stands in the token, once established.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chain: Option<Value>,

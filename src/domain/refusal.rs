@@ -377,9 +377,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::Malformed { field, why } => write!(f, "{field}: {why}"),
             Self::GrantType => f.write_str("only the token-exchange grant is offered (RFC 8693)"),
-            Self::NotAnAgent => {
-                f.write_str("this client is a resource, not an agent: it may not exchange tokens")
-            }
+            Self::NotAnAgent => f.write_str(
+                "this client is a resource, not an agent: it neither starts tasks nor exchanges tokens",
+            ),
             Self::AgentNotServed => f.write_str("this agent does not belong to the tenant of the session"),
             Self::Scope(bad) => bad.fmt(f),
             Self::UnknownTarget { asked } => write!(f, "no resource `{asked}` is registered for this tenant"),

@@ -176,15 +176,16 @@ impl Exchange {
         ended
     }
 
-    /// A resource asked for an exchange: refused and recorded like any other refusal.
+    /// A resource asked for what only agents may, at this `endpoint`: refused and recorded like any other refusal.
     pub async fn refuse_resource(
         &self,
-        client_id: &str,
+        (client_id, endpoint): (&str, &str),
         trace: Option<String>,
         assertion: Option<Spend>,
     ) -> NotIssued {
         let now = self.parts.clock.now();
-        let story = Story::begin(self.parts.random.decision(now), client_id, trace, now);
+        let mut story = Story::begin(self.parts.random.decision(now), client_id, trace, now);
+        story.called(endpoint);
         self.refuse(Refusal::NotAnAgent, story, assertion).await
     }
 
@@ -194,7 +195,7 @@ impl Exchange {
         self.parts.time.check().map_err(|fault| Refusal::Clock { why: fault.to_string() })?;
         let request = ExchangeRequest::parse(asked.form)?;
         story.asked(&request);
-        let verified = self.verify(at, &asked.agent, request).await?;
+        let verified = self.verify(at, &asked.agent, request, story).await?;
         story.verified(&verified);
         self.parts.limits.principal(&verified.principal).map_err(Refusal::Limited)?;
         let granted = self.grant(at, &verified, story)?;

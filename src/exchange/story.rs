@@ -5,10 +5,13 @@ use serde_json::json;
 
 use super::grant::Granted;
 use super::verify::{Origin, Verified};
+use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind, Outcome, Record};
 use crate::domain::ids::DecisionId;
+use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
+use crate::issuers::session::Session;
 use crate::policy::input::PolicyInput;
 use crate::policy::judgement::Judgement;
 
@@ -35,28 +38,45 @@ impl Story {
         Self { decision }
     }
 
+    /// The request was not read: only which endpoint was called is known.
+    pub(super) fn called(&mut self, endpoint: &str) {
+        self.decision.record.asked = json!({"endpoint": endpoint});
+    }
+
     /// The request was readable.
     pub(super) fn asked(&mut self, request: &ExchangeRequest) {
         self.decision.record.asked = request.asked();
         self.decision.record.dry_run = request.wish.dry_run;
     }
 
+    /// A session token's signature and tenant stand. Whose it is is recorded also where it is refused from here on: that is
+    /// how a stolen one is found (L12, T02).
+    pub(super) fn presented_session(&mut self, session: &Session) {
+        self.decision.tenant = Some(session.tenant.clone());
+        self.decision.record.principal = Some(session.principal.clone());
+        self.decision.record.session_sha256 = Some(session.key.token_sha256.clone());
+    }
+
+    /// The same for a token of ours.
+    pub(super) fn presented_token(&mut self, claims: &TokenClaims) {
+        let TokenClaims { sub_id, .. } = claims;
+        self.decision.tenant = Some(claims.tenant.clone());
+        let record = &mut self.decision.record;
+        record.principal = Some(Principal { iss: sub_id.iss.clone(), sub: sub_id.sub.clone() });
+        record.parent_jti = Some(claims.jti);
+        record.task_id = Some(claims.task_id);
+    }
+
     /// What was presented is verified.
     pub(super) fn verified(&mut self, verified: &Verified) {
         let record = &mut self.decision.record;
-        record.principal = Some(verified.principal.clone());
         record.chain = Some(verified.chain.to_json());
         record.data_class = verified.task_type.spec.labels.get("data_class").cloned();
         let task_type = match &verified.origin {
             Origin::Session { .. } => &verified.task_type,
-            Origin::Parent(parent) => {
-                record.task_id = Some(parent.task.id);
-                record.parent_jti = Some(parent.jti);
-                &parent.began_with
-            }
+            Origin::Parent(parent) => &parent.began_with,
         };
         self.decision.task_type = Some(task_type.label());
-        self.decision.tenant = Some(verified.tenant.clone());
     }
 
     /// The name of the task type, as far as the story has come; else empty.

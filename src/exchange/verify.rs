@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
+use super::story::Story;
 use super::{Exchange, Moment};
 use crate::domain::capability::Grant;
 use crate::domain::chain::{Actor, Chain};
@@ -93,13 +94,14 @@ impl Exchange {
         at: &Moment,
         agent: &Arc<Agent>,
         request: ExchangeRequest,
+        story: &mut Story,
     ) -> Result<Verified, Refusal> {
         let compact = request.subject_token.clone();
         let jws = Jws::parse(compact.compact()).map_err(|fault| subject(&fault))?;
         if jws.unverified().issuer == Some(self.parts.issuer.as_str()) {
-            self.capability(at, agent, jws, request).await
+            self.capability(at, agent, (jws, request), story).await
         } else {
-            self.session(at, agent, jws, request).await
+            self.session(at, agent, (jws, request), story).await
         }
     }
 
@@ -107,13 +109,14 @@ impl Exchange {
         &self,
         at: &Moment,
         agent: &Arc<Agent>,
-        jws: Jws<'_>,
-        request: ExchangeRequest,
+        (jws, request): (Jws<'_>, ExchangeRequest),
+        story: &mut Story,
     ) -> Result<Verified, Refusal> {
         let snapshot = &at.world.snapshot;
         let verified =
             self.parts.issuers.verify_session(snapshot, jws, request.subject_token_type, at.now).await;
         let session = verified.map_err(|fault| Refusal::Subject(fault.into()))?;
+        story.presented_session(&session);
         may_spend_session(&session, agent, &self.parts.issuer)?;
         serves(agent, &session.tenant)?;
         let task_type = pick_task_type(at, agent, &session.tenant, request.task_type.as_ref())?;
@@ -148,11 +151,12 @@ impl Exchange {
         &self,
         at: &Moment,
         agent: &Arc<Agent>,
-        jws: Jws<'_>,
-        request: ExchangeRequest,
+        (jws, request): (Jws<'_>, ExchangeRequest),
+        story: &mut Story,
     ) -> Result<Verified, Refusal> {
         let snapshot = &at.world.snapshot;
         let claims = self.own_claims(at, jws, request.subject_token_type)?;
+        story.presented_token(&claims);
         serves(agent, &claims.tenant)?;
         let grant =
             claims.grant(&snapshot.detail_rules(&claims.tenant)).map_err(|e| fault("unreadable", &e))?;

@@ -9,6 +9,7 @@ use crate::domain::ceiling::Over;
 use crate::domain::ids::DecisionId;
 use crate::domain::refusal::{Limited, Refusal};
 use crate::exchange::NotIssued;
+use crate::revocation::{NotRevoked, WhyNot};
 
 /// Seconds after which a 503 may be tried again.
 const RETRY_AFTER: u32 = 1;
@@ -64,12 +65,6 @@ impl OAuthError {
     pub(super) fn invalid_request(description: &str) -> Self {
         let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", description);
         error.with("reason_code", "malformed_request").with("retry", "never")
-    }
-
-    /// The client may not do this.
-    pub(super) fn unauthorized_client(description: &str) -> Self {
-        let error = Self::new(StatusCode::BAD_REQUEST, "unauthorized_client", description);
-        error.with("reason_code", "client_not_allowed").with("retry", "never")
     }
 
     /// `token_type_hint`s and tokens of other kinds (RFC 7009 §2.2.1).
@@ -153,6 +148,20 @@ impl OAuthError {
         let public = |r: &crate::domain::decision::Reason| json!({"code": r.code, "message": r.message});
         let reasons: Vec<Value> = refusal.public_reasons().map(public).collect();
         if reasons.is_empty() { error } else { error.with("reasons", reasons) }
+    }
+}
+
+impl From<NotRevoked> for OAuthError {
+    fn from(not_revoked: NotRevoked) -> Self {
+        let NotRevoked::Refused { decision_id, why } = not_revoked else { return Self::unavailable() };
+        let code = match why {
+            WhyNot::NotYours | WhyNot::Token(_) => "invalid_request",
+            WhyNot::NotAnAgent => "unauthorized_client",
+        };
+        Self::new(StatusCode::BAD_REQUEST, code, &why.to_string())
+            .with("decision_id", decision_id.to_string())
+            .with("reason_code", why.code())
+            .with("retry", "never")
     }
 }
 

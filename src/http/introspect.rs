@@ -10,7 +10,7 @@ use super::error::OAuthError;
 use super::{Public, form, no_store, read_form};
 use crate::authentication::Client;
 use crate::introspection::Caller;
-use crate::revocation::NotRevoked;
+use crate::revocation::WhyNot;
 
 /// `POST /oauth/introspect`: what is not live, not known or not the caller's business is `{"active":false}` (IN-01).
 pub(super) async fn introspect(
@@ -21,7 +21,7 @@ pub(super) async fn introspect(
     let world = public.active.load();
     let client = public.client(&world, &headers, &form).await?;
     public.admit(&client)?;
-    let token = token_parameter(&form)?;
+    let token = token_parameter(&form).map_err(|why| OAuthError::invalid_request(&why.to_string()))?;
     let caller = match &client {
         Client::Agent(agent) => Caller::Agent(agent),
         Client::Resource(resource) => Caller::Resource(resource),
@@ -40,22 +40,18 @@ pub(super) async fn revoke(
     let (headers, form) = read_form(request).await?;
     let world = public.active.load();
     let client = public.client(&world, &headers, &form).await?;
-    let token = token_parameter(&form)?;
-    let Client::Agent(agent) = &client else {
-        return Err(OAuthError::unauthorized_client("a resource may not revoke tokens"));
-    };
-    match public.revocation.revoke_own(agent, token).await {
-        Ok(()) => Ok(no_store(StatusCode::OK.into_response())),
-        Err(NotRevoked::NotYours) => {
-            Err(OAuthError::invalid_request("the token was issued to another client"))
-        }
-        Err(NotRevoked::Unavailable) => Err(OAuthError::unavailable()),
+    let refuse = |why| public.revocation.refuse(client.id(), why);
+    let Client::Agent(agent) = &client else { return Err(refuse(WhyNot::NotAnAgent).await.into()) };
+    match token_parameter(&form) {
+        Ok(token) => public.revocation.revoke_own(agent, token).await?,
+        Err(why) => return Err(refuse(why).await.into()),
     }
+    Ok(no_store(StatusCode::OK.into_response()))
 }
 
-fn token_parameter(form: &[(String, String)]) -> Result<&str, OAuthError> {
+fn token_parameter(form: &[(String, String)]) -> Result<&str, WhyNot> {
     if form.iter().filter(|(key, _)| key == "token").count() > 1 {
-        return Err(OAuthError::invalid_request("token: the parameter is sent more than once"));
+        return Err(WhyNot::Token("is sent more than once"));
     }
-    form::value(form, "token").ok_or_else(|| OAuthError::invalid_request("token: the parameter is missing"))
+    form::value(form, "token").ok_or(WhyNot::Token("is missing"))
 }

@@ -1,5 +1,7 @@
 //! `GET /task-types`: what an agent may start, and whom it may hand over to.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -7,9 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::error::OAuthError;
-use super::{Public, no_store, read_form};
+use super::{Public, no_store, read_form, trace};
 use crate::authentication::Client;
-use crate::domain::ids::Name;
+use crate::domain::ids::{ClientId, Name};
+use crate::domain::objects::Selector;
 use crate::domain::snapshot::{Agent, Edge, Snapshot, TaskType};
 
 /// `GET /task-types`, with client authentication in the `Authorization` header.
@@ -38,12 +41,54 @@ async fn listed(
     let client = public.client(&world, headers, form).await?;
     public.admit(&client)?;
     let Client::Agent(agent) = client else {
-        return Err(OAuthError::unauthorized_client("a resource starts no tasks"));
+        let (caller, trace) = ((client.id(), "/task-types"), trace(headers));
+        return Err(public.exchange.refuse_resource(caller, trace, None).await.into());
     };
     let snapshot = &world.snapshot;
-    let tenants = snapshot.tenants().filter(|tenant| agent.reach.serves(tenant));
-    let listed: Vec<Value> = tenants.flat_map(|tenant| of_tenant(snapshot, tenant, &agent)).collect();
-    Ok(no_store(Json(json!({ "task_types": listed })).into_response()))
+    let tenants: Vec<&Name> = snapshot.tenants().filter(|tenant| agent.reach.serves(tenant)).collect();
+    let startable: Vec<Value> =
+        tenants.iter().flat_map(|tenant| of_tenant(snapshot, tenant, &agent)).collect();
+    let hand_overs: Vec<Value> =
+        tenants.iter().flat_map(|tenant| hand_overs(snapshot, tenant, &agent)).collect();
+    Ok(no_store(Json(json!({ "task_types": startable, "hand_overs": hand_overs })).into_response()))
+}
+
+/// The task types in which this agent may hand over, whether it starts the task or is handed it, and to whom. Other
+/// agents are told by client id, and only those that serve the tenant too (L10).
+fn hand_overs(snapshot: &Snapshot, tenant: &Name, agent: &Agent) -> Vec<Value> {
+    let selects = |s: &Selector, a: &Agent| s.selects(&a.spec.client_id, &a.spec.class);
+    let others = snapshot.agents().filter(|a| !a.spec.disabled && a.reach.serves(tenant));
+    let others: Vec<&Agent> =
+        others.map(AsRef::as_ref).filter(|a| a.spec.client_id != agent.spec.client_id).collect();
+    let mut listed = Vec::new();
+    for task_type in snapshot.task_types().filter(|t| !t.spec.disabled && t.reach.serves(tenant)) {
+        let handed = task_type.edges.iter().any(|e| selects(&e.to, agent));
+        let hops = match (task_type.may_start(agent), handed) {
+            (true, _) => 1,
+            (false, true) => 2,
+            (false, false) => continue,
+        };
+        let edge = |e: &Edge| {
+            let to: BTreeSet<&ClientId> =
+                others.iter().filter(|a| selects(&e.to, a)).map(|a| &a.spec.client_id).collect();
+            let (scopes, resources) = (&e.bound.scopes, &e.bound.resources);
+            let told = json!({"to": e.to, "agents": to, "scopes": scopes, "resources": resources});
+            (!to.is_empty()).then_some(told)
+        };
+        let edges: Vec<Value> = from_here(task_type, agent).filter_map(edge).collect();
+        if task_type.spec.delegation.max_depth >= hops && !edges.is_empty() {
+            let start = hops == 1;
+            listed
+                .push(json!({"tenant": tenant, "task_type": task_type.name, "start": start, "edges": edges}));
+        }
+    }
+    listed
+}
+
+/// The edges along which `agent` may hand over.
+fn from_here<'a>(task_type: &'a TaskType, agent: &'a Agent) -> impl Iterator<Item = &'a Edge> {
+    let selects = |s: &Selector| s.selects(&agent.spec.client_id, &agent.spec.class);
+    task_type.edges.iter().filter(move |e| e.from.as_ref().is_none_or(selects))
 }
 
 fn of_tenant(snapshot: &Snapshot, tenant: &Name, agent: &Agent) -> Vec<Value> {
@@ -59,12 +104,7 @@ fn describe(snapshot: &Snapshot, tenant: &Name, agent: &Agent, task_type: &TaskT
         .filter_map(|uri| snapshot.resource(tenant, uri))
         .map(|r| json!({"name": r.name, "uri": r.spec.uri, "scopes": r.scopes}))
         .collect();
-    let from_here =
-        |e: &&Edge| e.from.as_ref().is_none_or(|s| s.selects(&agent.spec.client_id, &agent.spec.class));
-    let edges: Vec<Value> = task_type
-        .edges
-        .iter()
-        .filter(from_here)
+    let edges: Vec<Value> = from_here(task_type, agent)
         .map(|e| json!({"to": e.to, "scopes": e.bound.scopes, "resources": e.bound.resources}))
         .collect();
     json!({

@@ -23,7 +23,11 @@ pub(super) async fn token(
     let agent = match client {
         Client::Agent(agent) => agent,
         Client::Resource(_) => {
-            return Err(public.exchange.refuse_resource(client.id(), trace, assertion).await.into());
+            return Err(public
+                .exchange
+                .refuse_resource((client.id(), "/oauth/token"), trace, assertion)
+                .await
+                .into());
         }
     };
     let asked = Asked { agent, form: &form, trace, assertion };

@@ -343,3 +343,24 @@ async fn an_instance_takes_part_in_a_hand_over() {
     let other = server.exchange("worker-agent", &token, &[]).await;
     other.refused(400, "invalid_request", "instance_not_proved");
 }
+
+#[tokio::test]
+async fn an_agent_learns_in_which_tasks_it_may_hand_over_and_to_whom() {
+    let server = Server::start().await;
+    let listed = async |agent: &str| server.post("/task-types", agent, &[]).await.body["hand_overs"].clone();
+    let item = |start: bool, edge: Value| json!([{"tenant": "acme", "task_type": "refund_order", "start": start, "edges": [edge]}]);
+    let worker = json!({
+        "to": "class:worker", "agents": ["worker-agent", "worker-two"], "scopes": "orders:read", "resources": [ORDERS],
+    });
+    assert_eq!(listed("support-agent").await, item(true, worker));
+    let two = json!({"to": "agent:worker-two", "agents": ["worker-two"], "scopes": "orders:read", "resources": null});
+    assert_eq!(listed("worker-agent").await, item(false, two), "it may be handed the task, and hand it on");
+    for agent in ["worker-two", "stranger-agent", "globex-agent"] {
+        assert_eq!(listed(agent).await, json!([]), "{agent}");
+    }
+    server.reapply("    max_depth: 2\n", "    max_depth: 1\n").await;
+    assert_eq!(listed("worker-agent").await, json!([]), "no depth is left when it is handed the task");
+    let resource = server.post("/task-types", "orders-api", &[]).await;
+    resource.refused(400, "unauthorized_client", "client_is_no_agent");
+    assert_eq!(server.decision(&resource).await.record["asked"], json!({"endpoint": "/task-types"}));
+}

@@ -125,6 +125,7 @@ async fn rv_01_revocation_is_200_for_own_unknown_and_dead_tokens_and_idempotent(
     }
     let missing = server.post("/oauth/revoke", "support-agent", &[]).await;
     missing.refused(400, "invalid_request", "malformed_request");
+    assert_eq!(server.decision(&missing).await.record["actor"], "support-agent");
     for _ in 0..3 {
         assert_eq!(server.revoke("support-agent", &root).await.status, 200);
         assert_eq!(server.introspect("orders-api", &root).await.body, json!({"active": false}));
@@ -141,10 +142,16 @@ async fn rv_01_a_foreign_token_is_not_revoked_and_a_resource_may_not_revoke() {
     let hand_over = server.hand_over(&server.wide_root().await, "worker-agent").await;
     for (agent, token) in [("worker-agent", &root), ("globex-agent", &root), ("worker-agent", &hand_over)] {
         let answer = server.revoke(agent, token).await;
-        answer.refused(400, "invalid_request", "malformed_request");
+        answer.refused(400, "invalid_request", "token_not_yours");
+        let recorded = server.decision(&answer).await;
+        assert_eq!((&recorded.leaf["outcome"], &recorded.leaf["tenant"]), (&json!("deny"), &json!("acme")));
+        assert_eq!(recorded.record["asked"], json!({"revoke": claims(token)["jti"]}));
     }
     let resource = server.revoke("orders-api", &root).await;
     resource.refused(400, "unauthorized_client", "client_not_allowed");
+    let recorded = server.decision(&resource).await;
+    assert_eq!(recorded.record["reasons"][0]["code"], "client_not_allowed");
+    assert!(!recorded.text().contains("eyJ"), "a token is in the log");
     assert_eq!(server.introspect("orders-api", &root).await.body["active"], true);
     server.exchange("worker-agent", &hand_over, &[]).await.token();
 }
