@@ -355,7 +355,8 @@ impl App {
     }
 
     fn admin_router(&self) -> Router {
-        crate::admin::router(self.configuration(), self.rotation.clone())
+        let status = crate::admin::api::status_router(self.active.clone(), self.key_sets.clone());
+        crate::admin::router(self.configuration(), self.rotation.clone()).merge(status)
     }
 
     async fn listen_for_ops(&self) -> Result<Option<TcpListener>, StartFault> {

@@ -1,5 +1,7 @@
 //! `/admin/v1/…`: what it takes, what it answers, and the routes.
 
+use std::sync::Arc;
+
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -10,12 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::socket::Peer;
+use crate::configuration::active::Active;
 use crate::configuration::apply::secrets::{Added, Retired, SecretFault};
 use crate::configuration::apply::{Applied, ApplyFault, Configuration, Options};
 use crate::configuration::documents::Source;
 use crate::configuration::fault::Fault;
 use crate::domain::ids::ClientId;
 use crate::domain::objects::{Object, ObjectRef};
+use crate::issuers::keysets::{IssuerStatus, KeySets};
 
 /// Largest request, in bytes.
 pub const MAX_BODY: usize = 32 << 20;
@@ -166,6 +170,24 @@ pub fn router(configuration: Configuration) -> Router {
         .route("/admin/v1/agent-secrets/retire", post(retire_secret))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(configuration)
+}
+
+/// What operators see of a running server, as `GET /admin/v1/status` tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Version of the active policy bundle.
+    pub policy: String,
+    /// The keys of each trusted issuer, and those at each `jwks_uri` of clients.
+    pub key_sets: Vec<IssuerStatus>,
+}
+
+/// The route that tells the state of the running server.
+pub fn status_router(active: Active, key_sets: Arc<KeySets>) -> Router {
+    let status = async move || {
+        let policy = active.load().policy.version().to_owned();
+        Json(ServerStatus { policy, key_sets: key_sets.status() })
+    };
+    Router::new().route("/admin/v1/status", get(status))
 }
 
 async fn apply(

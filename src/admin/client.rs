@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use super::api::{AddSecret, ApplyRequest, ListedObject, MAX_BODY, Refused, RetireSecret};
+use super::api::{AddSecret, ApplyRequest, ListedObject, MAX_BODY, Refused, RetireSecret, ServerStatus};
 use super::keys::{RetireRequest, StopRequest};
 use super::socket::{SocketFault, check_length};
 use crate::configuration::apply::Applied;
@@ -107,6 +107,11 @@ impl AdminClient {
     /// `POST /admin/v1/keys/reload`.
     pub async fn reload_keys(&self) -> Result<Result<Vec<KeyInfo>, Refused>, ClientFault> {
         self.call(Method::POST, "/admin/v1/keys/reload", None::<&()>).await
+    }
+
+    /// `GET /admin/v1/status`.
+    pub async fn status(&self) -> Result<Result<ServerStatus, Refused>, ClientFault> {
+        self.call(Method::GET, "/admin/v1/status", None::<&()>).await
     }
 
     async fn connect(&self) -> Result<UnixStream, SocketFault> {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -13,6 +12,7 @@ use super::file::{self, DevFile};
 use super::place::{Place, full_path};
 use super::provider::Provider;
 use super::{Args, objects};
+use crate::admin::client::AdminClient;
 use crate::app::{App, StartFault};
 use crate::clock::{Clock, Random};
 use crate::terminal::http::Http;
@@ -114,9 +114,7 @@ impl Running {
             if self.task.is_finished() {
                 break;
             }
-            if UnixStream::connect(&self.file.admin.socket).await.is_ok()
-                && self.knows_the_provider(&http).await
-            {
+            if self.knows_the_provider(&http).await {
                 return Ok(());
             }
             tokio::time::sleep(PAUSE).await;
@@ -126,12 +124,11 @@ impl Running {
 
     /// Whether the server is ready, and session tokens of the demo provider can be verified. Other issuers may fail.
     async fn knows_the_provider(&self, http: &Http) -> bool {
-        let Ok(answer) = http.get(&format!("{}/readyz", self.file.issuer)).await else { return false };
-        let issuers = answer.body.get("issuers").and_then(|i| i.as_array());
-        let of_demo = |issuer: &&serde_json::Value| {
-            issuer.get("issuer").and_then(|i| i.as_str()) == Some(self.file.identity_provider.issuer.as_str())
-        };
-        let known = issuers.into_iter().flatten().find(of_demo);
-        answer.status == 200 && known.and_then(|i| i.get("ok")?.as_bool()) == Some(true)
+        let ready = http.get(&format!("{}/readyz", self.file.issuer)).await;
+        let Ok(Some(admin)) = AdminClient::find(&self.file.admin.socket).await else { return false };
+        let Ok(Ok(status)) = admin.status().await else { return false };
+        let provider = &self.file.identity_provider.issuer;
+        let known = status.key_sets.iter().any(|set| set.issuer == *provider && set.ok);
+        known && ready.is_ok_and(|answer| answer.status == 200)
     }
 }

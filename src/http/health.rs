@@ -69,12 +69,15 @@ pub(super) async fn healthz() -> Response {
 /// `GET /readyz`: 200 when exchanges can be decided and recorded, else 503 with every reason.
 pub(super) async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response {
     let reasons = readiness.reasons().await;
+    // Counts only: names, addresses and errors are other people's business here, and the admin API's (L10).
+    let (usable, unusable): (Vec<_>, Vec<_>) =
+        readiness.key_sets.status().into_iter().partition(|set| set.ok);
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": reasons.is_empty(),
         "reasons": reasons,
         "policy": readiness.active.load().policy.version(),
-        "issuers": readiness.key_sets.status(),
+        "key_sets": {"usable": usable.len(), "unusable": unusable.len()},
     });
     (status, Json(body)).into_response()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
@@ -32,8 +32,8 @@ pub struct KeysUnavailable {
     pub owner: Name,
 }
 
-/// The state of one issuer's keys, or of those at the `jwks_uri` of clients, for `/readyz`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// The state of one issuer's keys, or of those at the `jwks_uri` of clients, for operators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuerStatus {
     /// The object's name.
     pub name: Name,

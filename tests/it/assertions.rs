@@ -428,9 +428,9 @@ async fn t37_a_jwks_uri_that_redirects_or_is_private_reaches_nothing() {
         let form = encode(&[("client_assertion", assertion.as_str()), (ASSERTION_TYPE, JWT_BEARER)]);
         let answer = server.send("/task-types", &[], form, FORM).await;
         answer.refused(503, "temporarily_unavailable", "client_keys_unavailable");
-        let ready = server.get("/readyz", &[]).await.body;
-        let listed = ready["issuers"].as_array().unwrap().iter().find(|i| i["issuer"] == *uri).cloned();
-        assert!(listed.unwrap()["last_error"].is_string(), "{uri}: {ready}");
+        let status = server.admin().await.status().await.unwrap().unwrap();
+        let listed = status.key_sets.iter().find(|set| set.issuer == *uri).unwrap();
+        assert!(listed.last_error.is_some(), "{uri}: {status:?}");
     }
     assert_eq!(target.connections(), 0);
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use taskgrant::configuration::apply::ApplyFault;
 
 use crate::support::idp::{Idp, bend, claims, compact};
-use crate::support::server::{ACCESS_TOKEN, Answer, ID_TOKEN, JWT, MAIL, ORDERS, Server};
+use crate::support::server::{ACCESS_TOKEN, Answer, ID_TOKEN, JWT, MAIL, ORDERS, Server, sha256};
 
 const ROOT: [(&str, &str); 2] = [("task_type", "refund_order"), ("resource", ORDERS)];
 
@@ -45,6 +45,36 @@ async fn t02_a_stolen_session_is_refused_to_another_legitimate_agent() {
     }
     let two = root_with(&server, json!({"azp": "other-app"})).await;
     two.refused(400, "invalid_request", "subject_token_client");
+}
+
+#[tokio::test]
+async fn t02_l12_a_refused_stolen_token_leaves_a_trace_of_whose_it_was() {
+    let server = Server::start().await;
+    let session = server.session(json!({}));
+    let stolen = server.exchange("worker-agent", &session, &ROOT).await;
+    let recorded = server.decision(stolen.refused(400, "invalid_request", "subject_token_not_yours")).await;
+    assert_eq!(recorded.leaf["tenant"], "acme");
+    let record = &recorded.record;
+    assert_eq!(record["principal"], json!({"iss": server.idp.issuer, "sub": "alice"}));
+    assert_eq!(record["session_sha256"], sha256(session.rsplit_once('.').unwrap().0));
+    assert!(!recorded.text().contains("eyJ"), "a token is in the log");
+    let root = server.root().await;
+    for (agent, code) in
+        [("stranger-agent", "delegation_not_allowed"), ("globex-agent", "agent_not_of_tenant")]
+    {
+        let stolen = server.exchange(agent, &root, &[]).await;
+        let recorded = server.decision(stolen.refused(400, "invalid_request", code)).await;
+        assert_eq!((&recorded.leaf["tenant"], &recorded.record["actor"]), (&json!("acme"), &json!(agent)));
+        let record = &recorded.record;
+        assert_eq!(record["principal"]["sub"], "alice");
+        assert_eq!(
+            (&record["parent_jti"], &record["task_id"]),
+            (&claims(&root)["jti"], &claims(&root)["task_id"])
+        );
+    }
+    let forged = server.exchange("worker-agent", &format!("{}AA", &root[..root.len() - 2]), &[]).await;
+    let recorded = server.decision(&forged).await;
+    assert!(recorded.record.get("principal").is_none(), "what nobody signed is not told: {recorded:?}");
 }
 
 #[tokio::test]
@@ -422,6 +452,33 @@ async fn t42_a_fault_of_another_tenants_issuer_does_not_tell_its_objects_name() 
         let answer = server.exchange("globex-agent", &token, &ROOT).await;
         answer.refused(400, "invalid_request", &format!("subject_token_{code}"));
         assert!(!answer.text.contains("hush"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn t42_readiness_names_no_tenants_issuer_and_the_operator_sees_them_all() {
+    let server = Server::start().await;
+    let down = "https://idp.nowhere.invalid";
+    let yaml = format!(
+        "kind: TrustedIssuer\ntenant: globex\nname: hush-down\nspec:\n  issuer: {down}\n  subject_prefix: 'hush:'\n  \
+         accept: [{{type: access_token, audience: {}, typ: [at+jwt]}}]\n",
+        server.issuer
+    );
+    server.apply(&yaml).await.unwrap();
+    root_with(&server, json!({})).await.token();
+    let told = loop {
+        let status = server.admin().await.status().await.unwrap().unwrap();
+        let told = status.key_sets.into_iter().find(|set| set.issuer == down).unwrap();
+        if told.last_error.is_some() {
+            break told;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!((told.name.as_str(), told.ok), ("hush-down", false));
+    let ready = server.get("/readyz", &[]).await;
+    assert_eq!((ready.status, &ready.body["key_sets"]), (200, &json!({"usable": 1, "unusable": 1})));
+    for hidden in ["hush", "nowhere", "idp", &server.idp.issuer, "error"] {
+        assert!(!ready.text.contains(hidden), "{hidden}: {}", ready.text);
     }
 }
 

@@ -11,6 +11,7 @@ use ring::rand::SystemRandom;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use taskgrant::admin::client::AdminClient;
 use taskgrant::app::App;
 use taskgrant::clock::{Clock as _, ShiftedClock, SystemClock};
 use taskgrant::config::Config;
@@ -196,6 +197,11 @@ impl Server {
         };
         server.apply(&server.objects()).await.unwrap();
         server
+    }
+
+    /// The server's admin API.
+    pub(crate) async fn admin(&self) -> AdminClient {
+        AdminClient::find(&self.data.path().join("data/admin.sock")).await.unwrap().unwrap()
     }
 
     /// Stops the server as SIGTERM would, and waits for its last commit.
