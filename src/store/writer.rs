@@ -105,18 +105,6 @@ impl Default for Settings {
     }
 }
 
-/// Ends the process when it is dropped by a panic.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the writer panicked: the process ends");
-            std::process::abort();
-        }
-    }
-}
-
 /// The handle that use cases hold.
 #[derive(Clone)]
 pub struct Writer {
@@ -151,11 +139,14 @@ impl Writer {
             metrics,
         };
         // Nobody may go on issuing beside a writer that is in a state nobody thought of (L3).
-        let running = async {
-            let _abort = AbortOnPanic;
-            task.run().await;
+        let running = tokio::spawn(task.run());
+        let watched = async {
+            if running.await.is_err_and(|ended| ended.is_panic()) {
+                tracing::error!("the writer panicked: the process ends");
+                std::process::abort();
+            }
         };
-        (Self { queue, failing, random: SystemRandom::new(), keep_inputs }, tokio::spawn(running))
+        (Self { queue, failing, random: SystemRandom::new(), keep_inputs }, tokio::spawn(watched))
     }
 
     /// How many changes wait to be committed.
