@@ -19,6 +19,7 @@ mod openapi {
     const REFUSAL: &str = include_str!("../src/domain/refusal.rs");
     const CEILING: &str = include_str!("../src/domain/ceiling.rs");
     const ISSUERS: &str = include_str!("../src/issuers/fault.rs");
+    const REVOCATION: &str = include_str!("../src/revocation.rs");
     const VERIFY: &str = include_str!("../src/exchange/verify.rs");
     const ERRORS_PAGE: &str = include_str!("../docs/reference/errors.md");
 
@@ -87,7 +88,11 @@ mod openapi {
         let own = VERIFY.replace(keys_missing, "");
         let own = [between(&own, "fault(", ","), between(&own, "code: ", ",")].concat().join("\n");
         let told = between(production(ERROR), "\"reason_code\", ", ")").join("\n");
+        let [revocation] = between(REVOCATION, "pub fn code(self)", "\n    }\n")[..] else {
+            panic!("revocation.rs has changed")
+        };
         let mut codes = of(refusals);
+        codes.extend(of(revocation));
         codes.extend(prefixed("subject_token", of(session)));
         codes.extend(prefixed("subject_token", of(&own)));
         codes.extend(prefixed("actor_token", of(actor)));

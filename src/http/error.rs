@@ -158,10 +158,9 @@ impl From<NotRevoked> for OAuthError {
             WhyNot::NotYours | WhyNot::Token(_) => "invalid_request",
             WhyNot::NotAnAgent => "unauthorized_client",
         };
-        Self::new(StatusCode::BAD_REQUEST, code, &why.to_string())
-            .with("decision_id", decision_id.to_string())
-            .with("reason_code", why.code())
-            .with("retry", "never")
+        let error = Self::new(StatusCode::BAD_REQUEST, code, &why.to_string());
+        let error = error.with("decision_id", decision_id.to_string());
+        error.with("reason_code", why.code()).with("retry", "never")
     }
 }
 
