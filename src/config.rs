@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use ipnet::IpNet;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -13,7 +15,7 @@ use thiserror::Error;
 const PREFIX: &str = "TASKGRANT_";
 
 /// The whole configuration, validated.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Our `iss` and the base of all URLs: https, or http on loopback; without a trailing slash. Never taken from
@@ -62,7 +64,7 @@ pub struct Config {
 }
 
 /// TLS on the public listener: both files, or neither for plain HTTP.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// PEM file of the certificate, followed by those that lead from it to a root.
@@ -79,7 +81,7 @@ impl TlsConfig {
 }
 
 /// Signing keys.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeysConfig {
     /// Folder of the private keys; `keys` in the data folder when left out.
@@ -95,7 +97,7 @@ impl Default for KeysConfig {
 }
 
 /// Policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyConfig {
     /// Folders of the active bundles, in order; the starter that comes with the binary when left out.
@@ -103,7 +105,7 @@ pub struct PolicyConfig {
 }
 
 /// Outbound requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboundConfig {
     /// Hosts or addresses in private ranges that may be reached all the same.
@@ -113,7 +115,7 @@ pub struct OutboundConfig {
 }
 
 /// What is kept in memory to save work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
     /// Session tokens whose verified signature is remembered, 0 for none. Time, audience, entitlements and revocation
@@ -129,7 +131,7 @@ impl Default for CacheConfig {
 
 /// What one caller, and all of them together, may use. A rate is in requests a second, averaged over 10 s: ten times as
 /// many may come at once; 0 is no limit.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// Open connections to the public listener. One more takes the place of the one that has waited longest for its client.
@@ -187,8 +189,9 @@ impl LimitsConfig {
 }
 
 /// A reverse proxy, or a network of them: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct Hop(IpNet);
 
 impl Hop {
@@ -214,7 +217,7 @@ impl TryFrom<String> for Hop {
 }
 
 /// Where proxies name the source of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyHeader {
     /// `X-Forwarded-For: client, proxy`.
@@ -225,7 +228,7 @@ pub enum ProxyHeader {
 }
 
 /// Metrics and probes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
     /// Where `/metrics`, `/readyz` and `/healthz` are served for operators, in plain HTTP and to anybody who gets there;
@@ -234,7 +237,7 @@ pub struct MetricsConfig {
 }
 
 /// Logs.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// `text` or `json`.
@@ -250,7 +253,7 @@ impl Default for LogConfig {
 }
 
 /// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
@@ -283,8 +286,13 @@ pub enum ConfigFault {
         source: std::io::Error,
     },
     /// A key is unknown, missing or of the wrong kind.
-    #[error("{0}")]
-    Shape(String),
+    #[error("{why}")]
+    Shape {
+        /// Which key, where that can be told.
+        key: Option<String>,
+        /// What is wrong, with the file and what would mend it.
+        why: String,
+    },
     /// A value is not allowed.
     #[error("{key}: {why}")]
     Value {
@@ -311,7 +319,8 @@ impl Config {
     }
 
     fn extract(figment: &Figment) -> Result<Self, ConfigFault> {
-        let read: Self = figment.extract().map_err(|e| ConfigFault::Shape(explain(&e)))?;
+        let read: Self =
+            figment.extract().map_err(|e| ConfigFault::Shape { key: key(&e), why: explain(&e) })?;
         read.validate()?;
         Ok(read)
     }
@@ -369,6 +378,20 @@ fn host(rest: &str) -> &str {
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The key that figment's error is about: an unknown one is not in the error's path.
+fn key(error: &figment::Error) -> Option<String> {
+    let mut path = error.path.clone();
+    if let figment::error::Kind::UnknownField(written, _) = &error.kind {
+        path.push(written.clone());
+    }
+    (!path.is_empty()).then(|| path.join("."))
+}
+
+/// The JSON Schema of the file, for editors.
+pub fn schema() -> serde_json::Value {
+    SchemaSettings::draft07().into_generator().into_root_schema_for::<Config>().to_value()
 }
 
 /// Figment's error as one line: where, what, and the nearest known key.

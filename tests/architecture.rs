@@ -36,7 +36,21 @@ mod layers {
 
     /// Crates that a pure layer may name; the other layers are bound by [`ONLY_IN`] alone.
     const PURE: [(&str, &[&str]); 2] = [
-        ("domain", &["std", "core", "alloc", "serde", "serde_json", "uuid", "chrono", "thiserror", "hex"]),
+        (
+            "domain",
+            &[
+                "std",
+                "core",
+                "alloc",
+                "serde",
+                "serde_json",
+                "uuid",
+                "chrono",
+                "thiserror",
+                "schemars",
+                "hex",
+            ],
+        ),
         (
             "log",
             &["std", "core", "alloc", "serde", "serde_json", "uuid", "chrono", "thiserror", "ring", "base64"],

@@ -157,6 +157,35 @@ mod docs {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// To bring a file up to date: `cargo run -- schema objects > docs/reference/schemas/objects.schema.json`.
+    #[test]
+    fn the_published_schemas_are_those_of_the_types() {
+        for of in ["objects", "config"] {
+            let output = Command::new(env!("CARGO_BIN_EXE_taskgrant")).args(["schema", of]).output().unwrap();
+            let file = root().join(format!("docs/reference/schemas/{of}.schema.json"));
+            let published = fs::read_to_string(&file).unwrap_or_default();
+            let command = format!("cargo run -- schema {of} > docs/reference/schemas/{of}.schema.json");
+            assert!(published.as_bytes() == output.stdout, "out of date: run `{command}`");
+        }
+    }
+
+    #[test]
+    fn every_finding_of_config_check_has_a_row() {
+        let page = fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
+        let mut codes = BTreeSet::new();
+        for path in files(&root().join("src/configuration/check"), "rs") {
+            let text = fs::read_to_string(path).unwrap();
+            for call in [".error(", ".warning(", ".trial(", ".warn("] {
+                let told = text.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+                codes.extend(told.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+            }
+        }
+        assert!(codes.len() > 15, "{codes:?}");
+        for code in codes {
+            assert!(page.contains(&format!("`{code}`")), "{code}");
+        }
+    }
+
     /// The `--options` that a text names, the two that every command has left out.
     fn options(text: &str) -> BTreeSet<String> {
         let word = |rest: &str| {
@@ -181,6 +210,7 @@ mod docs {
             let parts: &[&str] = match command {
                 "policy" => &["check", "test", "eval", "schema"],
                 "keys" => &["list", "rotate", "retire", "reload"],
+                "config" => &["check"],
                 _ => &[],
             };
             wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));

@@ -2,13 +2,17 @@
 
 pub mod agent;
 pub mod apply;
+mod config;
+pub mod doctor;
 pub mod exchange;
 pub mod files;
+pub mod init;
 pub mod inspect;
 pub mod keys;
 pub mod plan;
 mod policy;
 mod report;
+pub mod schema;
 pub mod secret;
 mod serve;
 mod token;
@@ -43,6 +47,10 @@ enum Command {
     Dev(dev::Args),
     Exchange(Box<exchange::Args>),
     Inspect(inspect::Args),
+    Init(init::InitArgs),
+    /// Check a deployment without starting it, and show what a session could get.
+    Config(config::Args),
+    Doctor(doctor::DoctorArgs),
     /// Show what `apply` would change, and what of it widens; the exit status tells CI.
     Plan(PlanArgs),
     /// Apply declarative objects: all of them, or none.
@@ -51,6 +59,7 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Check, test and evaluate policy bundles.
     Policy(policy::Args),
+    Schema(schema::SchemaArgs),
     /// Make a client secret, and the hash of it that objects hold.
     Secret(secret::SecretArgs),
 }
@@ -77,6 +86,20 @@ pub fn main() -> ExitCode {
             })
         })
         .into(),
+        Command::Init(args) => on_terminal(|output| {
+            with_runtime(output, async |output| {
+                init::init(&args, &SystemClock, &SystemRandom::new(), output).await
+            })
+        })
+        .into(),
+        Command::Config(args) => {
+            on_terminal(|output| config::run(&args, &SystemClock, &mut std::io::stdin(), output)).into()
+        }
+        Command::Doctor(args) => on_terminal(|output| {
+            with_runtime(output, async |output| doctor::doctor(&args, &SystemClock, output).await)
+        })
+        .into(),
+        Command::Schema(args) => on_terminal(|output| schema::schema(&args, output)).into(),
         Command::Plan(args) => on_terminal(|output| plan(&args, output)).into(),
         Command::Apply(args) => on_terminal(|output| apply(&args, output)).into(),
         Command::Agent(args) => on_terminal(|output| agent(&args, output)).into(),

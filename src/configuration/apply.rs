@@ -104,6 +104,18 @@ pub async fn load(store: &Store, own_issuer: &str, policy: PolicyEngine) -> Resu
     Ok(InForce { snapshot: Arc::new(snapshot), schemas: Arc::new(schemas), policy })
 }
 
+/// Fits objects to one another as an apply does: references, rules, schemas, registered keys.
+pub fn fit(
+    objects: &[Object],
+    earlier: &[Object],
+    own_issuer: &str,
+) -> Result<(Snapshot, DetailSchemas), Vec<build::Fault>> {
+    let snapshot = build(objects, earlier, own_issuer)?;
+    let schemas = DetailSchemas::compile(&snapshot)?;
+    let keys = registered_keys::faults(&snapshot);
+    if keys.is_empty() { Ok((snapshot, schemas)) } else { Err(keys) }
+}
+
 /// Applies documents; clones share one turn, so that applies follow one another.
 #[derive(Clone)]
 pub struct Configuration(Arc<Inner>);
@@ -270,13 +282,8 @@ impl Inner {
         earlier: &[Object],
     ) -> Result<Next, Vec<Fault>> {
         let Wanted { before, documents, prune } = *wanted;
-        let fit = |faults: Vec<build::Fault>| documents::place(&faults, documents);
-        let snapshot = build(&after, earlier, &self.own_issuer).map_err(fit)?;
-        let schemas = DetailSchemas::compile(&snapshot).map_err(fit)?;
-        let keys = registered_keys::faults(&snapshot);
-        if !keys.is_empty() {
-            return Err(fit(keys));
-        }
+        let fitted = fit(&after, earlier, &self.own_issuer);
+        let (snapshot, schemas) = fitted.map_err(|faults| documents::place(&faults, documents))?;
         let old = build(&before.current, &[], &self.own_issuer).ok();
         let plan = plan::plan(before, documents, prune, old.as_ref(), &snapshot);
         let changed: BTreeSet<_> = plan.changes().map(|step| step.object.clone()).collect();

@@ -2,14 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::fault::{Fault, Place, suggest};
 use super::fit::{Misfit, fit};
 use super::node::{self, Entry, Kind, Node};
 use crate::domain::build;
-use crate::domain::objects::{ObjectKind, ObjectRef, Spec};
+use crate::domain::ids::Name;
+use crate::domain::objects::{
+    AgentSpec, AuthorizationDetailTypeSpec, ExceptionSpec, ObjectKind, ObjectRef, ResourceSpec, Spec,
+    TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
+};
 
 /// Largest file that is read, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -153,6 +159,38 @@ fn document(file: &str, tree: Node) -> Result<Document, Box<Fault>> {
         return Err(Box::new(document.fault("spec.auth.issued_sha256", message.to_owned(), None)));
     }
     Ok(document)
+}
+
+/// The JSON Schema of one document, for editors: one of the kinds.
+pub fn schema() -> Value {
+    let mut generator = SchemaSettings::draft07().into_generator();
+    let kind = |kind: ObjectKind| {
+        let spec = match kind {
+            ObjectKind::Tenant => generator.subschema_for::<TenantSpec>(),
+            ObjectKind::TrustedIssuer => generator.subschema_for::<TrustedIssuerSpec>(),
+            ObjectKind::WorkloadIssuer => generator.subschema_for::<WorkloadIssuerSpec>(),
+            ObjectKind::AuthorizationDetailType => generator.subschema_for::<AuthorizationDetailTypeSpec>(),
+            ObjectKind::Resource => generator.subschema_for::<ResourceSpec>(),
+            ObjectKind::Agent => generator.subschema_for::<AgentSpec>(),
+            ObjectKind::TaskType => generator.subschema_for::<TaskTypeSpec>(),
+            ObjectKind::Exception => generator.subschema_for::<ExceptionSpec>(),
+        };
+        let name = generator.subschema_for::<Name>();
+        json!({
+            "title": kind.as_str(),
+            "type": "object",
+            "required": KEYS,
+            "additionalProperties": false,
+            "properties": { "kind": { "const": kind.as_str() }, "tenant": name, "name": name, "spec": spec },
+        })
+    };
+    let kinds: Vec<Value> = ObjectKind::ALL.map(kind).into();
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Declarative object of Taskgrant",
+        "oneOf": kinds,
+        "definitions": generator.take_definitions(true),
+    })
 }
 
 fn member<T: DeserializeOwned>(file: &str, entry: &Entry) -> Result<T, Box<Fault>> {

@@ -5,6 +5,7 @@
 
 pub mod active;
 pub mod apply;
+pub mod check;
 pub mod documents;
 pub mod fault;
 mod fit;

@@ -59,7 +59,8 @@ impl Bound {
         self.resources.as_ref().is_none_or(|r| r.contains(resource))
     }
 
-    fn allows(&self, resource: &ResourceUri, scope: &Scope) -> bool {
+    /// Whether it allows `scope` at `resource`.
+    pub fn allows(&self, resource: &ResourceUri, scope: &Scope) -> bool {
         self.holds_at(resource) && self.scopes.as_ref().is_none_or(|s| s.contains(scope))
     }
 }
@@ -83,7 +84,8 @@ impl Layer {
         self.any_of.iter().any(|b| b.holds_at(resource))
     }
 
-    fn allows(&self, resource: &ResourceUri, scope: &Scope) -> bool {
+    /// Whether one of its boxes allows `scope` at `resource`.
+    pub fn allows(&self, resource: &ResourceUri, scope: &Scope) -> bool {
         self.any_of.iter().any(|b| b.allows(resource, scope))
     }
 

@@ -12,7 +12,7 @@ use super::json::JsonFault;
 use super::resource::ResourceUri;
 
 /// How a field of a child compares with the same field of its parent. There is no default: a field without a rule is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldRule {
     /// Array of strings; the child's members are among the parent's.

@@ -33,10 +33,11 @@ pub fn shown(text: &str) -> String {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $wanted:literal, $legal:expr) => {
+    ($(#[$doc:meta])* $name:ident, $wanted:literal, $legal:expr, $pattern:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schemars(inline, extend("pattern" = $pattern))]
         pub struct $name(Box<str>);
 
         impl $name {
@@ -97,14 +98,16 @@ text_id!(
     /// Name of a declarative object, agent class or tenant: 1 to 64 of `a-z 0-9 _ - .`, beginning with a letter or digit.
     Name,
     "a name (1 to 64 of `a-z 0-9 _ - .`, beginning with a letter or digit)",
-    is_name
+    is_name,
+    "^[a-z0-9][a-z0-9_.-]{0,63}$"
 );
 
 text_id!(
     /// OAuth client identifier (RFC 6749 §2.2): 1 to 255 printable ASCII characters without space, quote or backslash.
     ClientId,
     "a client id (1 to 255 printable ASCII characters without space, quote or backslash)",
-    is_client_id
+    is_client_id,
+    r"^[!#-\[\]-~]{1,255}$"
 );
 
 impl Name {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -33,7 +34,7 @@ pub use workload::{WorkloadIssuerSpec, WorkloadKind, WorkloadSpec};
 pub type Labels = BTreeMap<String, String>;
 
 /// Kinds of declarative objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ObjectKind {
     /// [`TenantSpec`].
     Tenant,
@@ -88,7 +89,7 @@ impl fmt::Display for ObjectKind {
 }
 
 /// Which object: kind, owning tenant, name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ObjectRef {
     /// Its kind.
     pub kind: ObjectKind,
@@ -193,7 +194,7 @@ pub struct Object {
 }
 
 /// A tenant: the isolation boundary.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TenantSpec {
     /// For people.
@@ -205,7 +206,7 @@ pub struct TenantSpec {
 }
 
 /// A registered OAuth client that runs tasks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentSpec {
     /// OAuth client id, unique in the deployment.
@@ -240,7 +241,7 @@ pub struct AgentSpec {
 }
 
 /// An OAuth client of an upstream issuer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamClientSpec {
     /// The issuer's `iss`.
@@ -250,7 +251,7 @@ pub struct UpstreamClientSpec {
 }
 
 /// A service that accepts our tokens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceSpec {
     /// Its canonical URI, the `aud` of tokens for it; unique in the deployment.
@@ -272,7 +273,7 @@ pub struct ResourceSpec {
 }
 
 /// A type of authorization details (RFC 9396): its JSON Schema, and the rule by which each field narrows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorizationDetailTypeSpec {
     /// For people.
@@ -288,7 +289,7 @@ pub struct AuthorizationDetailTypeSpec {
 }
 
 /// A time-boxed exception that policy may read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExceptionSpec {
     /// Why.
@@ -307,8 +308,9 @@ pub struct ExceptionSpec {
 }
 
 /// Who answers for an object or may approve: `group:NAME` or `principal:ISS SUB`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = r"^(group:.+|principal:[^ ]+ .+)$"))]
 pub enum Owner {
     /// Members of a group.
     Group(String),
@@ -350,8 +352,9 @@ impl From<Owner> for String {
 }
 
 /// Which agents: `class:NAME` or `agent:CLIENT_ID`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = r"^(class|agent):.+$"))]
 pub enum Selector {
     /// All agents of a class.
     Class(Name),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -19,8 +20,9 @@ pub struct BadResource {
 /// Canonical URI of a resource: absolute, without fragment (RFC 8707 §2) and without user information.
 ///
 /// Holds the registered spelling, which is what `aud` carries. [`ResourceUri::key`] compares.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = r"^[A-Za-z][A-Za-z0-9+.-]*:[^#]+$"))]
 pub struct ResourceUri(Box<str>);
 
 impl ResourceUri {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -23,8 +24,9 @@ pub enum BadScope {
 /// One scope token (RFC 6749 §3.3): printable ASCII, at least one character, no space, `"` or `\`.
 ///
 /// Compared octet by octet: no wildcard, no prefix, no case folding.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = r"^[!#-\[\]-~]+$"))]
 pub struct Scope(Box<str>);
 
 impl Scope {

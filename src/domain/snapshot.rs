@@ -131,10 +131,8 @@ impl TaskType {
 
     /// The hand-overs allowed from one agent to another.
     pub fn edges_between<'a>(&'a self, from: &'a Agent, to: &'a Agent) -> impl Iterator<Item = &'a Edge> {
-        let selects = |s: &Selector, a: &Agent| s.selects(&a.spec.client_id, &a.spec.class);
-        self.edges
-            .iter()
-            .filter(move |e| e.from.as_ref().is_none_or(|s| selects(s, from)) && selects(&e.to, to))
+        let leads_to = |e: &Edge| e.to.selects(&to.spec.client_id, &to.spec.class);
+        self.edges.iter().filter(move |e| e.may_leave(from) && leads_to(e))
     }
 }
 
@@ -147,6 +145,13 @@ pub struct Edge {
     pub to: Selector,
     /// What may be handed over.
     pub bound: Bound,
+}
+
+impl Edge {
+    /// Whether `agent` may hand over by it.
+    pub fn may_leave(&self, agent: &Agent) -> bool {
+        self.from.as_ref().is_none_or(|s| s.selects(&agent.spec.client_id, &agent.spec.class))
+    }
 }
 
 /// A trusted issuer in force.

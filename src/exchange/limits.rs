@@ -56,7 +56,7 @@ pub(super) fn attenuate(verified: &Verified, wanted: Wanted) -> Result<Attenuate
 
 /// All ceilings but time: one set for each choice of edges, since a token lies within one single edge of each
 /// hand-over that led to it (L2).
-fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
+pub(super) fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
     let mut layers = Vec::with_capacity(5);
     if let Origin::Parent(parent) = &verified.origin {
         layers.push(Layer::one(CeilingName::Parent, held(parent)));

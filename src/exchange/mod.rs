@@ -3,6 +3,7 @@
 mod facts;
 mod grant;
 mod limits;
+pub mod preview;
 mod story;
 mod tasks;
 mod verify;

@@ -18,7 +18,7 @@ use crate::domain::principal::Principal;
 use crate::domain::record::{SessionKey, TaskRecord};
 use crate::domain::refusal::{Refusal, Retry, TokenFault};
 use crate::domain::request::{ExchangeRequest, Wish};
-use crate::domain::snapshot::{Agent, Issuer, TaskType};
+use crate::domain::snapshot::{Agent, Issuer, Snapshot, TaskType};
 use crate::issuers::actor::verify_actor;
 use crate::issuers::fault::ActorFault;
 use crate::issuers::session::Session;
@@ -119,15 +119,10 @@ impl Exchange {
         story.presented_session(&session);
         may_spend_session(&session, agent, &self.parts.issuer)?;
         serves(agent, &session.tenant)?;
-        let task_type = pick_task_type(at, agent, &session.tenant, request.task_type.as_ref())?;
+        let task_type = pick_task_type(snapshot, agent, &session.tenant, request.task_type.as_ref())?;
         let actor = self.actor(at, agent, &request).await?;
         let login = login(&session);
-        if session.foreign_actors.iter().any(|actor| actor.iss == self.parts.issuer) {
-            return Err(fault(
-                "act",
-                &"its act names an actor of this server, which no other issuer can vouch for",
-            ));
-        }
+        no_actor_of_ours(&session, &self.parts.issuer)?;
         let foreign_actors = session.foreign_actors.len();
         let chain = Chain::root(actor, session.foreign_actors).map_err(Refusal::Chain)?;
         Ok(Verified {
@@ -300,9 +295,20 @@ fn actor_keys(agent: &Agent) -> Result<JwkSet, TokenFault> {
         .map_err(|_| missing("this agent's `actor_jwks` are not readable"))
 }
 
+/// Refuses a session whose `act` names an agent of ours: the server alone builds that part of a chain (L6).
+pub(super) fn no_actor_of_ours(session: &Session, own_issuer: &str) -> Result<(), Refusal> {
+    if session.foreign_actors.iter().any(|actor| actor.iss == own_issuer) {
+        return Err(fault(
+            "act",
+            &"its act names an actor of this server, which no other issuer can vouch for",
+        ));
+    }
+    Ok(())
+}
+
 /// Who may spend a session token: the agent that its `may_act` names and no other; else one whose
 /// `upstream_clients` lists the token's client; else anybody only if the issuer says so (T02, TX-15).
-fn may_spend_session(session: &Session, agent: &Agent, own_issuer: &str) -> Result<(), Refusal> {
+pub(super) fn may_spend_session(session: &Session, agent: &Agent, own_issuer: &str) -> Result<(), Refusal> {
     let refuse = |why: &str| Err(Refusal::NotYours { why: why.to_owned() });
     if let Some(named) = &session.may_act {
         let is_agent = named.sub == agent.spec.client_id.as_str();
@@ -333,7 +339,7 @@ fn may_spend_capability(parent: &Parent, agent: &Agent) -> Result<(), Refusal> {
     }
 }
 
-fn login(session: &Session) -> Login {
+pub(super) fn login(session: &Session) -> Login {
     Login {
         auth_time: session.auth_time.map(|t| t.timestamp()),
         acr: session.acr.clone(),
@@ -355,18 +361,17 @@ fn next_chain(parent: &Parent, agent: &Agent, actor: Actor) -> Result<Chain, Ref
     }
 }
 
-fn serves(agent: &Agent, tenant: &Name) -> Result<(), Refusal> {
+pub(super) fn serves(agent: &Agent, tenant: &Name) -> Result<(), Refusal> {
     if agent.reach.serves(tenant) { Ok(()) } else { Err(Refusal::AgentNotServed) }
 }
 
 /// The task type of a root exchange: the one named, else the agent's default, else the only one it may start.
-fn pick_task_type(
-    at: &Moment,
+pub(super) fn pick_task_type(
+    snapshot: &Snapshot,
     agent: &Agent,
     tenant: &Name,
     named: Option<&Name>,
 ) -> Result<Arc<TaskType>, Refusal> {
-    let snapshot = &at.world.snapshot;
     let choices = || snapshot.startable(tenant, agent).into_keys().cloned().collect();
     let Some(name) = named.or(agent.spec.default_task_type.as_ref()) else {
         let startable = snapshot.startable(tenant, agent);

@@ -50,8 +50,10 @@ async fn openid(outbound: &Outbound, issuer: IssuerUrl) -> Result<String, Discov
         Ok(metadata) => Err(DiscoveryFault::OtherIssuer(shown(metadata.issuer().as_str()))),
         Err(DiscoveryError::Request(fault)) => Err(fault.into()),
         Err(DiscoveryError::Parse(error)) => Err(DiscoveryFault::Malformed(shown(&error.to_string()))),
-        // Only the comparison of issuers is validated.
-        Err(DiscoveryError::Validation(why)) => Err(DiscoveryFault::OtherIssuer(shown(&why))),
+        // Only the comparison of issuers is validated; the text quotes first the one that was found.
+        Err(DiscoveryError::Validation(why)) => {
+            Err(DiscoveryFault::OtherIssuer(shown(why.split('`').nth(1).unwrap_or(&why))))
+        }
         Err(error) => Err(DiscoveryFault::Malformed(shown(&error.to_string()))),
     }
 }

@@ -72,8 +72,26 @@ pub(super) fn accept<'t>(
     if kinds.is_empty() {
         return Err(SessionFault::Audience);
     }
-    check_kind(&kinds, token, declared)?;
+    check_kind(&kinds, claims, token.jws.typ_is("at+jwt"), declared)?;
     Ok(audiences)
+}
+
+/// What claims without a header are, at the best: the first accepted kind that has their audience and that they do
+/// not contradict. Returns their audiences too.
+pub(super) fn told_kind<'c>(
+    issuer: &Issuer,
+    claims: &'c Claims,
+) -> Result<(SessionTokenKind, Vec<&'c str>), SessionFault> {
+    let audiences = claims::audiences(claims)
+        .ok_or(SessionFault::Malformed { claim: "aud", wanted: "a text or an array of texts" })?;
+    let mut fault = SessionFault::Audience;
+    for accept in issuer.spec.accept.iter().filter(|a| audiences.contains(&a.audience.as_str())) {
+        match check_kind(&[accept.kind], claims, false, accept.kind) {
+            Ok(()) => return Ok((accept.kind, audiences)),
+            Err(other) => fault = other,
+        }
+    }
+    Err(fault)
 }
 
 /// An empty `typ` in the settings stands for a token without one.
@@ -84,17 +102,17 @@ fn is_typ(token: &Token, typ: &str) -> bool {
 /// Whether the token is what it was declared to be, by the settings and by its own marks (T18).
 fn check_kind(
     kinds: &[SessionTokenKind],
-    token: &Token,
+    claims: &Claims,
+    is_at_jwt: bool,
     declared: SessionTokenKind,
 ) -> Result<(), SessionFault> {
     use SessionTokenKind::{AccessToken, IdToken, Jwt};
-    let claims = token.jws.claims();
     if kinds.contains(&AccessToken) && kinds.contains(&IdToken) {
         return Err(SessionFault::AmbiguousKind);
     }
     let marked_otherwise = match declared {
         AccessToken => marks_id_token(claims),
-        IdToken => token.jws.typ_is("at+jwt") || marks_access_token(claims),
+        IdToken => is_at_jwt || marks_access_token(claims),
         Jwt => false,
     };
     if !kinds.contains(&declared) || marked_otherwise || marks_refresh_token(claims) {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use openidconnect::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use openidconnect::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName};
 use openidconnect::url::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
@@ -80,6 +80,8 @@ pub struct Fetched {
     pub content_type: Option<String>,
     /// `Cache-Control`, if there is one in ASCII.
     pub cache_control: Option<String>,
+    /// `Date`, if there is one in ASCII: the peer's clock.
+    pub date: Option<String>,
 }
 
 /// The guarded client. Cheap to clone.
@@ -131,7 +133,7 @@ impl Outbound {
 /// Reads the body piece by piece, so that a peer cannot make us hold more than the cap.
 async fn read(mut answer: reqwest::Response) -> Result<Fetched, FetchFault> {
     let header = |name: HeaderName| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
-    let (content_type, cache_control) = (header(CONTENT_TYPE), header(CACHE_CONTROL));
+    let (content_type, cache_control, date) = (header(CONTENT_TYPE), header(CACHE_CONTROL), header(DATE));
     let mut body = Vec::new();
     while let Some(piece) = answer.chunk().await.map_err(|e| classify(&e))? {
         if body.len() + piece.len() > MAX_BODY {
@@ -139,7 +141,7 @@ async fn read(mut answer: reqwest::Response) -> Result<Fetched, FetchFault> {
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Fetched { body, content_type, cache_control })
+    Ok(Fetched { body, content_type, cache_control, date })
 }
 
 /// The rules about URLs and addresses.

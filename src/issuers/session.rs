@@ -10,7 +10,7 @@ use super::cache::{Remembered, SignatureCache};
 use super::claims::{self, Claims, MayAct};
 use super::fault::{ActorFault, SessionFault};
 use super::keysets::KeySets;
-use super::kind::{Token, accept, refuse_other_claims, refuse_other_typ};
+use super::kind::{Token, accept, refuse_other_claims, refuse_other_typ, told_kind};
 use super::workload::{Workload, verify_workload};
 use crate::domain::build::is_client;
 use crate::domain::chain::Actor;
@@ -20,7 +20,7 @@ use crate::domain::objects::{self, SessionTokenKind};
 use crate::domain::principal::Principal;
 use crate::domain::record::SessionKey;
 use crate::domain::snapshot::{Issuer, Snapshot, WorkloadIssuer};
-use crate::keys::dates::BadDate;
+use crate::keys::dates::{BadDate, Rounding, numeric_date};
 use crate::keys::jws::{Jws, VerifiedJws};
 
 /// How far an upstream issuer's clock may be ahead of ours, in seconds. `exp` has no leeway.
@@ -90,30 +90,8 @@ impl Issuers {
         let audiences = accept(&issuer, &token, declared)?;
         let dates = Dates::read(&token.jws)?;
         let since = dates.check(&issuer, now)?;
-        let principal = principal(&issuer, claims)?;
-        let tenant = tenant(snapshot, &issuer, claims)?;
-        let subject = subject(snapshot, &issuer, &tenant, &principal.sub)?;
-        let session = Session {
-            tenant,
-            subject,
-            kind: declared,
-            key: SessionKey {
-                iss: principal.iss.clone(),
-                sid: claims::text(claims, "sid")?.map(str::to_owned),
-                token_sha256: hex::encode(token.hash),
-                since,
-            },
-            expires_at: instant(dates.expires_at, "exp")?,
-            auth_time: dates.auth_time.map(|at| instant(at, "auth_time")).transpose()?,
-            acr: claims::text(claims, "acr")?.map(str::to_owned),
-            amr: claims::methods(claims)?,
-            may_act: claims::may_act(claims)?,
-            client: claims::client(claims, declared, &audiences)?,
-            foreign_actors: claims::actors(claims, &principal.iss)?,
-            facts: claims::facts(&issuer, claims)?,
-            principal,
-            issuer,
-        };
+        let seen = Seen { claims, declared, audiences, dates, since, token_sha256: hex::encode(token.hash) };
+        let session = read(snapshot, issuer, &seen)?;
         if let Some(verified) = verified {
             self.cache.put(name, verified);
         }
@@ -152,6 +130,72 @@ impl Issuers {
         let remembered = Remembered::new(verified.clone(), issuer, keys);
         Ok((Token { jws: verified, hash, typ }, Some(remembered)))
     }
+}
+
+/// What is known of a token before its claims are mapped.
+struct Seen<'c> {
+    claims: &'c Claims,
+    declared: SessionTokenKind,
+    audiences: Vec<&'c str>,
+    dates: Dates,
+    since: DateTime<Utc>,
+    token_sha256: String,
+}
+
+/// Maps the claims of a session token.
+fn read(snapshot: &Snapshot, issuer: Arc<Issuer>, seen: &Seen<'_>) -> Result<Session, SessionFault> {
+    let Seen { claims, declared, audiences, dates, since, token_sha256 } = seen;
+    let principal = principal(&issuer, claims)?;
+    let tenant = tenant(snapshot, &issuer, claims)?;
+    let subject = subject(snapshot, &issuer, &tenant, &principal.sub)?;
+    Ok(Session {
+        tenant,
+        subject,
+        kind: *declared,
+        key: SessionKey {
+            iss: principal.iss.clone(),
+            sid: claims::text(claims, "sid")?.map(str::to_owned),
+            token_sha256: token_sha256.clone(),
+            since: *since,
+        },
+        expires_at: instant(dates.expires_at, "exp")?,
+        auth_time: dates.auth_time.map(|at| instant(at, "auth_time")).transpose()?,
+        acr: claims::text(claims, "acr")?.map(str::to_owned),
+        amr: claims::methods(claims)?,
+        may_act: claims::may_act(claims)?,
+        client: claims::client(claims, *declared, audiences)?,
+        foreign_actors: claims::actors(claims, &principal.iss)?,
+        facts: claims::facts(&issuer, claims)?,
+        principal,
+        issuer,
+    })
+}
+
+/// Claims mapped as those of a session token would be. Nobody has signed them: fit to explain a configuration, and
+/// for nothing else.
+pub struct UnverifiedSession(Session);
+
+impl UnverifiedSession {
+    /// The session that a token with these claims would make, if it were signed and in time.
+    pub fn as_if_verified(&self) -> &Session {
+        &self.0
+    }
+}
+
+/// Maps `claims` as [`Issuers::verify_session`] does, without signature, header and dates.
+pub fn unverified(snapshot: &Snapshot, claims: &Claims) -> Result<UnverifiedSession, SessionFault> {
+    let iss = claims::text(claims, "iss")?.unwrap_or_default();
+    let issuer = snapshot.issuer(iss).ok_or_else(|| SessionFault::UnknownIssuer(Excerpt::of(iss)))?;
+    refuse_other_claims(claims)?;
+    let (declared, audiences) = told_kind(issuer, claims)?;
+    let date = |claim| numeric_date(claims, claim, Rounding::Earlier);
+    let (issued_at, auth_time) = (date("iat")?, date("auth_time")?);
+    let expires_at = date("exp")?.ok_or(SessionFault::Missing("exp"))?;
+    let since = auth_time.or(issued_at).ok_or(SessionFault::Missing("iat"))?;
+    let dates = Dates { expires_at, not_before: None, issued_at, auth_time };
+    let since = instant(since, "iat")?;
+    let seen = Seen { claims, declared, audiences, dates, since, token_sha256: String::new() };
+    read(snapshot, issuer.clone(), &seen).map(UnverifiedSession)
 }
 
 /// The issuer that the token names, if it is trusted and may use the token's algorithm [JW-01].

@@ -56,8 +56,13 @@ impl fmt::Debug for Location {
 impl Location {
     /// The data in `folder`; memory where none has been written yet: for those who look and shall leave no trace.
     pub fn to_look_at(folder: &Path) -> Self {
-        if folder.join(DATABASE_FILE).exists() { Self::Folder(folder.to_owned()) } else { Self::Memory }
+        if database(folder).exists() { Self::Folder(folder.to_owned()) } else { Self::Memory }
     }
+}
+
+/// The database file of a data folder.
+pub(super) fn database(folder: &Path) -> PathBuf {
+    folder.join(DATABASE_FILE)
 }
 
 const LOCK_FILE: &str = "taskgrant.lock";
@@ -85,7 +90,7 @@ impl OwnedFolder {
             Err(TryLockError::Error(why)) => return Err(failed(why)),
         }
         // SQLite would make the file readable by all; its WAL takes the mode of the database.
-        let database = folder.join(DATABASE_FILE);
+        let database = database(folder);
         private(&database).map_err(failed)?;
         Ok(Self { database, _lock: lock })
     }

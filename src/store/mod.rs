@@ -17,6 +17,7 @@ pub mod change;
 mod entry;
 pub mod error;
 pub mod folder;
+pub mod health;
 mod ledger;
 pub mod read;
 pub mod rows;

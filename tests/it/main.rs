@@ -42,9 +42,13 @@ mod plan;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod providers;
+#[cfg(test)]
 mod rotation;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod setup;
 #[cfg(test)]
 mod store;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use super::trusted_issuer::default_algorithms;
 use super::workload::WorkloadSpec;
 
 /// How an agent or a resource authenticates. Each way that is declared is open to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthSpec {
     /// SHA-256 of each valid secret, in lower-case hex; at most two. `taskgrant secret` makes a secret and its hash.
@@ -18,6 +19,7 @@ pub struct AuthSpec {
     pub secret_sha256: Vec<SecretHash>,
     /// Hashes of the secrets that `taskgrant agent secret` has made. No file sets it: every apply keeps what is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
     pub issued_sha256: Vec<SecretHash>,
     /// Public keys (a JWK set) that sign its assertions (`private_key_jwt`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,8 +61,9 @@ impl AuthSpec {
 }
 
 /// SHA-256 of a client secret: 64 lower-case hex digits.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("pattern" = r"^[0-9a-f]{64}$"))]
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {

@@ -1,6 +1,7 @@
 //! The declared task type: the ceiling for one kind of task.
 
 use chrono::NaiveDate;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -9,7 +10,7 @@ use crate::domain::ids::Name;
 use crate::domain::scope::Scope;
 
 /// The ceiling for one kind of task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskTypeSpec {
     /// For people: agents, approvers, auditors.
@@ -52,7 +53,7 @@ pub struct TaskTypeSpec {
 }
 
 /// Lifetimes of a task type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LifetimeSpec {
     /// Of tokens for a service, and of hand-over tokens.
@@ -62,7 +63,7 @@ pub struct LifetimeSpec {
 }
 
 /// Lifetime of a token, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenLifetimeSpec {
     /// When nothing is asked for.
@@ -72,7 +73,7 @@ pub struct TokenLifetimeSpec {
 }
 
 /// Who may be handed a token of the task.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DelegationSpec {
     /// How many hand-overs a root token allows.
@@ -84,7 +85,7 @@ pub struct DelegationSpec {
 }
 
 /// One allowed hand-over. A dimension left out is not limited; a token lies within one single edge.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EdgeSpec {
     /// From whom; anybody in the task when left out.
@@ -104,7 +105,7 @@ pub struct EdgeSpec {
 }
 
 /// When a person must approve, and who may.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalSpec {
     /// When.
@@ -132,7 +133,7 @@ impl Default for ApprovalSpec {
 }
 
 /// When a person must approve.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalWhen {
     /// When policy asks for it.

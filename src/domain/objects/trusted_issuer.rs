@@ -1,5 +1,6 @@
 //! The declared trusted issuer: whose sessions count, and what their principals may delegate.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -7,7 +8,7 @@ use crate::domain::ids::Name;
 use crate::domain::scope::Scope;
 
 /// An upstream OIDC provider or JWT issuer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedIssuerSpec {
     /// Its `iss`, compared code point by code point.
@@ -76,7 +77,7 @@ fn default_roles_claim() -> String {
 }
 
 /// A kind of token that an issuer's sessions come as.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptSpec {
     /// What it is, and so which `subject_token_type` may declare it.
@@ -94,7 +95,7 @@ fn default_typ() -> Vec<String> {
 }
 
 /// What a session token is (RFC 8693 §3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionTokenKind {
     /// `urn:ietf:params:oauth:token-type:access_token`.
@@ -106,7 +107,7 @@ pub enum SessionTokenKind {
 }
 
 /// What the subjects of an issuer are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PrincipalClass {
     /// People.
@@ -117,7 +118,7 @@ pub enum PrincipalClass {
 }
 
 /// When a session ends. Ends later than the session token itself need logout events, which this version does not take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionEnd {
     /// With the session token's `exp`.
@@ -126,7 +127,7 @@ pub enum SessionEnd {
 }
 
 /// What principals that match may delegate. A dimension left out is not limited; matching rules add up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EntitlementSpec {
     /// Whom it is for; every principal of the issuer when left out.
@@ -144,7 +145,7 @@ pub struct EntitlementSpec {
 }
 
 /// A condition on one claim of the session token: exactly one of `contains` and `equals`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConditionSpec {
     /// The claim's name, or names joined by dots into nested objects.

@@ -1,5 +1,6 @@
 //! The declared workload issuer: a platform that vouches for workloads, and for nobody else (CA-06, CA-07).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use crate::domain::ids::Name;
 
 /// A Kubernetes cluster or a SPIFFE trust domain. Its tokens authenticate clients and prove instances of agents; none is
 /// ever a session (T33).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadIssuerSpec {
     /// What its tokens are.
@@ -38,7 +39,7 @@ fn default_max_age() -> u32 {
 }
 
 /// What the tokens of a workload issuer are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkloadKind {
     /// Projected tokens of Kubernetes service accounts.
@@ -48,7 +49,7 @@ pub enum WorkloadKind {
 }
 
 /// A workload that is the client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadSpec {
     /// The workload issuer's `issuer`.

@@ -28,9 +28,14 @@ pub(crate) struct Idp {
 impl Idp {
     /// Starts it on a free loopback port.
     pub(crate) async fn start() -> Self {
+        Self::start_with(KeySpec::Es256).await
+    }
+
+    /// The same with a key of this kind.
+    pub(crate) async fn start_with(spec: KeySpec) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
-        let keys = Arc::new(KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap());
+        let keys = Arc::new(KeyRing::ephemeral(spec, SystemRandom::new()).unwrap());
         let document = json!({
             "issuer": issuer,
             "authorization_endpoint": format!("{issuer}/authorize"),

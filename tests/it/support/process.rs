@@ -130,9 +130,19 @@ impl Site {
             "iss": self.idp.issuer, "sub": "alice", "aud": self.issuer, "azp": "console", "iat": now, "exp": now + 600,
         });
         let session = self.idp.sign("at+jwt", &bend(base, claims));
+        self.exchange_session((id, secret), &session, form).await
+    }
+
+    /// Exchanges a session token as a client with this secret.
+    pub(crate) async fn exchange_session(
+        &self,
+        (id, secret): (&str, &str),
+        session: &str,
+        form: &[(&str, &str)],
+    ) -> Value {
         let base = [
             ("grant_type", TOKEN_EXCHANGE),
-            ("subject_token", &session),
+            ("subject_token", session),
             ("subject_token_type", ACCESS_TOKEN),
         ];
         let request = http().post(format!("{}/oauth/token", self.issuer)).basic_auth(id, Some(secret));
