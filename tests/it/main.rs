@@ -32,6 +32,8 @@ mod jwt;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod leaks;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod openapi;

@@ -90,7 +90,8 @@ impl Site {
     /// Starts `serve` and waits until it is ready. The first attempt must succeed, also after a crash.
     pub(crate) async fn start(&self) -> Process {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        let child = self.command(&["serve"], log).spawn().unwrap();
+        let also = log.try_clone().unwrap();
+        let child = self.command(&["serve"], log).stdout(also).spawn().unwrap();
         let mut process = Process { child };
         let (client, began) = (http(), Instant::now());
         loop {
