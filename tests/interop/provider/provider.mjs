@@ -1,14 +1,14 @@
-// A company's identity provider, played by oidc-provider: `node provider.mjs TASKGRANT_URL ISSUER_FILE`.
+// A company's identity provider, played by oidc-provider: `node provider.mjs ISSUER_FILE`.
 //
 // It listens on a free loopback port and writes its issuer URL to ISSUER_FILE once it serves. Access tokens for the
-// resource TASKGRANT_URL are RFC 9068 JWTs (RS256); ID tokens are signed with ES256, so that both algorithms are met.
+// resource that is asked for, a taskgrant, are RFC 9068 JWTs (RS256); ID tokens are signed with ES256, so that both algorithms are met.
 import { createServer } from 'node:http'
 import { renameSync, writeFileSync } from 'node:fs'
 import { exportJWK, generateKeyPair } from 'jose'
 import { Provider } from 'oidc-provider'
 import { clients, users } from './directory.mjs'
 
-const [taskgrant, issuerFile] = process.argv.slice(2)
+const [issuerFile] = process.argv.slice(2)
 const server = createServer()
 await new Promise((done) => server.listen(0, '127.0.0.1', done))
 const issuer = `http://127.0.0.1:${server.address().port}`
@@ -33,8 +33,8 @@ const provider = new Provider(issuer, {
   features: {
     resourceIndicators: {
       enabled: true,
-      getResourceServerInfo: () => ({
-        scope: '', audience: taskgrant, accessTokenFormat: 'jwt', accessTokenTTL: 1800, jwt: { sign: { alg: 'RS256' } },
+      getResourceServerInfo: (_, resource) => ({
+        scope: '', audience: resource, accessTokenFormat: 'jwt', accessTokenTTL: 1800, jwt: { sign: { alg: 'RS256' } },
       }),
     },
   },
