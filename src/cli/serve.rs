@@ -11,6 +11,7 @@ use crate::app::reload::Reload;
 use crate::app::{App, StartFault};
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig, LogFormat};
+use crate::terminal::output::colour_of_log;
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -90,6 +91,7 @@ pub(crate) async fn stopped() {
 pub(crate) fn start_logging(config: &LogConfig) {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.level).unwrap_or_default();
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = logs.with_ansi(colour_of_log());
     // A second start in one process (tests) keeps the first.
     let _ = match config.format {
         LogFormat::Text => logs.try_init(),

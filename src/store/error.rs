@@ -43,10 +43,10 @@ pub enum StoreError {
         holder: String,
     },
     /// The data folder cannot be used.
-    #[error("the data folder `{}` cannot be used: {why}", folder.display())]
+    #[error("the data folder cannot be used: `{}`: {why}", path.display())]
     Folder {
-        /// The data folder.
-        folder: PathBuf,
+        /// The folder, or the file in it at fault.
+        path: PathBuf,
         /// The system's answer.
         why: std::io::Error,
     },

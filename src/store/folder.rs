@@ -78,20 +78,24 @@ pub(super) struct OwnedFolder {
 impl OwnedFolder {
     /// Makes the folder if need be (mode 0700) and takes its lock, or tells who holds it.
     pub(super) fn take(folder: &Path) -> Result<Self, StoreError> {
-        let failed = |why| StoreError::Folder { folder: folder.to_owned(), why };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        let mut lock = private(&folder.join(LOCK_FILE)).map_err(failed)?;
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |why| StoreError::Folder { path, why }
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
+        let lock_file = folder.join(LOCK_FILE);
+        let mut lock = private(&lock_file).map_err(failed(&lock_file))?;
         match lock.try_lock() {
-            Ok(()) => sign(&mut lock).map_err(failed)?,
+            Ok(()) => sign(&mut lock).map_err(failed(&lock_file))?,
             Err(TryLockError::WouldBlock) => {
-                let holder = holder(&mut lock).map_err(failed)?;
+                let holder = holder(&mut lock).map_err(failed(&lock_file))?;
                 return Err(StoreError::Held { folder: folder.to_owned(), holder });
             }
-            Err(TryLockError::Error(why)) => return Err(failed(why)),
+            Err(TryLockError::Error(why)) => return Err(failed(&lock_file)(why)),
         }
         // SQLite would make the file readable by all; its WAL takes the mode of the database.
         let database = database(folder);
-        private(&database).map_err(failed)?;
+        private(&database).map_err(failed(&database))?;
         Ok(Self { database, _lock: lock })
     }
 

@@ -1,6 +1,6 @@
 //! Where a command writes, and how it ends.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 /// How a command ends; the numbers are part of its interface.
@@ -58,10 +58,19 @@ impl Output<'_> {
 }
 
 /// Whether results may be coloured: a terminal reads them, and nobody has set `NO_COLOR` (no-color.org).
-#[expect(clippy::disallowed_methods, reason = "a convention of terminals: it is not configuration")]
 pub fn colour() -> bool {
+    coloured(&io::stdout())
+}
+
+/// The same of the log, which goes to standard error.
+pub fn colour_of_log() -> bool {
+    coloured(&io::stderr())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a convention of terminals: it is not configuration")]
+fn coloured(stream: &impl IsTerminal) -> bool {
     let unwanted = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
-    io::stdout().is_terminal() && !unwanted
+    stream.is_terminal() && !unwanted
 }
 
 /// Calls `command` with the terminal's own streams.

@@ -216,3 +216,13 @@ async fn logs_are_json_when_asked_for() {
     let line: Value = serde_json::from_slice(output.stderr.trim_ascii()).unwrap();
     assert!(line["fields"]["message"].as_str().unwrap().contains("missing.toml"), "{line}");
 }
+
+#[tokio::test]
+async fn a_start_that_is_refused_names_the_file_in_plain_text() {
+    let site = Site::new().await;
+    std::fs::create_dir_all(site.path("data/taskgrant.db")).unwrap();
+    // `told` refuses colour, which the log has on terminals only.
+    let (status, said) = site.told(&["serve"]).await;
+    assert_eq!(status, 1);
+    assert!(said.contains("the data folder cannot be used: `data/taskgrant.db`: "), "{said}");
+}
