@@ -21,6 +21,12 @@ interop:
     cargo build --locked
     tests/interop/run target/debug/taskgrant
 
+# What takes long and must hold before a release: faults under load, and the speed. Root's rights make disk-full a real mount
+drills:
+    cargo build --locked
+    tests/drills/run --page docs/reference/drills.md target/debug/taskgrant
+    cargo bench --locked --bench exchange
+
 # The server with its demo tenant, on loopback
 run *args:
     cargo run --locked -- dev {{args}}
