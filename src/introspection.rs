@@ -10,6 +10,7 @@ use crate::domain::chain::Chain;
 use crate::domain::claims::TokenClaims;
 use crate::domain::record::TokenRecord;
 use crate::domain::snapshot::{Agent, Resource, Snapshot};
+use crate::hash::sha256;
 use crate::keys::live::LiveKeys;
 use crate::store::Store;
 use crate::store::change::SpendKind;
@@ -56,7 +57,7 @@ impl Introspection {
 
     /// The claims of a live token that the caller may see; `None` for anything else, without saying why.
     ///
-    /// Live: signed by us under our `iss`, within its dates, on record, not spent, nothing that it hangs on revoked,
+    /// Live: signed by us under our `iss`, within its dates, on record with these very claims, not spent, nothing that it hangs on revoked,
     /// and everything that it hangs on still in force: exactly what an exchange of it would ask for. All layers must
     /// agree (T28).
     pub async fn run(
@@ -71,7 +72,8 @@ impl Introspection {
         if claims.iss != *self.issuer || claims.exp <= self.clock.now().timestamp() {
             return Ok(None);
         }
-        let Some(record) = self.store.token(claims.jti).await? else { return Ok(None) };
+        let issued = |record: &TokenRecord| record.capability_digest == sha256(&[&claims.canonical()]);
+        let Some(record) = self.store.token(claims.jti).await?.filter(issued) else { return Ok(None) };
         if !stands(&world.snapshot, &record, &claims, &self.issuer) || !self.store.is_alive(&record).await? {
             return Ok(None);
         }

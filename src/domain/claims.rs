@@ -226,6 +226,12 @@ impl TokenClaims {
         serde_json::from_value(Value::Object(claims)).map_err(|e| BadClaims::Shape(e.to_string()))
     }
 
+    /// All claims as bytes that are the same for the same claims: what the token's record keeps the hash of.
+    pub fn canonical(&self) -> Vec<u8> {
+        // Names and values are texts, numbers and JSON: this cannot fail, and an empty answer matches no record.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
     /// The task type's name and version.
     pub fn task_type(&self) -> Result<(Name, i64), BadClaims> {
         let (name, version) = self.task_type.split_once('@').ok_or(BadClaims::Contradiction)?;

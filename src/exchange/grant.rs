@@ -39,6 +39,8 @@ pub(super) struct Granted {
     pub(super) task: Option<TaskRecord>,
     pub(super) session: SessionKey,
     pub(super) task_type: Arc<TaskType>,
+    /// The hash of the claims that the parent showed.
+    pub(super) parent_digest: Option<[u8; 32]>,
     /// The single-use token it spends, and that token's expiry.
     pub(super) spends: Option<(Jti, DateTime<Utc>)>,
     pub(super) issued_at: DateTime<Utc>,
@@ -208,6 +210,7 @@ impl Exchange {
         };
         let spends = parent.filter(|p| p.grant.may_act.is_some());
         Granted {
+            parent_digest: parent.map(|p| p.digest),
             spends: spends.map(|p| (p.jti, p.grant.capability.expires_at)),
             grant,
             claims,
@@ -288,7 +291,7 @@ fn new_task(at: &Moment, verified: &Verified, grant: &Grant, session: &SessionKe
 /// Whether the token would be one that we refuse to read back: then it could be neither narrowed nor revoked (T21).
 fn is_too_large(claims: &TokenClaims) -> bool {
     let details = claims.authorization_details.as_ref().and_then(Value::as_array).map_or(0, Vec::len);
-    details > MAX_DETAILS || serde_json::to_vec(claims).map_or(usize::MAX, |json| json.len()) > MAX_CLAIMS
+    details > MAX_DETAILS || claims.canonical().len() > MAX_CLAIMS
 }
 
 impl Granted {
@@ -313,7 +316,7 @@ impl Granted {
             task_type_tenant: self.task_type.reach.tenant.clone(),
             task_type: self.task_type.name.clone(),
             task_type_version: self.task_type.version,
-            capability_digest: capability_digest(&self.claims),
+            capability_digest: sha256(&[&self.claims.canonical()]),
             audience: (!grant.exchange_only).then(|| self.claims.aud.clone()),
             iat: self.issued_at,
             exp: grant.capability.expires_at,
@@ -334,18 +337,4 @@ impl Granted {
     pub(super) fn task_id(&self) -> TaskId {
         self.grant.task_id
     }
-}
-
-/// SHA-256 of the capability's claims in canonical JSON: members in a fixed order, sets sorted.
-fn capability_digest(claims: &TokenClaims) -> [u8; 32] {
-    let canonical = serde_json::json!([
-        claims.aud,
-        claims.authorization_details,
-        claims.cnf,
-        claims.depth_left,
-        claims.exp,
-        claims.resources,
-        claims.scope,
-    ]);
-    sha256(&[canonical.to_string().as_bytes()])
 }

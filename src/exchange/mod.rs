@@ -21,7 +21,7 @@ use crate::configuration::active::{Active, InForce};
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::Decision;
 use crate::domain::ids::{DecisionId, TaskId};
-use crate::domain::record::{MAX_HEIGHT, RevocationKind};
+use crate::domain::record::{MAX_HEIGHT, RevocationKind, TokenRecord};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
 use crate::domain::snapshot::Agent;
@@ -289,7 +289,10 @@ impl Exchange {
         let signer = self.parts.keys.ring().kid().to_owned();
         let own = granted.record(signer, self.parts.random.decision(granted.issued_at));
         if let Some(parent) = own.parent {
-            let Some(parent) = store.token(parent).await? else { return Ok(Some(Loss::ParentUnknown)) };
+            let shown = |parent: &TokenRecord| granted.parent_digest == Some(parent.capability_digest);
+            let Some(parent) = store.token(parent).await?.filter(shown) else {
+                return Ok(Some(Loss::ParentUnknown));
+            };
             if parent.ancestors.len() + 1 >= MAX_HEIGHT {
                 return Ok(Some(Loss::TreeTooHigh));
             }
@@ -361,6 +364,13 @@ impl Granted {
             keep_until: *exp,
         });
         let token = self.record(kid, decision.id);
-        Issue { task: self.task.clone(), token, spend: spend.collect(), assertion: None, decision }
+        Issue {
+            task: self.task.clone(),
+            token,
+            parent_digest: self.parent_digest,
+            spend: spend.collect(),
+            assertion: None,
+            decision,
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::domain::record::{SessionKey, TaskRecord};
 use crate::domain::refusal::{Refusal, Retry, TokenFault};
 use crate::domain::request::{ExchangeRequest, Wish};
 use crate::domain::snapshot::{Agent, Issuer, Snapshot, TaskType};
+use crate::hash::sha256;
 use crate::issuers::actor::verify_actor;
 use crate::issuers::fault::ActorFault;
 use crate::issuers::session::Session;
@@ -70,6 +71,8 @@ pub(super) enum Origin {
 /// The token of ours that is narrowed.
 pub(super) struct Parent {
     pub(super) jti: Jti,
+    /// SHA-256 of its claims: the commit compares it with the record, so that our signature alone proves nothing.
+    pub(super) digest: [u8; 32],
     pub(super) grant: Grant,
     pub(super) task: Arc<TaskRecord>,
     /// The task type in the version that the task began with.
@@ -240,7 +243,8 @@ impl Exchange {
         let holder = snapshot.standing_agent(grant.agent.as_str(), &grant.tenant).cloned();
         let holder =
             holder.ok_or_else(|| fault("holder_disabled", &"the agent that holds it is disabled"))?;
-        Ok(Parent { jti: claims.jti, grant, task, began_with, holder, approval: claims.approval.clone() })
+        let (jti, digest) = (claims.jti, sha256(&[&claims.canonical()]));
+        Ok(Parent { jti, digest, grant, task, began_with, holder, approval: claims.approval.clone() })
     }
 
     /// The hand-overs of a chain, each agent of which must still stand: one that is gone or disabled stops all that it

@@ -30,6 +30,8 @@ pub struct Issue {
     pub task: Option<TaskRecord>,
     /// The token. The ancestors of a child, and its session, are taken from its parent's record.
     pub token: TokenRecord,
+    /// SHA-256 of the claims that the parent showed: they must be those that were issued. None for a root.
+    pub parent_digest: Option<[u8; 32]>,
     /// What it uses up. All of it, or nothing if the issue loses.
     pub spend: Vec<Spend>,
     /// The assertion that authenticated the client. It is spent also if the issue loses; one that was spent before

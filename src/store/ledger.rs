@@ -214,7 +214,8 @@ impl<'b> Ledger<'b> {
         }
     }
 
-    /// The parent has a record, is of the same task, tenant and principal (L1), has not expired and is alive by its
+    /// The parent has a record, was issued with the claims that it shows (a key that leaked can sign others), is of the
+    /// same task, tenant and principal (L1), has not expired and is alive by its
     /// own keys: an agent revoked after the parent's `iat` kills it although the child is younger.
     fn judge_parent(&self, issue: &Issue, parent: Jti) -> Result<(), Loss> {
         let parent = self.tokens.get(&parent).ok_or(Loss::ParentUnknown)?;
@@ -222,7 +223,8 @@ impl<'b> Ledger<'b> {
         let of_one_task = parent.task_id == child.task_id
             && parent.tenant == child.tenant
             && parent.principal == child.principal;
-        if !of_one_task || issue.task.is_some() {
+        let as_issued = issue.parent_digest == Some(parent.capability_digest);
+        if !of_one_task || !as_issued || issue.task.is_some() {
             return Err(Loss::ParentUnknown);
         }
         if parent.exp <= self.now {

@@ -354,6 +354,32 @@ async fn t21_a_token_too_large_to_be_read_back_is_not_issued() {
     }
 }
 
+/// Whoever got hold of our key could sign anything: what counts is what was issued.
+#[tokio::test]
+async fn l1_a_token_signed_by_our_key_with_claims_that_were_never_issued_is_worth_nothing() {
+    let server = Server::start().await;
+    let root = server.exchange("support-agent", &server.session(json!({})), &ROOT).await.token();
+    assert_eq!(server.introspect("orders-api", &root).await.body["active"], true);
+    let later = server.now() + 86_400;
+    for wider in [
+        json!({"scope": "orders:read refunds:write"}),
+        json!({"exp": later, "task_exp": later}),
+        json!({"depth_left": 9}),
+        json!({"client_id": "worker-agent", "act": {"sub": "worker-agent", "iss": server.issuer}}),
+        json!({"jti": "01a1fce0-eacf-7dd4-9705-52255b4c09d7"}),
+    ] {
+        let forged = server.own_keys().sign("at+jwt", &bend(claims(&root), wider.clone())).unwrap();
+        assert_eq!(server.introspect("orders-api", &forged).await.body, json!({"active": false}), "{wider}");
+        let holder = claims(&forged)["client_id"].as_str().unwrap().to_owned();
+        for with in [&[][..], &[("dry_run", "true")]] {
+            let answer = server.exchange(&holder, &forged, with).await;
+            answer.refused(400, "invalid_request", "parent_unknown");
+        }
+    }
+    let again = server.own_keys().sign("at+jwt", &claims(&root)).unwrap();
+    server.exchange("support-agent", &again, &[]).await.token();
+}
+
 #[tokio::test]
 async fn t33_unsigned_and_wrong_tenant_tokens_are_refused_for_subject_and_actor() {
     let server = Server::start().await;

@@ -170,7 +170,14 @@ impl Deployment {
         decision.id = token.decision_id;
         decision.record.jti = Some(token.jti);
         decision.record.granted = json!({"scope": "orders:read"});
-        Issue { task, token, spend: vec![], assertion: None, decision }
+        Issue {
+            task,
+            parent_digest: token.parent.map(|_| [0xC3; 32]),
+            token,
+            spend: vec![],
+            assertion: None,
+            decision,
+        }
     }
 
     fn token(&self, task_id: TaskId) -> TokenRecord {
