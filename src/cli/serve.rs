@@ -1,10 +1,11 @@
 //! `taskgrant serve`: the server, from a configuration file.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::error;
 
 use crate::app::reload::Reload;
@@ -54,9 +55,11 @@ pub(crate) fn block_on(work: impl Future<Output = Result<(), StartFault>>) -> Ex
 }
 
 async fn serve(file: &Path, config: Config) -> Result<(), StartFault> {
+    // From the first moment: unheard, the signal would end the process.
+    let hangups = signal(SignalKind::hangup());
     let app = App::build(config, Arc::new(SystemClock)).await?;
     let listener = app.listen().await?;
-    let reloads = tokio::spawn(on_hangup(app.reload(file)));
+    let reloads = tokio::spawn(on_hangup(hangups, app.reload(file)));
     let stop = async move {
         stopped().await;
         // It holds the writer, which is to end.
@@ -66,8 +69,8 @@ async fn serve(file: &Path, config: Config) -> Result<(), StartFault> {
 }
 
 /// Reloads at each SIGHUP.
-async fn on_hangup(reload: Reload) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+async fn on_hangup(hangups: io::Result<Signal>, reload: Reload) {
+    let Ok(mut hangups) = hangups else { return };
     while hangups.recv().await.is_some() {
         reload.run().await;
     }

@@ -29,8 +29,10 @@ impl Forwarding {
             ProxyHeader::Forwarded => header::FORWARDED,
         };
         for value in headers.get_all(name).iter().rev() {
-            for entry in value.to_str().unwrap_or_default().rsplit(',') {
-                let Some(address) = self.address(entry) else { return source };
+            // Each entry is read by itself: what a client wrote does not hide what the proxy appended to it.
+            for entry in value.as_bytes().rsplit(|byte| *byte == b',') {
+                let entry = std::str::from_utf8(entry).ok();
+                let Some(address) = entry.and_then(|entry| self.address(entry)) else { return source };
                 source = address.to_canonical();
                 if !self.is_hop(source) {
                     return source;
@@ -83,6 +85,15 @@ mod tests {
             headers.append(name, value);
         }
         forwarding(header).source(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_hide_what_the_proxy_appended() {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"\xff, 9.9.9.9").unwrap();
+        headers.append("x-forwarded-for", value);
+        let source = forwarding(ProxyHeader::XForwardedFor).source("10.0.0.1".parse().unwrap(), &headers);
+        assert_eq!(source, "9.9.9.9".parse::<IpAddr>().unwrap());
     }
 
     #[test]

@@ -40,9 +40,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How often what was spent is forgotten, and for how long after its expiry it is kept: a clock that was set forward
-/// for less than that and back again revives nothing.
+/// for less than that and back again revives nothing (T31), over a restart too.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
-const PURGE_AFTER: TimeDelta = TimeDelta::minutes(10);
+const PURGE_AFTER: TimeDelta = TimeDelta::hours(2);
 
 type Answer = Result<Settled, CommitFault>;
 

@@ -146,6 +146,23 @@ async fn t31_an_assertion_is_spent_once_across_all_endpoints_and_restarts() {
 }
 
 #[tokio::test]
+async fn t31_a_clock_set_an_hour_forward_and_back_revives_no_assertion() {
+    let keyed = Keyed::start().await;
+    let root = keyed.root("support-agent").await.token();
+    let ask = async |assertion: &str| keyed.post("/oauth/introspect", assertion, &[("token", &root)]).await;
+    let spent = keyed.assertion("support-agent");
+    assert_eq!(ask(&spent).await.status, 200);
+    keyed.server.clock.step(3600);
+    for _ in 0..2 {
+        // What is spent is purged once a second.
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        assert_eq!(ask(&keyed.assertion("support-agent")).await.status, 200);
+    }
+    keyed.server.clock.step(-3600);
+    ask(&spent).await.refused(401, "invalid_client", "client_authentication_failed");
+}
+
+#[tokio::test]
 async fn t31_a_refused_exchange_and_a_dry_run_spend_their_assertion() {
     let keyed = Keyed::start().await;
     for with in [
