@@ -172,7 +172,7 @@ async fn ca_07_issuer_subject_uid_audience_and_age_are_exact() {
         let answer = platform.exchange(JWT_BEARER, &platform.cluster.sign(header, platform.account())).await;
         answer.refused(401, "invalid_client", "client_assertion_invalid");
     }
-    platform.exchange(JWT_BEARER, &platform.of_cluster(json!({"iat": now - 3600}))).await.token();
+    platform.exchange(JWT_BEARER, &platform.of_cluster(json!({"iat": now - 3500}))).await.token();
     platform.server.clock.shift(3001);
     let old = json!({"exp": now + 3000});
     platform.exchange(JWT_BEARER, &platform.of_cluster(old)).await.refused(
