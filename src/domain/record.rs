@@ -163,6 +163,46 @@ impl RevocationKey {
         Self { kind: RevocationKind::Token, key: jti.to_string() }
     }
 
+    /// The task `id` with all its tokens.
+    pub fn task(id: TaskId) -> Self {
+        Self { kind: RevocationKind::Task, key: id.to_string() }
+    }
+
+    /// The session `sid` at the issuer `iss`: everything that it started.
+    pub fn session(iss: &str, sid: &str) -> Self {
+        Self::new(RevocationKind::Session, &[iss, "sid", sid])
+    }
+
+    /// The session whose token, without its signature, has this SHA-256 (lower-case hex): for tokens that tell no `sid`.
+    pub fn session_token(iss: &str, token_sha256: &str) -> Self {
+        Self::new(RevocationKind::Session, &[iss, "token", token_sha256])
+    }
+
+    /// The principal `sub` of the issuer `iss` (the upstream `sub`, without our prefix).
+    pub fn principal(iss: &str, sub: &str) -> Self {
+        Self::new(RevocationKind::Principal, &[iss, sub])
+    }
+
+    /// The agent, wherever it stands in a chain.
+    pub fn agent(client_id: &ClientId) -> Self {
+        Self::new(RevocationKind::Agent, &[client_id.as_str()])
+    }
+
+    /// The task type `name` of `tenant` (`system` for a platform object), all its versions.
+    pub fn task_type(tenant: &Name, name: &Name) -> Self {
+        Self::new(RevocationKind::TaskType, &[tenant.as_str(), name.as_str()])
+    }
+
+    /// The trusted issuer `iss`: all that its principals started.
+    pub fn issuer(iss: &str) -> Self {
+        Self::new(RevocationKind::Issuer, &[iss])
+    }
+
+    /// The tenant.
+    pub fn tenant(name: &Name) -> Self {
+        Self::new(RevocationKind::Tenant, &[name.as_str()])
+    }
+
     /// The signing key `kid` of ours: all that it signed.
     pub fn signing_key(kid: &str) -> Self {
         Self { kind: RevocationKind::SigningKey, key: kid.to_owned() }
@@ -184,26 +224,20 @@ impl TokenRecord {
     ///
     /// What a fresh login revives is compared by when the person logged in, the rest by the token's `iat`.
     pub fn killed_by(&self) -> Vec<(RevocationKey, Bears)> {
-        use RevocationKind::{Agent, Issuer, Principal, Session, Task, TaskType, Tenant, Token};
         let issued = Bears::IfSince(self.iat);
         let login = Bears::IfSince(self.session.since);
-        let jti = |jti: &Jti| (RevocationKey::new(Token, &[&jti.to_string()]), Bears::Always);
+        let jti = |jti: &Jti| (RevocationKey::token(*jti), Bears::Always);
         let mut keys: Vec<_> = self.ancestors.iter().chain(std::iter::once(&self.jti)).map(jti).collect();
-        keys.push((RevocationKey::new(Task, &[&self.task_id.to_string()]), Bears::Always));
+        keys.push((RevocationKey::task(self.task_id), Bears::Always));
         keys.push((RevocationKey::signing_key(&self.kid), Bears::Always));
-        if let Some(sid) = &self.session.sid {
-            keys.push((RevocationKey::new(Session, &[&self.session.iss, "sid", sid]), login));
-        }
-        keys.push((
-            RevocationKey::new(Session, &[&self.session.iss, "token", &self.session.token_sha256]),
-            login,
-        ));
-        keys.push((RevocationKey::new(Principal, &[&self.principal.iss, &self.principal.sub]), login));
-        keys.extend(self.chain_agents.iter().map(|a| (RevocationKey::new(Agent, &[a.as_str()]), issued)));
-        let task_type = [self.task_type_tenant.as_str(), self.task_type.as_str()];
-        keys.push((RevocationKey::new(TaskType, &task_type), issued));
-        keys.push((RevocationKey::new(Issuer, &[&self.principal.iss]), login));
-        keys.push((RevocationKey::new(Tenant, &[self.tenant.as_str()]), login));
+        let session = &self.session;
+        keys.extend(session.sid.iter().map(|sid| (RevocationKey::session(&session.iss, sid), login)));
+        keys.push((RevocationKey::session_token(&session.iss, &session.token_sha256), login));
+        keys.push((RevocationKey::principal(&self.principal.iss, &self.principal.sub), login));
+        keys.extend(self.chain_agents.iter().map(|agent| (RevocationKey::agent(agent), issued)));
+        keys.push((RevocationKey::task_type(&self.task_type_tenant, &self.task_type), issued));
+        keys.push((RevocationKey::issuer(&self.principal.iss), login));
+        keys.push((RevocationKey::tenant(&self.tenant), login));
         keys
     }
 }
