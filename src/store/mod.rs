@@ -25,6 +25,8 @@ mod transaction;
 pub mod writer;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
 use error::StoreError;
