@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use thiserror::Error;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use super::discovery::{self, DiscoveryFault};
 use super::outbound::{FetchFault, Outbound};
@@ -25,6 +25,14 @@ pub(super) const SHORTEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Longest time for one refresh: discovery and key set together.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest time from the beginning of a fetch for which requests wait for it; it goes on without them. While they wait their
+/// connections cannot be cut, so a source that is slow must not hold them all.
+pub(super) const LONGEST_AWAITED: Duration = Duration::from_secs(3);
+/// Most requests that wait for one key set; the others are refused at once.
+pub(super) const MOST_WAITING: usize = 64;
+/// The same for all key sets together.
+pub(super) const MOST_WAITING_FOR_ALL: usize = 256;
 
 /// Why a refresh failed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -64,6 +72,8 @@ pub(super) struct Means {
     pub(super) freshness: Freshness,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+    /// A permit for each request that may wait for any key set.
+    pub(super) waiting: Semaphore,
 }
 
 /// Where keys come from: `jwks` itself, else `jwks_uri`, else discovery of `issuer`. When it changes, what was fetched
@@ -127,6 +137,8 @@ pub(super) struct Keeper {
     declared: Option<Arc<JwkSet>>,
     state: ArcSwap<State>,
     flight: Arc<Mutex<()>>,
+    /// A permit for each request that may wait for this key set.
+    waiting: Semaphore,
 }
 
 /// The right to fetch for one issuer.
@@ -152,7 +164,8 @@ impl Keeper {
         // Apply has refused a set that cannot be read; what gets by it verifies nothing.
         let read = |jwks: &Value| Arc::new(source.read(jwks.to_string().as_bytes()).unwrap_or_default());
         let declared = source.jwks.as_ref().map(read);
-        Self { source, declared, state: ArcSwap::from_pointee(state), flight: Arc::default() }
+        let (state, waiting) = (ArcSwap::from_pointee(state), Semaphore::new(MOST_WAITING));
+        Self { source, declared, state, flight: Arc::default(), waiting }
     }
 
     /// The keys, unless they were never fetched or are too old to be believed.
@@ -177,12 +190,29 @@ impl Keeper {
         self.flight.clone().try_lock_owned().ok().filter(|_| due(&self.state.load()))
     }
 
+    /// Waits for the fetch that a token needs, as far as requests may wait. False if it is not known yet what it brings.
+    pub(super) async fn await_fetch(self: &Arc<Self>, means: &Arc<Means>) -> bool {
+        let clock = means.clock.as_ref();
+        // One that began longer ago is over: then a new one begins.
+        let since = self.state.load().attempted.map(|at| at.age(clock)).filter(|age| *age < SHORTEST_WAIT);
+        if self.declared.is_some() || (since.is_some() && self.flight.try_lock().is_ok()) {
+            return true;
+        }
+        let permits = (self.waiting.try_acquire(), means.waiting.try_acquire());
+        let (Ok(_of_this), Ok(_of_all)) = permits else { return false };
+        let left = LONGEST_AWAITED.saturating_sub(since.unwrap_or_default());
+        let over = async {
+            if let Some(flight) = self.claim_on_demand(clock).await {
+                // A task of its own: a caller who goes away does not break off what others wait for.
+                tokio::spawn(self.clone().refresh(flight, means.clone())).await.ok();
+            }
+        };
+        tokio::time::timeout(left, over).await.is_ok()
+    }
+
     /// The right to fetch because a token needs it: none if a fetch began within [`SHORTEST_WAIT`], which is waited
     /// for. However many tokens ask, they cause one fetch [JW-03].
-    pub(super) async fn claim_on_demand(&self, clock: &dyn Clock) -> Option<Flight> {
-        if self.declared.is_some() {
-            return None;
-        }
+    async fn claim_on_demand(&self, clock: &dyn Clock) -> Option<Flight> {
         let flight = self.flight.clone().lock_owned().await;
         let rested = self.state.load().attempted.is_none_or(|at| at.age(clock) >= SHORTEST_WAIT);
         rested.then_some(flight)

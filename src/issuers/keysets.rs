@@ -7,10 +7,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::keyset::{Freshness, Keeper, Means, Source};
+use super::keyset::{Freshness, Keeper, MOST_WAITING_FOR_ALL, Means, Source};
 use super::outbound::Outbound;
 use crate::clock::Clock;
 use crate::domain::ids::{ClientId, Name};
@@ -91,7 +91,8 @@ impl KeySets {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let means = Arc::new(Means { outbound, freshness, clock, metrics });
+        let waiting = Semaphore::new(MOST_WAITING_FOR_ALL);
+        let means = Arc::new(Means { outbound, freshness, clock, metrics, waiting });
         let shared = Arc::new(Shared { means, kept: ArcSwap::default(), changed: Notify::new() });
         let task = tokio::spawn(keep_fresh(shared.clone())).abort_handle();
         Self { shared, task }
@@ -161,15 +162,14 @@ impl KeySets {
         let kept = self.shared.kept.load().get(&owner).cloned();
         // Of another source: the caller's snapshot is not the one that is followed.
         let keeper = kept.filter(|kept| kept.keeper.source == source).ok_or_else(unavailable)?.keeper;
-        let (means, clock) = (&self.shared.means, self.shared.means.clock.as_ref());
-        if let Some(keys) = keeper.keys(means).filter(|keys| !keys.find(kid, algorithm).is_empty()) {
+        let means = &self.shared.means;
+        let has_it = |keys: &Arc<JwkSet>| !keys.find(kid, algorithm).is_empty();
+        if let Some(keys) = keeper.keys(means).filter(has_it) {
             return Ok(keys);
         }
-        if let Some(flight) = keeper.claim_on_demand(clock).await {
-            // A task of its own: a caller who goes away does not break off what others wait for.
-            tokio::spawn(keeper.clone().refresh(flight, means.clone())).await.ok();
-        }
-        keeper.keys(means).ok_or_else(unavailable)
+        let is_over = keeper.await_fetch(means).await;
+        // A key that may yet come is not one that the issuer does not have.
+        keeper.keys(means).filter(|keys| is_over || has_it(keys)).ok_or_else(unavailable)
     }
 
     /// The state of every issuer, and of every address with keys of clients, by name.

@@ -1,5 +1,6 @@
 use serde_json::json;
 
+use super::super::keyset::MOST_WAITING;
 use super::super::testing::{Declared, Reply, Signer, Site, dev_client, snapshot};
 use super::*;
 use crate::clock::ShiftedClock;
@@ -120,26 +121,62 @@ async fn jw_03_a_flood_of_unknown_kids_causes_one_fetch() {
     let (old, new) = (Signer::new(), Signer::new());
     let (world, snapshot) = World::with_keys(&[&old]).await;
     assert!(world.knows(&snapshot, &old).await);
-    let world = Arc::new(world);
-    let snapshot = Arc::new(snapshot);
-    let flood = async |wanted: bool| {
-        let mut tasks = JoinSet::new();
-        for _ in 0..200 {
-            let (world, snapshot, new) = (world.clone(), snapshot.clone(), new.jwk()["kid"].clone());
-            tasks.spawn(async move {
-                let issuer = snapshot.issuer(ISS).unwrap();
-                let keys = world.key_sets.keys_for(issuer, new.as_str(), Algorithm::Es256).await.unwrap();
-                !keys.find(new.as_str(), Algorithm::Es256).is_empty()
-            });
-        }
-        assert!(tasks.join_all().await.into_iter().all(|known| known == wanted));
-    };
-    flood(false).await;
+    let (world, snapshot) = (Arc::new(world), Arc::new(snapshot));
+    let found = flood(&world, &snapshot, &new, 200).join_all().await;
+    assert!(found.into_iter().all(|known| known == Ok(false)));
     assert_eq!(world.site.hits("/jwks"), 1, "the first fetch was less than 10 s ago");
     world.site.set("/jwks", Reply::keys(&[&old, &new]).slow(Duration::from_millis(100)));
     world.clock.shift(10);
-    flood(true).await;
+    let found = flood(&world, &snapshot, &new, MOST_WAITING).join_all().await;
+    assert!(found.into_iter().all(|known| known == Ok(true)));
     assert_eq!(world.site.hits("/jwks"), 2, "all waited for the same fetch");
+}
+
+#[tokio::test]
+async fn a_slow_key_set_holds_few_requests_and_none_for_long() {
+    let (old, new) = (Signer::new(), Signer::new());
+    let (world, snapshot) = World::with_keys(&[&old]).await;
+    assert!(world.knows(&snapshot, &old).await);
+    let (world, snapshot) = (Arc::new(world), Arc::new(snapshot));
+    world.site.set("/jwks", Reply::keys(&[&old, &new]).slow(Duration::from_secs(4)));
+    world.clock.shift(10);
+    let refused = Err(KeysUnavailable { owner: "idp".parse().unwrap() });
+    let mut tasks = flood(&world, &snapshot, &new, 200);
+    for _ in MOST_WAITING..200 {
+        assert_eq!(tasks.join_next().await.unwrap().unwrap(), refused, "one too many");
+    }
+    assert!(tasks.try_join_next().is_none(), "the others wait");
+    assert!(tasks.join_all().await.into_iter().all(|known| known == refused), "but not to the end");
+    let another = tokio::time::timeout(Duration::from_millis(500), world.find(&snapshot, &new)).await;
+    assert_eq!(another, Ok(refused), "nobody begins to wait for what took too long already");
+    assert!(world.knows(&snapshot, &old).await, "the keys that are known serve on");
+    let known = Duration::from_secs(10);
+    let known = tokio::time::timeout(known, async {
+        while world.find(&snapshot, &new).await != Ok(true) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    known.await.expect("the fetch went on without those who waited");
+    assert_eq!(world.site.hits("/jwks"), 2);
+}
+
+/// Looks for the key of `signer` so many times at once.
+fn flood(
+    world: &Arc<World>,
+    snapshot: &Arc<Snapshot>,
+    signer: &Signer,
+    count: usize,
+) -> JoinSet<Result<bool, KeysUnavailable>> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..count {
+        let (world, snapshot, kid) = (world.clone(), snapshot.clone(), signer.jwk()["kid"].clone());
+        tasks.spawn(async move {
+            let issuer = snapshot.issuer(ISS).unwrap();
+            let keys = world.key_sets.keys_for(issuer, kid.as_str(), Algorithm::Es256).await?;
+            Ok(!keys.find(kid.as_str(), Algorithm::Es256).is_empty())
+        });
+    }
+    tasks
 }
 
 #[tokio::test]
