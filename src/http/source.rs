@@ -1,5 +1,6 @@
 //! Where a request comes from: the peer of its connection, or what listed proxies say (DESIGN §9).
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName, header};
@@ -30,7 +31,7 @@ impl Forwarding {
         };
         for value in headers.get_all(name).iter().rev() {
             // Each entry is read by itself: what a client wrote does not hide what the proxy appended to it.
-            for entry in value.as_bytes().rsplit(|byte| *byte == b',') {
+            for entry in self.entries(value.as_bytes()) {
                 let entry = std::str::from_utf8(entry).ok();
                 let Some(address) = entry.and_then(|entry| self.address(entry)) else { return source };
                 source = address.to_canonical();
@@ -46,10 +47,18 @@ impl Forwarding {
         self.hops.iter().any(|hop| hop.is(address))
     }
 
+    /// The entries of one header field, the last one first.
+    fn entries<'v>(&self, value: &'v [u8]) -> Box<dyn Iterator<Item = &'v [u8]> + 'v> {
+        match self.header {
+            ProxyHeader::XForwardedFor => Box::new(value.rsplit(|byte| *byte == b',')),
+            ProxyHeader::Forwarded => Box::new(split_from_end(value, b',')),
+        }
+    }
+
     fn address(&self, entry: &str) -> Option<IpAddr> {
         let node = match self.header {
             ProxyHeader::XForwardedFor => entry.trim(),
-            ProxyHeader::Forwarded => forwarded_for(entry)?,
+            ProxyHeader::Forwarded => &forwarded_for(entry)?,
         };
         let bracketed = node.strip_prefix('[').and_then(|node| node.split_once(']'));
         let address = bracketed.and_then(|(address, _port)| address.parse().ok());
@@ -57,12 +66,55 @@ impl Forwarding {
     }
 }
 
-/// The `for` of one element of `Forwarded` (RFC 7239 §4). Nothing that we look for needs an escape within quotes.
-fn forwarded_for(element: &str) -> Option<&str> {
-    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-    let node = node.trim();
-    Some(node.strip_prefix('"').and_then(|node| node.strip_suffix('"')).unwrap_or(node))
+/// Splits at every `separator` outside quoted strings (RFC 9110 §5.6.4), the last piece first. It is read from the end, since
+/// there stands what the nearest proxy wrote: an open quote that a client sent before it closes nothing. A quote that nothing
+/// opens makes all that is left one piece.
+fn split_from_end(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut left = Some(text);
+    std::iter::from_fn(move || {
+        let rest = left?;
+        let cut = last_outside_quotes(rest, separator);
+        left = cut.and_then(|at| rest.get(..at));
+        rest.get(cut.map_or(0, |at| at + 1)..)
+    })
+}
+
+/// Where `separator` stands last outside quoted strings.
+fn last_outside_quotes(text: &[u8], separator: u8) -> Option<usize> {
+    let mut quoted = false;
+    for (at, byte) in text.iter().enumerate().rev() {
+        // Within quotes a quote is a quote only behind an even number of backslashes; none stands before an opening one.
+        let is_escaped = || text.iter().take(at).rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+        if *byte == b'"' && !(quoted && is_escaped()) {
+            quoted = !quoted;
+        } else if *byte == separator && !quoted {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// The `for` of one element of `Forwarded` (RFC 7239 §4); none where it is said twice, or its quotes are not closed.
+fn forwarded_for(element: &str) -> Option<Cow<'_, str>> {
+    let mut nodes = split_from_end(element.as_bytes(), b';').filter_map(|pair| {
+        let (name, node) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then_some(node.trim())
+    });
+    let node = nodes.next().filter(|_| nodes.next().is_none())?;
+    match node.strip_prefix('"') {
+        Some(quoted) => Some(Cow::Owned(unescaped(quoted.strip_suffix('"')?))),
+        None => Some(Cow::Borrowed(node)),
+    }
+}
+
+/// The text of a quoted string (RFC 9110 §5.6.4).
+fn unescaped(quoted: &str) -> String {
+    let mut text = String::with_capacity(quoted.len());
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        text.extend(if letter == '\\' { letters.next() } else { Some(letter) });
+    }
+    text
 }
 
 #[cfg(test)]
@@ -131,5 +183,22 @@ mod tests {
         assert_eq!(from("proto=https"), "10.0.0.1");
         let other = source(ProxyHeader::XForwardedFor, "10.0.0.1", &[("forwarded", "for=203.0.113.9")]);
         assert_eq!(other, "10.0.0.1");
+    }
+
+    #[test]
+    fn what_a_client_puts_into_quotes_or_leaves_open_names_no_source() {
+        let from = |line: &str| source(ProxyHeader::Forwarded, "10.0.0.1", &[("forwarded", line)]);
+        // The proxy copies the host, as the client chose it.
+        assert_eq!(from(r#"for=192.0.2.60;host="a, for=6.6.6.6;x=""#), "192.0.2.60");
+        assert_eq!(from(r#"for=192.0.2.60;host="a\", for=6.6.6.6;x=""#), "192.0.2.60");
+        assert_eq!(from(r#"host="a;for=6.6.6.6";for=192.0.2.60"#), "192.0.2.60");
+        assert_eq!(from(r#"for=192.0.2.60;host="a\\""#), "192.0.2.60");
+        // What the client sent stands before it.
+        assert_eq!(from(r#"for=", for=192.0.2.60;host="a""#), "192.0.2.60");
+        assert_eq!(from(r#"for="6.6.6.6, for=192.0.2.60"#), "192.0.2.60");
+        assert_eq!(from(r#"for="6.6.6.6, for=10.0.0.2"#), "10.0.0.2");
+        assert_eq!(from(r"for=6.6.6.6;for=192.0.2.60"), "10.0.0.1", "said twice");
+        assert_eq!(from(r#"for=192.0.2.60;host=a""#), "10.0.0.1", "quotes that nothing opens");
+        assert_eq!(from(r#"for="\192.0.2.60""#), "192.0.2.60");
     }
 }
