@@ -27,6 +27,7 @@ use self::front::Front;
 use self::reload::Reload;
 use self::tls::{Tls, TlsFault};
 use crate::admin::socket::{AdminSocket, SocketFault};
+use crate::aggregates::{Aggregates, Refused};
 use crate::authentication::Authentication;
 use crate::clock::watch::TimeWatch;
 use crate::clock::{Clock, Random};
@@ -36,9 +37,9 @@ use crate::configuration::apply::{self, Configuration, LoadFault};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::exchange::{Exchange, Parts};
 use crate::http::guard::{Guard, guarded};
-use crate::http::health::{Ops, Readiness};
+use crate::http::health::{Ops, Readiness, StoreProbe};
 use crate::http::source::Forwarding;
-use crate::http::{Failures, Public, ops_router};
+use crate::http::{Public, ops_router};
 use crate::introspection::Introspection;
 use crate::issuers::keyset::Freshness;
 use crate::issuers::keysets::KeySets;
@@ -64,7 +65,7 @@ use crate::store::writer::{self, Writer};
 
 /// How long policy inputs are kept for replay.
 const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
-/// How often failed client authentications are recorded (L12).
+/// How often it is recorded what was only counted (L12).
 const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
 /// How often clocks and signing keys are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -99,6 +100,7 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
+    aggregates: Arc<Aggregates>,
     tls: Option<Arc<Tls>>,
     writer_task: JoinHandle<()>,
 }
@@ -206,6 +208,7 @@ impl App {
             random,
             limits,
             metrics,
+            aggregates: Arc::default(),
             tls,
             writer_task,
         };
@@ -253,6 +256,7 @@ impl App {
             time: self.time.clone(),
             random: self.random.clone(),
             limits: self.limits.clone(),
+            aggregates: self.aggregates.clone(),
             metrics: self.metrics.clone(),
         });
         let issuer: Arc<str> = self.config.public_url.as_str().into();
@@ -268,18 +272,23 @@ impl App {
             authentication,
             active: self.active.clone(),
             introspection: Introspection::new(issuer, keys.clone(), self.store.clone(), clock.clone()),
-            revocation: Revocation::new(keys.clone(), self.writer.clone(), clock, self.random.clone()),
+            revocation: Revocation::new(
+                keys.clone(),
+                self.writer.clone(),
+                (clock, self.random.clone()),
+                self.aggregates.clone(),
+            ),
             keys,
             exchange,
             readiness: Arc::new(Readiness {
                 stopping: AtomicBool::new(false),
-                store: self.store.clone(),
+                store: StoreProbe::new(self.store.clone()),
                 writer: self.writer.clone(),
                 time: self.time.clone(),
                 active: self.active.clone(),
                 key_sets: self.key_sets.clone(),
             }),
-            failures: Arc::new(Failures::default()),
+            aggregates: self.aggregates.clone(),
             limits: self.limits.clone(),
         }
     }
@@ -309,7 +318,8 @@ impl App {
         let ops_listener = self.listen_for_ops().await?;
         let (public, connections) = (self.public(), Connections::new());
         let readiness = public.readiness.clone();
-        let failures = tokio::spawn(aggregate(public.failures.clone(), self.recorder()));
+        let recorder = Arc::new(self.recorder());
+        let counting = tokio::spawn(recorder.clone().record_every_minute());
         let watching = tokio::spawn(tls::watch(self.tls.clone()));
         let tending = tokio::spawn(tend(self.rotation.clone(), self.time.clone(), self.store.clone()));
         let (ended, admin_stop) = oneshot::channel::<()>();
@@ -330,7 +340,9 @@ impl App {
         if !self.front(public, extra, connections).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
         }
-        [failures, tending, watching].iter().for_each(JoinHandle::abort);
+        [counting, tending, watching].iter().for_each(JoinHandle::abort);
+        recorder.record().await;
+        drop(recorder);
         drop((ended, over));
         if tokio::time::timeout(DRAIN, async { tokio::join!(admin, ops) }).await.is_err() {
             warn!("the admin API did not end in time");
@@ -404,7 +416,12 @@ impl App {
     }
 
     fn recorder(&self) -> Recorder {
-        Recorder { writer: self.writer.clone(), clock: self.clock.clone(), random: self.random.clone() }
+        Recorder {
+            aggregates: self.aggregates.clone(),
+            writer: self.writer.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+        }
     }
 }
 
@@ -439,27 +456,31 @@ async fn tend(rotation: Rotation, time: TimeWatch, store: Store) {
 }
 
 struct Recorder {
+    aggregates: Arc<Aggregates>,
     writer: Writer,
     clock: Arc<dyn Clock>,
     random: Random,
 }
 
-/// Records failed client authentications as one decision a minute: they cost the log nothing else (L12).
-async fn aggregate(failures: Arc<Failures>, recorder: Recorder) {
-    let mut every = tokio::time::interval(AGGREGATE_EVERY);
-    loop {
-        every.tick().await;
-        let count = failures.take();
-        if count > 0 {
-            let decision = recorder.failures(count);
-            if recorder.writer.submit(decision).await.is_err() {
-                warn!(count, "failed client authentications could not be recorded");
+impl Recorder {
+    /// Records what was counted as one decision a minute for each client and reason: it costs the log nothing else (L12).
+    async fn record_every_minute(self: Arc<Self>) {
+        let mut every = tokio::time::interval(AGGREGATE_EVERY);
+        loop {
+            every.tick().await;
+            self.record().await;
+        }
+    }
+
+    async fn record(&self) {
+        for (refused, count) in self.aggregates.take() {
+            if self.writer.submit(self.aggregate(&refused, count)).await.is_err() {
+                warn!(count, "refusals that were counted could not be recorded yet");
+                self.aggregates.put_back(refused, count);
             }
         }
     }
-}
 
-impl Recorder {
     fn decision(&self, kind: Kind, outcome: Outcome, record: Record) -> Decision {
         let now = self.clock.now();
         Decision {
@@ -475,13 +496,14 @@ impl Recorder {
         }
     }
 
-    fn failures(&self, count: u64) -> Decision {
-        let reason = Reason {
-            code: "client_authentication_failed".to_owned(),
-            message: format!("{count} requests failed client authentication since the last such record"),
-            public: false,
+    fn aggregate(&self, refused: &Refused, count: u64) -> Decision {
+        let message = match refused.client {
+            Some(_) => format!("{count} more requests were refused for this since the last such record"),
+            None => format!("{count} requests failed client authentication since the last such record"),
         };
-        let record = Record { asked: json!({ "count": count }), reasons: vec![reason], ..Record::default() };
-        self.decision(Kind::Exchange, Outcome::Deny, record)
+        let reason = Reason { code: refused.code.clone(), message, public: false };
+        let (actor, asked) = (refused.client.clone(), json!({ "count": count }));
+        let record = Record { actor, asked, reasons: vec![reason], ..Record::default() };
+        self.decision(refused.kind, Outcome::Deny, record)
     }
 }

@@ -15,6 +15,7 @@
 //! `admin` ← `app` ← `dev` ← `cli`. Arrows point inward only; `tests/architecture.rs` guards them.
 
 pub mod admin;
+pub mod aggregates;
 pub mod app;
 pub mod authentication;
 pub mod cli;

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta};
 use serde_json::json;
 use thiserror::Error;
 
+use crate::aggregates::Aggregates;
 use crate::clock::{Clock, Random};
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
@@ -19,10 +20,10 @@ use crate::store::writer::Writer;
 /// Why nothing was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotRevoked {
-    /// Refused, and the refusal is in the log (L12).
+    /// Refused, and the refusal is in the log or counted for it (L12).
     Refused {
-        /// Its decision.
-        decision_id: DecisionId,
+        /// Its decision; none for one of many that are recorded together.
+        decision_id: Option<DecisionId>,
         /// Why.
         why: WhyNot,
     },
@@ -62,12 +63,18 @@ pub struct Revocation {
     writer: Writer,
     clock: Arc<dyn Clock>,
     random: Random,
+    aggregates: Arc<Aggregates>,
 }
 
 impl Revocation {
     /// Wires the use case.
-    pub fn new(keys: LiveKeys, writer: Writer, clock: Arc<dyn Clock>, random: Random) -> Self {
-        Self { keys, writer, clock, random }
+    pub fn new(
+        keys: LiveKeys,
+        writer: Writer,
+        (clock, random): (Arc<dyn Clock>, Random),
+        aggregates: Arc<Aggregates>,
+    ) -> Self {
+        Self { keys, writer, clock, random, aggregates }
     }
 
     /// Revokes `token` if it was issued to `agent`. A text that is no token of ours, or one that has expired,
@@ -94,12 +101,17 @@ impl Revocation {
         self.refused(self.decision(client_id), why).await
     }
 
+    /// Revocations have no rate, so that a flood of refused ones is only counted.
     async fn refused(&self, mut decision: Decision, why: WhyNot) -> NotRevoked {
+        let caller = decision.record.actor.as_deref().unwrap_or_default();
+        if !self.aggregates.is_first(decision.kind, caller, why.code()) {
+            return NotRevoked::Refused { decision_id: None, why };
+        }
         let reason = Reason { code: why.code().to_owned(), message: why.to_string(), public: true };
         decision.record.reasons.push(reason);
         let decision_id = decision.id;
         match self.submit(Change::from(decision)).await {
-            Ok(()) => NotRevoked::Refused { decision_id, why },
+            Ok(()) => NotRevoked::Refused { decision_id: Some(decision_id), why },
             Err(unavailable) => unavailable,
         }
     }

@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::connections::{Connections, Entry};
 use super::tls::Tls;
-use crate::http::link::{Link, Patience};
+use crate::http::link::{Busy, Link, Patience};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
@@ -149,8 +149,14 @@ where
 {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
+        let busy = Busy::begin(link.clone());
         request.extensions_mut().insert(link.clone());
-        router.clone().oneshot(request)
+        let answer = router.clone().oneshot(request);
+        async move {
+            let answer = answer.await;
+            drop(busy);
+            answer
+        }
     });
     let mut http = http1::Builder::new();
     // Our own sweeps tell a slow head from a connection that rests between two requests; hyper's timer does not.

@@ -8,7 +8,7 @@ use super::ids::{DecisionId, Jti, Name, TaskId};
 use super::principal::Principal;
 
 /// What was decided upon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// A token exchange.
     #[serde(rename = "exchange")]

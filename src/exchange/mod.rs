@@ -15,11 +15,12 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tracing::{error, info, warn};
 
+use crate::aggregates::Aggregates;
 use crate::clock::watch::TimeWatch;
 use crate::clock::{Clock, Random};
 use crate::configuration::active::{Active, InForce};
 use crate::domain::claims::TokenClaims;
-use crate::domain::decision::Decision;
+use crate::domain::decision::{Decision, Kind};
 use crate::domain::ids::{DecisionId, TaskId};
 use crate::domain::record::{MAX_HEIGHT, RevocationKind, TokenRecord};
 use crate::domain::refusal::Refusal;
@@ -70,6 +71,8 @@ pub struct Parts {
     pub random: Random,
     /// Rates of clients and principals.
     pub limits: Arc<Limits>,
+    /// Refusals that are only counted.
+    pub aggregates: Arc<Aggregates>,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
 }
@@ -122,10 +125,10 @@ pub struct Issued {
 /// Why no token is answered.
 #[derive(Debug)]
 pub enum NotIssued {
-    /// Refused, and the refusal is in the log.
+    /// Refused, and the refusal is in the log or counted for it.
     Refused {
-        /// Its decision.
-        decision_id: DecisionId,
+        /// Its decision; none for one of many that are recorded together.
+        decision_id: Option<DecisionId>,
         /// Why.
         refusal: Box<Refusal>,
     },
@@ -232,7 +235,7 @@ impl Exchange {
                     return Err(NotIssued::Unauthenticated);
                 };
                 info!(decision_id = %receipt.decision_id, reason_code = refusal.code(), "commit refused the token");
-                Err(NotIssued::Refused { decision_id: receipt.decision_id, refusal })
+                Err(NotIssued::Refused { decision_id: Some(receipt.decision_id), refusal })
             }
             Err(fault) => Err(unavailable(fault)),
         }
@@ -254,6 +257,10 @@ impl Exchange {
 
     /// Records a refusal; one that cannot be recorded is answered 503 instead (DESIGN §4 "Refusals").
     async fn refuse(&self, refusal: Refusal, story: Story, assertion: Option<Spend>) -> NotIssued {
+        let is_first = || self.parts.aggregates.is_first(Kind::Exchange, story.caller(), &refusal.code());
+        if matches!(refusal, Refusal::Limited(_) | Refusal::NotAnAgent) && !is_first() {
+            return self.refuse_again(refusal, assertion).await;
+        }
         let decision = story.refuse(&refusal, self.parts.clock.now());
         let decision_id = decision.id;
         if let Refusal::PolicyFault { why } = &refusal {
@@ -261,8 +268,22 @@ impl Exchange {
         }
         info!(%decision_id, reason_code = refusal.code(), "exchange refused");
         match self.record(decision, assertion).await {
-            Ok(()) => NotIssued::Refused { decision_id, refusal: Box::new(refusal) },
+            Ok(()) => NotIssued::Refused { decision_id: Some(decision_id), refusal: Box::new(refusal) },
             Err(unavailable) => unavailable,
+        }
+    }
+
+    /// A refusal that costs a caller nothing to repeat, and so is only counted (L12). Its assertion is spent all the same: it
+    /// has authenticated a request (T31).
+    async fn refuse_again(&self, refusal: Refusal, assertion: Option<Spend>) -> NotIssued {
+        let spent = match assertion {
+            Some(assertion) => self.parts.writer.spend(assertion).await,
+            None => Ok(Ok(())),
+        };
+        match spent {
+            Ok(Ok(())) => NotIssued::Refused { decision_id: None, refusal: Box::new(refusal) },
+            Ok(Err(_)) => NotIssued::Unauthenticated,
+            Err(fault) => unavailable(fault),
         }
     }
 

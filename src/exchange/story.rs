@@ -38,6 +38,11 @@ impl Story {
         Self { decision }
     }
 
+    /// The client id of who asks.
+    pub(super) fn caller(&self) -> &str {
+        self.decision.record.actor.as_deref().unwrap_or_default()
+    }
+
     /// The request was not read: only which endpoint was called is known.
     pub(super) fn called(&mut self, endpoint: &str) {
         self.decision.record.asked = json!({"endpoint": endpoint});

@@ -36,6 +36,13 @@ impl OAuthError {
         self
     }
 
+    fn decided(self, decision_id: Option<DecisionId>) -> Self {
+        match decision_id {
+            Some(id) => self.with("decision_id", id.to_string()),
+            None => self,
+        }
+    }
+
     /// Client authentication failed: the same answer whatever was wrong (RFC 6749 §5.2, CA-02).
     pub(super) fn invalid_client() -> Self {
         let words =
@@ -109,12 +116,7 @@ impl OAuthError {
 
     /// A rate is used up, and nothing of it is recorded one by one (RFC 6585 §4).
     pub(super) fn limited(limited: Limited) -> Self {
-        let refusal = Refusal::Limited(limited);
-        let (status, code) = oauth(&refusal);
-        let error = Self::new(status, code, &refusal.to_string());
-        Self { retry_after: limited.retry_after, ..error }
-            .with("reason_code", refusal.code())
-            .with("retry", json!(refusal.retry()))
+        Self::refused(&Refusal::Limited(limited), None)
     }
 
     /// Nothing is served here.
@@ -129,11 +131,12 @@ impl OAuthError {
         error.with("reason_code", "not_recorded").with("retry", "later")
     }
 
-    /// A refusal in the log: all of it that the client may see.
-    pub(super) fn refused(refusal: &Refusal, decision_id: DecisionId) -> Self {
+    /// A refusal after client authentication: all of it that the client may see. `decision_id` where it has a decision of its
+    /// own.
+    pub(super) fn refused(refusal: &Refusal, decision_id: Option<DecisionId>) -> Self {
         let (status, code) = oauth(refusal);
         let mut error = Self::new(status, code, &refusal.to_string())
-            .with("decision_id", decision_id.to_string())
+            .decided(decision_id)
             .with("reason_code", refusal.code())
             .with("retry", json!(refusal.retry()));
         if let Refusal::Limited(limited) = refusal {
@@ -159,7 +162,7 @@ impl From<NotRevoked> for OAuthError {
             WhyNot::NotAnAgent => "unauthorized_client",
         };
         let error = Self::new(StatusCode::BAD_REQUEST, code, &why.to_string());
-        let error = error.with("decision_id", decision_id.to_string());
+        let error = error.decided(decision_id);
         error.with("reason_code", why.code()).with("retry", "never")
     }
 }

@@ -17,10 +17,10 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
-use super::MAX_BODY;
 use super::error::OAuthError;
-use super::link::{Busy, Link};
+use super::link::Link;
 use super::source::Forwarding;
+use super::{HEALTHZ, MAX_BODY, READYZ};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
@@ -44,9 +44,10 @@ async fn surround(State(guard): State<Guard>, request: Request, next: Next) -> R
     let link = request.extensions().get::<Arc<Link>>().cloned();
     let peer = link.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |link| link.peer().ip());
     let source = guard.forwarding.source(peer, request.headers());
-    let busy = Busy(link);
-    let answered = match guard.limits.address(source) {
-        Ok(()) => guard.answer(request, next, &busy).await,
+    // What asks whether we are well is not refused for what others at its address do, nor they for it.
+    let admitted = if is_probe(request.uri().path()) { Ok(()) } else { guard.limits.address(source) };
+    let answered = match admitted {
+        Ok(()) => guard.answer(request, next, link.as_deref()).await,
         Err(limited) => Err(OAuthError::limited(limited)),
     };
     let response = answered.unwrap_or_else(OAuthError::into_response);
@@ -55,16 +56,18 @@ async fn surround(State(guard): State<Guard>, request: Request, next: Next) -> R
 
 impl Guard {
     /// Reads the whole request, and has it answered, both within one time limit.
-    async fn answer(&self, request: Request, next: Next, busy: &Busy) -> Result<Response, OAuthError> {
+    async fn answer(
+        &self,
+        request: Request,
+        next: Next,
+        link: Option<&Link>,
+    ) -> Result<Response, OAuthError> {
         let limit = Duration::from_secs(self.limits.config().request_timeout.into());
         let deadline = Instant::now() + limit;
         let (head, body) = request.into_parts();
-        if !busy.0.as_ref().is_none_or(|link| link.takes_body()) {
-            return Err(OAuthError::too_slow());
-        }
         let body = timeout_at(deadline, read(body)).await.map_err(|_| OAuthError::too_slow())??;
         // From here on the connection is not cut to make room.
-        if !busy.0.as_ref().is_none_or(|link| link.works()) {
+        if !link.is_none_or(Link::works) {
             return Err(OAuthError::too_slow());
         }
         let answer = caught(next.run(Request::from_parts(head, Body::from(body))));
@@ -92,6 +95,11 @@ impl Guard {
             Err(limited) => OAuthError::limited(limited).into_response(),
         }
     }
+}
+
+/// Whether a path is one of those for orchestrators and load balancers.
+fn is_probe(path: &str) -> bool {
+    [HEALTHZ, READYZ].contains(&path)
 }
 
 /// Reads a body of at most [`MAX_BODY`] bytes.

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::watch::TimeWatch;
 use crate::configuration::active::Active;
@@ -16,12 +19,41 @@ use crate::metrics::{Metrics, Now};
 use crate::store::Store;
 use crate::store::writer::Writer;
 
+/// How long it is believed that the store answered, or did not: probes have no rate, and shall cost the store nothing.
+const PING_EVERY: Duration = Duration::from_millis(250);
+/// How long the store may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether the store answers, asked once for all who want to know.
+pub struct StoreProbe {
+    store: Store,
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+impl StoreProbe {
+    /// A probe that has not asked yet.
+    pub fn new(store: Store) -> Self {
+        Self { store, last: Mutex::default() }
+    }
+
+    async fn answers(&self) -> bool {
+        // Held while the store is asked: who comes meanwhile waits for that answer.
+        let mut last = self.last.lock().await;
+        if let Some((_, answers)) = last.filter(|(at, _)| at.elapsed() < PING_EVERY) {
+            return answers;
+        }
+        let answers = timeout(PING_TIMEOUT, self.store.ping()).await.is_ok_and(|pinged| pinged.is_ok());
+        *last = Some((Instant::now(), answers));
+        answers
+    }
+}
+
 /// What readiness hangs on.
 pub struct Readiness {
     /// Whether the server is about to end.
     pub stopping: AtomicBool,
     /// It must answer.
-    pub store: Store,
+    pub store: StoreProbe,
     /// Its last commit must not have failed.
     pub writer: Writer,
     /// The time must be one that can be believed.
@@ -42,7 +74,7 @@ impl Readiness {
         if self.writer.is_failing() {
             reasons.push("the last commit failed".to_owned());
         }
-        if self.store.ping().await.is_err() {
+        if !self.store.answers().await {
             reasons.push("the store does not answer".to_owned());
         }
         reasons.extend(self.time.check().err().map(|fault| fault.to_string()));

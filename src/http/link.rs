@@ -78,7 +78,7 @@ impl Link {
     }
 
     /// A head was read, a body may follow. False if the connection is being closed.
-    pub(super) fn takes_body(&self) -> bool {
+    fn takes_body(&self) -> bool {
         self.enter(Stage::Body)
     }
 
@@ -88,7 +88,7 @@ impl Link {
     }
 
     /// The request is answered.
-    pub(super) fn rests(&self) {
+    fn rests(&self) {
         self.enter(Stage::Idle);
     }
 
@@ -152,14 +152,22 @@ impl Link {
     }
 }
 
-/// Marks a connection as resting again when a request ends, however it ends.
-pub(super) struct Busy(pub(super) Option<Arc<Link>>);
+/// One request of a connection, from the end of its head: the connection rests again when it is dropped, however the request
+/// ends.
+pub struct Busy(Arc<Link>);
+
+impl Busy {
+    /// The head was read.
+    pub fn begin(link: Arc<Link>) -> Self {
+        // A connection that is being closed goes no further: whoever serves it drops this at once.
+        link.takes_body();
+        Self(link)
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        if let Some(link) = &self.0 {
-            link.rests();
-        }
+        self.0.rests();
     }
 }
 

@@ -13,7 +13,6 @@ mod task_types;
 mod token;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -22,6 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
+use crate::aggregates::Aggregates;
 use crate::authentication::{Authenticated, Authentication, Client};
 use crate::configuration::active::{Active, InForce};
 use crate::exchange::Exchange;
@@ -34,6 +34,11 @@ use health::{Ops, Readiness};
 
 /// Most bytes of a request body.
 const MAX_BODY: usize = 64 * 1024;
+
+/// For liveness. Neither probe counts against the rate of its address.
+const HEALTHZ: &str = "/healthz";
+/// For readiness.
+const READYZ: &str = "/readyz";
 
 /// What the public endpoints need. Cheap to clone.
 #[derive(Clone)]
@@ -55,7 +60,7 @@ pub struct Public {
     /// For `/readyz`.
     pub readiness: Arc<Readiness>,
     /// Failed client authentications, recorded as aggregates.
-    pub failures: Arc<Failures>,
+    pub aggregates: Arc<Aggregates>,
     /// Rates of callers.
     pub limits: Arc<Limits>,
 }
@@ -69,9 +74,9 @@ impl Public {
         headers: &HeaderMap,
         form: &[(String, String)],
     ) -> Result<Authenticated, OAuthError> {
-        let shown = client_auth::shown(headers, form).inspect_err(|_| self.failures.count())?;
+        let shown = client_auth::shown(headers, form).inspect_err(|_| self.aggregates.unauthenticated())?;
         let authenticated = self.authentication.authenticate(world, &shown).await;
-        Ok(authenticated.inspect_err(|_| self.failures.count())?)
+        Ok(authenticated.inspect_err(|_| self.aggregates.unauthenticated())?)
     }
 
     /// The same for an endpoint that commits nothing by itself: an assertion is spent before it answers.
@@ -81,30 +86,15 @@ impl Public {
         headers: &HeaderMap,
         form: &[(String, String)],
     ) -> Result<Client, OAuthError> {
-        let shown = client_auth::shown(headers, form).inspect_err(|_| self.failures.count())?;
+        let shown = client_auth::shown(headers, form).inspect_err(|_| self.aggregates.unauthenticated())?;
         let authenticated = self.authentication.authenticate_and_spend(world, &shown).await;
-        Ok(authenticated.inspect_err(|_| self.failures.count())?)
+        Ok(authenticated.inspect_err(|_| self.aggregates.unauthenticated())?)
     }
 
     /// Counts a request that decides nothing against its client's rate. Exchanges count themselves, since their refusal
     /// is recorded; revocations are never held up.
     fn admit(&self, client: &Client) -> Result<(), OAuthError> {
         self.limits.client(client.id()).map_err(OAuthError::limited)
-    }
-}
-
-/// Failed client authentications since the last aggregate (L12).
-#[derive(Debug, Default)]
-pub struct Failures(AtomicU64);
-
-impl Failures {
-    fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many since the last call.
-    pub fn take(&self) -> u64 {
-        self.0.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -121,8 +111,8 @@ pub fn router(public: Public) -> Router {
         .route("/.well-known/openid-configuration", get(discovery::metadata));
     let mut router = Router::new()
         .route(&format!("/.well-known/oauth-authorization-server{path}"), get(discovery::metadata))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz).with_state(public.readiness.clone()));
+        .route(HEALTHZ, get(health::healthz))
+        .route(READYZ, get(health::readyz).with_state(public.readiness.clone()));
     router = if path.is_empty() {
         router.merge(endpoints)
     } else {
@@ -136,8 +126,8 @@ pub fn router(public: Public) -> Router {
 pub fn ops_router(ops: Ops) -> Router {
     Router::new()
         .route("/metrics", get(health::metrics))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz).with_state(ops.readiness.clone()))
+        .route(HEALTHZ, get(health::healthz))
+        .route(READYZ, get(health::readyz).with_state(ops.readiness.clone()))
         .with_state(ops)
 }
 

@@ -140,7 +140,7 @@ async fn rv_01_a_foreign_token_is_not_revoked_and_a_resource_may_not_revoke() {
     let server = Server::start().await;
     let root = server.root().await;
     let hand_over = server.hand_over(&server.wide_root().await, "worker-agent").await;
-    for (agent, token) in [("worker-agent", &root), ("globex-agent", &root), ("worker-agent", &hand_over)] {
+    for (agent, token) in [("stranger-agent", &root), ("globex-agent", &root), ("worker-agent", &hand_over)] {
         let answer = server.revoke(agent, token).await;
         answer.refused(400, "invalid_request", "token_not_yours");
         let recorded = server.decision(&answer).await;

@@ -4,6 +4,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -267,6 +270,9 @@ async fn a_principals_rate_is_its_own_whoever_asks() {
     let alice = server.session(json!({}));
     let mut last = server.exchange("support-agent", &alice, &ROOT).await;
     for _ in 0..30 {
+        if last.status == 429 {
+            break;
+        }
         last = server.exchange("support-agent", &alice, &ROOT).await;
     }
     last.refused(429, "temporarily_unavailable", "rate_limited_principal");
@@ -274,6 +280,85 @@ async fn a_principals_rate_is_its_own_whoever_asks() {
     assert_eq!(recorded.record["principal"]["sub"], "alice");
     let bob = server.session(json!({"sub": "bob", "sid": "sid-2"}));
     server.exchange("support-agent", &bob, &ROOT).await.token();
+}
+
+#[tokio::test]
+async fn l12_of_refusals_that_cost_nothing_to_repeat_the_first_is_recorded_and_the_rest_are_counted() {
+    let server = Server::start_with("[limits]\nclient_rate = 1").await;
+    let (session, token) = (server.session(json!({})), server.root().await);
+    let rated = async || server.exchange("support-agent", &session, &ROOT).await;
+    while rated().await.status != 429 {}
+    let before = server.decisions().await;
+    let limited = async || loop {
+        let answer = rated().await;
+        if answer.status == 429 {
+            break answer;
+        }
+    };
+    let mut with_decision = 0;
+    for _ in 0..10 {
+        let answers = [
+            limited().await,
+            server.revoke("worker-agent", &token).await,
+            server.revoke("worker-agent", "").await,
+            server.revoke("orders-api", &token).await,
+            server.exchange("orders-api", &session, &ROOT).await,
+        ];
+        let codes = answers.each_ref().map(|answer| answer.body["reason_code"].as_str().unwrap());
+        let expected = ["token_not_yours", "malformed_request", "client_not_allowed", "client_is_no_agent"];
+        assert!(codes[0] == "rate_limited_client" && codes[1..] == expected, "{codes:?}");
+        with_decision += answers.iter().filter(|answer| answer.body.get("decision_id").is_some()).count();
+    }
+    assert_eq!(with_decision, 4, "that of the rate was the first of its like already");
+    let admitted = server.decisions().await - before - 4;
+    assert!(admitted <= 10, "{admitted} more decisions than those of exchanges that the rate let through");
+
+    let data = server.data.clone();
+    server.stop().await;
+    let counted = counted(&data).await;
+    for (actor, code) in [
+        ("support-agent", "rate_limited_client"),
+        ("worker-agent", "token_not_yours"),
+        ("worker-agent", "malformed_request"),
+        ("orders-api", "client_not_allowed"),
+        ("orders-api", "client_is_no_agent"),
+    ] {
+        let of = counted.iter().filter(|(who, why, _)| (who.as_str(), why.as_str()) == (actor, code));
+        let count: u64 = of.map(|(_, _, count)| count).sum();
+        assert_eq!(count, if actor == "support-agent" { 10 } else { 9 }, "{actor} {code}: {counted:?}");
+    }
+}
+
+/// Client, code and count of every aggregate in a log.
+async fn counted(data: &TempDir) -> Vec<(String, String, u64)> {
+    let options = SqliteConnectOptions::new().filename(data.path().join("data/taskgrant.db"));
+    let mut connection = options.connect().await.unwrap();
+    let records = sqlx::query_scalar("SELECT record FROM decision_records").fetch_all(&mut connection);
+    let records: Vec<Vec<u8>> = records.await.unwrap();
+    let read = |record: &Vec<u8>| {
+        let record: Value = serde_json::from_slice(record).unwrap();
+        let count = record["asked"]["count"].as_u64()?;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Some((text(&record["actor"]), text(&record["reasons"][0]["code"]), count))
+    };
+    records.iter().filter_map(read).collect()
+}
+
+#[tokio::test]
+async fn a_flood_from_the_address_of_a_probe_does_not_refuse_it_nor_the_reverse() {
+    let server = Server::start_with("[limits]\naddress_rate = 1").await;
+    let get = async |path: &str| server.get(path, &[]).await.status;
+    for _ in 0..30 {
+        assert_eq!([get("/healthz").await, get("/readyz").await], [200, 200]);
+    }
+    assert_eq!(get("/oauth/jwks").await, 200, "the probes have used up nothing");
+    let mut statuses = Vec::new();
+    for _ in 0..30 {
+        statuses.push(get("/oauth/jwks").await);
+    }
+    assert!(statuses.contains(&429), "{statuses:?}");
+    assert_eq!([get("/healthz").await, get("/readyz").await], [200, 200]);
+    assert_eq!(get("/healthz/").await, 429, "no other path is a probe");
 }
 
 #[tokio::test]

@@ -132,6 +132,32 @@ async fn metrics_count_what_happened_and_hold_no_secret() {
     assert_eq!(ready["ready"], true);
 }
 
+/// A scraper rests between two requests longer than a head may take.
+#[tokio::test]
+async fn a_scraper_keeps_its_connection_and_is_not_counted_as_late() {
+    let port = free_port();
+    let server =
+        Server::start_with(&format!("[metrics]\nlisten = '127.0.0.1:{port}'\n[limits]\nheader_timeout = 1"))
+            .await;
+    let mut scraper = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    for _ in 0..2 {
+        scraper.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with("# EOF\n") {
+            let mut piece = [0; 4096];
+            let read = scraper.read(&mut piece).await.unwrap();
+            assert!(read > 0, "the connection was closed: {answer}");
+            answer.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+        }
+        assert!(!answer.contains(r#"taskgrant_connections_closed_total{by="late"}"#), "{answer}");
+        sleep(Duration::from_secs(3)).await;
+    }
+    let mut halting = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    halting.write_all(b"GET /metr").await.unwrap();
+    assert_eq!(halting.read(&mut [0; 64]).await.unwrap_or(0), 0, "half a head has its time there too");
+    drop(server);
+}
+
 /// A table is renamed under the running server, and back: commits fail meanwhile, `/readyz` says so, and both recover.
 #[tokio::test]
 async fn a_writer_whose_commits_fail_says_so_and_recovers_by_itself() {
