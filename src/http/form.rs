@@ -5,8 +5,8 @@ const MAX_PARAMETERS: usize = 256;
 
 /// Why a body is no form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadForm {
-    /// A `%` without two hex digits, or a byte that must be encoded.
+pub enum BadForm {
+    /// A `%` without two hex digits.
     #[error("the form is not well-formed application/x-www-form-urlencoded")]
     Encoding,
     /// The decoded octets are not UTF-8, or hold a NUL.
@@ -18,7 +18,7 @@ pub(super) enum BadForm {
 }
 
 /// Decodes a form body into its parameters, in order.
-pub(super) fn parse(body: &[u8]) -> Result<Vec<(String, String)>, BadForm> {
+pub fn parse(body: &[u8]) -> Result<Vec<(String, String)>, BadForm> {
     let mut parameters = Vec::new();
     for pair in body.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
         if parameters.len() >= MAX_PARAMETERS {
@@ -32,7 +32,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<(String, String)>, BadForm> {
 }
 
 /// Decodes one key or value: `+` is a space, `%XX` an octet (also the encoding of RFC 6749 §2.3.1).
-pub(super) fn decode(text: &[u8]) -> Result<String, BadForm> {
+pub fn decode(text: &[u8]) -> Result<String, BadForm> {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text.iter();
     while let Some(byte) = rest.next() {
@@ -57,7 +57,7 @@ fn hex(byte: u8) -> Option<u8> {
 }
 
 /// The first non-empty value of a parameter.
-pub(super) fn value<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub fn value<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
     form.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
 }
 

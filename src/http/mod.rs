@@ -3,7 +3,7 @@
 mod client_auth;
 mod discovery;
 mod error;
-mod form;
+pub mod form;
 pub mod guard;
 pub mod health;
 mod introspect;
