@@ -21,11 +21,16 @@ interop:
     cargo build --locked
     tests/interop/run target/debug/taskgrant
 
-# What takes long and must hold before a release: faults under load, and the speed. Root's rights make disk-full a real mount
+# What takes long and must hold before a release: faults under load, fuzzing, and the speed. Root's rights make disk-full a real mount
 drills:
     cargo build --locked
     tests/drills/run --page docs/reference/drills.md target/debug/taskgrant
+    fuzz/run --page docs/reference/fuzzing.md
     cargo bench --locked --bench exchange
+
+# Each fuzz target for so many seconds, two at a time. Needs nightly and cargo-fuzz; says how to get them
+fuzz seconds="600":
+    fuzz/run --seconds {{seconds}}
 
 # The server with its demo tenant, on loopback
 run *args:

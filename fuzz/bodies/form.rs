@@ -1,6 +1,7 @@
 //! The token endpoint's form (RFC 6749 §3.2, RFC 8693 §2.1): read as it was meant, and no secret of it told on.
 
 use serde_json::Value;
+use taskgrant::domain::ids::{ClientId, Name};
 use taskgrant::domain::refusal::Refusal;
 use taskgrant::domain::request::{ACCESS_TOKEN, ExchangeRequest, TOKEN_EXCHANGE, Target};
 use taskgrant::http::form;
@@ -130,8 +131,8 @@ fn says_what_was_sent(form: &[(String, String)], request: &ExchangeRequest) {
     assert_eq!(sent("grant_type"), Some(TOKEN_EXCHANGE));
     assert_eq!(sent("subject_token"), Some(request.subject_token.compact()));
     assert_eq!(sent("actor_token"), request.actor_token.as_ref().map(|token| token.compact()));
-    assert_eq!(sent("task_type"), request.task_type.as_ref().map(|name| name.as_str()));
-    assert_eq!(sent("delegate_to"), wish.delegate_to.as_ref().map(|id| id.as_str()));
+    assert_eq!(sent("task_type"), request.task_type.as_ref().map(Name::as_str));
+    assert_eq!(sent("delegate_to"), wish.delegate_to.as_ref().map(ClientId::as_str));
     assert_eq!(json("authorization_details"), wish.details);
     assert_eq!(
         json("claimed").unwrap_or_else(|| Value::Object(serde_json::Map::new())),

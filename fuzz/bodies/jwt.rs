@@ -222,13 +222,13 @@ fn session(claims: &Map<String, Value>) {
     let kept: Vec<&str> = session.issuer.kept_claims().collect();
     let is_kept = |name: &String| kept.iter().any(|k| k == name || k.split('.').next() == Some(name));
     assert!(session.facts.keys().all(is_kept), "{:?}", session.facts);
-    chain(session.foreign_actors.clone());
+    chain(&session.foreign_actors);
 }
 
 /// What an issuer tells of actors lies under the agent, and is read again as it was written (L6).
-fn chain(foreign: Vec<Actor>) {
+fn chain(foreign: &[Actor]) {
     let agent = Actor { sub: "support-agent".into(), iss: OWN.into(), instance: None };
-    let Ok(chain) = Chain::root(agent.clone(), foreign.clone()) else { return };
+    let Ok(chain) = Chain::root(agent.clone(), foreign.to_vec()) else { return };
     assert!(chain.len() == foreign.len() + 1 && chain.len() <= MAX_CHAIN);
     assert_eq!(chain.current(), &agent);
     assert_eq!(Chain::from_json(&chain.to_json()).as_ref(), Ok(&chain));

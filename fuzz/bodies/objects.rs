@@ -8,7 +8,9 @@ use taskgrant::configuration::documents::{self, Document, Source};
 use taskgrant::configuration::fault::Fault;
 use taskgrant::configuration::plan::{Before, merge, plan};
 use taskgrant::domain::ceiling::Bound;
+use taskgrant::domain::details::Details;
 use taskgrant::domain::objects::{Object, Spec};
+use taskgrant::domain::resource::ResourceUri;
 use taskgrant::domain::snapshot::{Snapshot, TaskType};
 
 use super::{OWN, world};
@@ -142,8 +144,11 @@ fn allows_no_more(earlier: &TaskType, held: &TaskType) {
             assert!(was_listed && earlier.bound.allows(uri, scope), "{scope} at {uri} is new");
         }
     }
-    assert!(earlier.details().covers(&held.details()) || earlier.details().is_empty());
-    assert!(!earlier.details().is_empty() == !held.details().is_empty() || earlier.details().is_empty());
+    let (was, now) = (earlier.details(), held.details());
+    assert!(was.covers(&now), "a detail is new");
+    // What bears no detail may be taken for what none limits (T09).
+    let is_bare = |details: &Details, uri: &ResourceUri| details.for_any(&[uri.clone()].into()).is_empty();
+    assert!(held.listed.keys().all(|uri| is_bare(&was, uri) || !is_bare(&now, uri)), "a limit is gone");
     let (old, new) = (&earlier.spec, &held.spec);
     assert!(new.lifetime.token.max <= old.lifetime.token.max && new.lifetime.task <= old.lifetime.task);
     assert!(new.delegation.max_depth <= old.delegation.max_depth);

@@ -286,6 +286,7 @@ fn agent(found: &mut Found, old: &AgentSpec, new: &AgentSpec) {
 fn task_type(found: &mut Found, old: &TaskType, new: &TaskType, agents: &[&Agent]) {
     found.tenants(&old.reach, &new.reach);
     found.bound("spec", &old.bound, &new.bound);
+    unlimited(found, old, new);
     found.add_if(old.spec.disabled && !new.spec.disabled, "spec.disabled", "it is enabled again");
     let (was, now) = (old.spec.lifetime, new.spec.lifetime);
     found.raised("spec.lifetime.token.default", was.token.default, now.token.default);
@@ -305,6 +306,21 @@ fn task_type(found: &mut Found, old: &TaskType, new: &TaskType, agents: &[&Agent
         }
     }
     approval(found, &old.spec.approval, &new.spec.approval);
+}
+
+/// A service may take a token without details for one that no detail limits (T09): where the last one for a resource
+/// goes, so does the limit.
+fn unlimited(found: &mut Found, old: &TaskType, new: &TaskType) {
+    let (was, now) = (old.details(), new.details());
+    for uri in new.listed.keys() {
+        let at = [uri.clone()].into();
+        let lifted = now.for_any(&at).is_empty() && !was.for_any(&at).is_empty();
+        found.add_if(
+            lifted,
+            "spec.authorization_details",
+            &format!("no detail limits tokens for {uri} any more"),
+        );
+    }
 }
 
 /// Whether `wide` selects all that `narrow` does; an agent's class is what it is before the change.

@@ -87,6 +87,7 @@ fn every_step_up_of_a_task_type_is_called_out() {
         ("/resources", json!(["orders", "mail"]), "spec.resources"),
         ("/authorization_details/0", detail(json!(["a"]), 501), "spec.authorization_details"),
         ("/authorization_details/-", detail(json!(["c"]), 1), "spec.authorization_details"),
+        ("/authorization_details", json!([]), "spec.authorization_details"),
         ("/agents/-", json!("class:worker"), "spec.agents[1]"),
         ("/agents/-", json!("agent:worker"), "spec.agents[1]"),
         ("/lifetime/token/default", json!(61), "spec.lifetime.token.default"),
@@ -109,7 +110,6 @@ fn what_narrows_or_says_the_same_is_no_step_up() {
     let cases = [
         ("refund", "/description", json!("other")),
         ("refund", "/authorization_details/0", json!({"type": "tool_call", "tools": ["a"], "amount": 5})),
-        ("refund", "/authorization_details", json!([])),
         ("refund", "/agents", json!(["agent:helper"])),
         ("refund", "/agents/-", json!("agent:helper")),
         ("refund", "/lifetime", json!({"token": {"default": 60, "max": 60}, "task": 60})),

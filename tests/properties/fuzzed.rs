@@ -77,7 +77,9 @@ fn changed(seed: &[u8], other: &[u8], changes: Vec<Change>) -> Vec<u8> {
 fn drive(target: &str, cases: u32, body: fn(&[u8])) {
     let seeds = seeds(target);
     assert!(seeds.len() >= 3, "{target} has {} seeds", seeds.len());
-    seeds.iter().for_each(|seed| body(seed));
+    for seed in &seeds {
+        body(seed);
+    }
     let bent = (select(seeds.clone()), select(seeds), changes(words(target)));
     let inputs = prop_oneof![
         7 => bent.prop_map(|(seed, other, changes)| changed(&seed, &other, changes)),
