@@ -152,6 +152,12 @@ pub struct LimitsConfig {
     pub address_rate: u32,
     /// Failed client authentications from one source address.
     pub failure_rate: u32,
+    /// Tokens of one task, all that were ever issued counted; 0 is no limit.
+    pub task_tokens: u32,
+    /// Children of one token, all that were ever issued counted; 0 is no limit.
+    pub token_children: u32,
+    /// Exchanges of one task in a minute (not a second); 0 is no limit.
+    pub task_rate: u32,
 }
 
 impl Default for LimitsConfig {
@@ -166,6 +172,9 @@ impl Default for LimitsConfig {
             principal_rate: 50_000,
             address_rate: 50_000,
             failure_rate: 10,
+            task_tokens: 10_000,
+            token_children: 10_000,
+            task_rate: 6_000,
         }
     }
 }

@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::config::LimitsConfig;
 use crate::domain::principal::Principal;
+use crate::domain::record::TreeLimits;
 use crate::domain::refusal::{Limited, LimitedBy};
 use crate::metrics::Metrics;
 
@@ -71,13 +72,18 @@ impl Limits {
         self.failures.admit(&network(address), rate).map_err(|after| self.limited(LimitedBy::Failures, after))
     }
 
+    /// How far a tree may grow: the commit counts.
+    pub fn tree(&self) -> TreeLimits {
+        let config = self.config();
+        TreeLimits {
+            task_tokens: config.task_tokens,
+            token_children: config.token_children,
+            task_rate: config.task_rate,
+        }
+    }
+
     fn limited(&self, by: LimitedBy, retry_after: u32) -> Limited {
-        self.metrics.rate_limited(match by {
-            LimitedBy::Client => "client",
-            LimitedBy::Principal => "principal",
-            LimitedBy::Address => "address",
-            LimitedBy::Failures => "failures",
-        });
+        self.metrics.rate_limited(by.as_str());
         Limited { by, retry_after }
     }
 }

@@ -10,6 +10,17 @@ use super::principal::Principal;
 /// Most tokens on one path from the root of a tree: whoever holds it, the tree is at most this high (DESIGN §3).
 pub const MAX_HEIGHT: usize = 16;
 
+/// How far a task's tree of tokens may grow: counted in the commit, whatever policy allows. 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeLimits {
+    /// Most tokens of one task, all that were ever issued counted.
+    pub task_tokens: u32,
+    /// Most children of one token, all that were ever issued counted.
+    pub token_children: u32,
+    /// Most exchanges of one task in a minute.
+    pub task_rate: u32,
+}
+
 /// Longest life of a task; no token outlives its task (L5).
 pub const LONGEST_TASK: TimeDelta = TimeDelta::days(30);
 

@@ -42,7 +42,7 @@ pub struct TokenFault {
     pub retry: Retry,
 }
 
-/// Whose rate is used up.
+/// Which limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LimitedBy {
     /// The authenticated client's.
@@ -53,14 +53,70 @@ pub enum LimitedBy {
     Address,
     /// The source address's, by failed client authentications.
     Failures,
+    /// The task's rate.
+    TaskRate,
+    /// The number of tokens of the task.
+    TaskTokens,
+    /// The number of children of the parent token.
+    TokenChildren,
 }
 
-/// A rate is used up.
+impl LimitedBy {
+    /// The reason code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Client => "rate_limited_client",
+            Self::Principal => "rate_limited_principal",
+            Self::Address => "rate_limited_address",
+            Self::Failures => "rate_limited_failures",
+            Self::TaskRate => "rate_limited_task",
+            Self::TaskTokens => "task_tokens_exhausted",
+            Self::TokenChildren => "token_children_exhausted",
+        }
+    }
+
+    /// The word in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Principal => "principal",
+            Self::Address => "address",
+            Self::Failures => "failures",
+            Self::TaskRate => "task_rate",
+            Self::TaskTokens => "task_tokens",
+            Self::TokenChildren => "token_children",
+        }
+    }
+
+    /// What there is too much of.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Client => "too many requests for this client",
+            Self::Principal => "too many requests for this principal",
+            Self::Address => "too many requests for this source address",
+            Self::Failures => {
+                "too many requests for this source address, with credentials that are not accepted"
+            }
+            Self::TaskRate => "too many exchanges within this task",
+            Self::TaskTokens => "the task has as many tokens as it may have: start another task",
+            Self::TokenChildren => {
+                "the subject token has as many children as it may have: go on from one of them, or start another task"
+            }
+        }
+    }
+
+    /// Whether waiting helps: a rate recovers, a number does not.
+    fn recovers(self) -> bool {
+        !matches!(self, Self::TaskTokens | Self::TokenChildren)
+    }
+}
+
+/// A limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limited {
-    /// Whose.
+    /// Which.
     pub by: LimitedBy,
-    /// Seconds until one more request may come, at least 1.
+    /// Seconds until one more request may come, at least 1. Where waiting does not help, until the parent's expiry.
     pub retry_after: u32,
 }
 
@@ -264,12 +320,7 @@ impl Refusal {
             Self::Spent => "hand_over_spent",
             Self::TooHigh => "token_tree_too_high",
             Self::UnknownParent => "parent_unknown",
-            Self::Limited(limited) => match limited.by {
-                LimitedBy::Client => "rate_limited_client",
-                LimitedBy::Principal => "rate_limited_principal",
-                LimitedBy::Address => "rate_limited_address",
-                LimitedBy::Failures => "rate_limited_failures",
-            },
+            Self::Limited(limited) => limited.by.code(),
         };
         code.to_owned()
     }
@@ -331,6 +382,9 @@ impl Refusal {
             return fault.retry;
         }
         if matches!(self, Self::Expired | Self::Revoked { .. } | Self::Spent | Self::UnknownParent) {
+            return Retry::NewSession;
+        }
+        if matches!(self, Self::Limited(limited) if !limited.by.recovers()) {
             return Retry::NewSession;
         }
         if matches!(self, Self::TooLarge) {
@@ -422,13 +476,8 @@ impl fmt::Display for Refusal {
 }
 
 fn write_limited(f: &mut fmt::Formatter<'_>, limited: Limited) -> fmt::Result {
-    let whose = match limited.by {
-        LimitedBy::Client => "this client",
-        LimitedBy::Principal => "this principal",
-        LimitedBy::Address => "this source address",
-        LimitedBy::Failures => "this source address, with credentials that are not accepted",
-    };
-    write!(f, "too many requests for {whose}; try again after {} s", limited.retry_after)
+    f.write_str(limited.by.what())?;
+    if limited.by.recovers() { write!(f, "; try again after {} s", limited.retry_after) } else { Ok(()) }
 }
 
 fn write_reasons(f: &mut fmt::Formatter<'_>, lead: &str, reasons: &[Reason]) -> fmt::Result {

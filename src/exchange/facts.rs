@@ -23,6 +23,7 @@ pub(super) struct Asked<'a> {
     pub(super) lifetime: Lifetime,
     pub(super) depth_left: u32,
     pub(super) exchange_only: bool,
+    pub(super) stats: BTreeMap<String, u64>,
 }
 
 /// The policy input of one exchange.
@@ -51,7 +52,7 @@ pub(super) fn input(environment: &str, at: &Moment, verified: &Verified, asked: 
         },
         requested: requested(verified, asked),
         ceiling: ceiling(at, verified, asked),
-        stats: BTreeMap::new(),
+        stats: asked.stats.clone(),
         exceptions: exceptions(at, verified),
         approval: None,
         claimed: verified.wish.claimed.clone().into_iter().collect(),

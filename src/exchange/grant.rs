@@ -107,6 +107,7 @@ impl Exchange {
             lifetime: lifetime(verified, wanted),
             depth_left: attenuated.depth_left,
             exchange_only: wanted.exchange_only,
+            stats: self.tasks.stats(tree(&verified.origin)),
         };
         let input = facts::input(&self.parts.environment, at, verified, &asked);
         let began = Instant::now();
@@ -224,6 +225,14 @@ impl Exchange {
     }
 }
 
+/// The task and the token that the new one will stand below; none for a root.
+fn tree(origin: &Origin) -> Option<(TaskId, Jti)> {
+    match origin {
+        Origin::Session { .. } => None,
+        Origin::Parent(parent) => Some((parent.task.id, parent.jti)),
+    }
+}
+
 /// The registered resource that a target names, if it serves the tenant (L10).
 fn find<'a>(at: &'a Moment, verified: &Verified, target: &Target) -> Option<&'a Arc<Resource>> {
     let snapshot = &at.world.snapshot;
@@ -331,6 +340,11 @@ impl Granted {
     /// The token's id.
     pub(super) fn jti(&self) -> Jti {
         self.claims.jti
+    }
+
+    /// The token it is narrowed from; none for a root.
+    pub(super) fn parent(&self) -> Option<Jti> {
+        self.claims.parent_jti
     }
 
     /// The task it belongs to.

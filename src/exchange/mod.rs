@@ -22,7 +22,7 @@ use crate::configuration::active::{Active, InForce};
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind};
 use crate::domain::ids::{DecisionId, TaskId};
-use crate::domain::record::{MAX_HEIGHT, RevocationKind, TokenRecord};
+use crate::domain::record::{MAX_HEIGHT, RevocationKind, TokenRecord, TreeLimits};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
 use crate::domain::snapshot::Agent;
@@ -223,14 +223,18 @@ impl Exchange {
         let minted = Minted { compact };
         story.granted(&granted);
         let decision = story.allow(self.parts.clock.now());
-        let issue = Issue { assertion, ..granted.change(kid, decision) };
+        let issue = Issue { assertion, limits: self.parts.limits.tree(), ..granted.change(kid, decision) };
         match self.parts.writer.submit(issue).await {
             Ok(Committed::Done(receipt)) => {
                 info!(decision_id = %receipt.decision_id, "token issued");
                 self.parts.time.issued(granted.issued_at);
+                self.tasks.grew(granted.task_id(), granted.parent(), receipt.place);
                 Ok(granted.answer(Some(minted.release(&receipt)), receipt.decision_id))
             }
             Ok(Committed::Lost(loss, receipt)) => {
+                if let Loss::TreeLimit(limited) = loss {
+                    self.parts.metrics.rate_limited(limited.by.as_str());
+                }
                 let Some(refusal) = refusal_of(loss).map(Box::new) else {
                     return Err(NotIssued::Unauthenticated);
                 };
@@ -309,9 +313,9 @@ impl Exchange {
         let store = &self.parts.store;
         let signer = self.parts.keys.ring().kid().to_owned();
         let own = granted.record(signer, self.parts.random.decision(granted.issued_at));
-        if let Some(parent) = own.parent {
+        if let Some(jti) = own.parent {
             let shown = |parent: &TokenRecord| granted.parent_digest == Some(parent.capability_digest);
-            let Some(parent) = store.token(parent).await?.filter(shown) else {
+            let Some(parent) = store.token(jti).await?.filter(shown) else {
                 return Ok(Some(Loss::ParentUnknown));
             };
             if parent.ancestors.len() + 1 >= MAX_HEIGHT {
@@ -319,6 +323,10 @@ impl Exchange {
             }
             if !store.is_alive(&parent).await? {
                 return Ok(Some(Loss::Revoked { kind: RevocationKind::Token }));
+            }
+            let limits = self.parts.limits.tree();
+            if let Some(loss) = store.outgrown(jti, limits, granted.issued_at).await? {
+                return Ok(Some(loss));
             }
         }
         if !store.is_alive(&own).await? {
@@ -342,6 +350,7 @@ fn refusal_of(loss: Loss) -> Option<Refusal> {
         Loss::AlreadySpent { kind: SpendKind::ClientAssertion } => return None,
         Loss::AlreadySpent { kind: SpendKind::ActorToken | SpendKind::HandOver } => Refusal::Spent,
         Loss::TreeTooHigh => Refusal::TooHigh,
+        Loss::TreeLimit(limited) => Refusal::Limited(limited),
         Loss::ClockBehind => Refusal::Clock { why: loss.to_string() },
     })
 }
@@ -389,6 +398,7 @@ impl Granted {
             task: self.task.clone(),
             token,
             parent_digest: self.parent_digest,
+            limits: TreeLimits::default(),
             spend: spend.collect(),
             assertion: None,
             decision,

@@ -41,7 +41,8 @@ pub struct PolicyInput {
     pub requested: RequestedFacts,
     /// The most that could be granted: task type ∩ entitlements ∩ session or parent ∩ delegation.
     pub ceiling: CeilingFacts,
-    /// Approximate counters, such as exchanges of this principal in the last hour.
+    /// Counters that may lag behind: `task_tokens`, the tokens of this task that were ever issued, and `token_children`, those
+    /// below the parent. Exact limits are the configuration's.
     #[serde(default)]
     pub stats: BTreeMap<String, u64>,
     /// Time-boxed exceptions in force now that touch this request.

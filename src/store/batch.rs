@@ -6,6 +6,18 @@
 
 use super::rows::{task_columns, token_columns};
 
+/// The columns of a `KnownRow` beyond the token's own.
+macro_rules! growth {
+    () => {
+        ", COALESCE((SELECT t.task_serial FROM tokens t WHERE t.task_id = tokens.task_id \
+              ORDER BY t.task_serial DESC LIMIT 1), 0) AS tree_tokens, \
+           COALESCE((SELECT t.paced_until FROM tokens t WHERE t.task_id = tokens.task_id \
+              ORDER BY t.task_serial DESC LIMIT 1), 0) AS tree_paced_until, \
+           COALESCE((SELECT t.sibling FROM tokens t WHERE t.parent = tokens.jti \
+              ORDER BY t.sibling DESC LIMIT 1), 0) AS children "
+    };
+}
+
 /// One statement in both dialects.
 pub(super) struct Sql {
     pub(super) sqlite: &'static str,
@@ -21,14 +33,15 @@ pub(super) const BEGIN: Sql =
 pub(super) const LOCK: &str =
     "UPDATE log_head SET epoch = epoch + 1 WHERE id = 1 RETURNING size, frontier, greatest_iat";
 
-/// The tokens of these ids.
+/// The tokens of these ids, with how far their trees have grown: the newest row of a task, and of a parent, tells.
 pub(super) const TOKENS: Sql = Sql {
     sqlite: concat!(
         "SELECT ",
         token_columns!(),
-        " FROM tokens WHERE jti IN (SELECT value FROM json_each($1))"
+        growth!(),
+        "FROM tokens WHERE jti IN (SELECT value FROM json_each($1))"
     ),
-    postgres: concat!("SELECT ", token_columns!(), " FROM tokens WHERE jti = ANY($1::text[])"),
+    postgres: concat!("SELECT ", token_columns!(), growth!(), "FROM tokens WHERE jti = ANY($1::text[])"),
 };
 
 /// Which of these keys are revoked: position in the list, from 0, and `not_before`.
@@ -74,7 +87,8 @@ pub(super) const WRITE: Sql = Sql {
         ") SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
              value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, \
              value->>15, value->>16, unhex(value->>17), value->>18, value->>19, value->>20, \
-             value->>21, value->>22, value->>23, value->>24, value->>25, value->>26 FROM jsonb_each($5); \
+             value->>21, value->>22, value->>23, value->>24, value->>25, value->>26, value->>27, value->>28, \
+             value->>29 FROM jsonb_each($5); \
          UPDATE log_head SET size = $6, frontier = $7, greatest_iat = $8 WHERE id = 1",
     ),
     postgres: concat!(
@@ -98,8 +112,8 @@ pub(super) const WRITE: Sql = Sql {
              $37::text[], $38::text[], $39::text[], $40::text[], $41::bigint[], $42::text[], $43::text[], \
              $44::text[], $45::text[], $46::text[], $47::bigint[], $48::bytea[], $49::text[], $50::bigint[], \
              $51::bigint[], $52::text[], $53::text[], $54::bigint[], $55::text[], $56::text[], \
-             $57::text[])) \
-         UPDATE log_head SET size = $58, frontier = $59, greatest_iat = $60 WHERE id = 1",
+             $57::text[], $58::bigint[], $59::bigint[], $60::bigint[])) \
+         UPDATE log_head SET size = $61, frontier = $62, greatest_iat = $63 WHERE id = 1",
     ),
 };
 

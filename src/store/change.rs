@@ -7,7 +7,8 @@ use super::rows::{BundleRow, ObjectRow};
 use crate::domain::decision::{Decision, Reason};
 use crate::domain::ids::DecisionId;
 use crate::domain::objects::ObjectRef;
-use crate::domain::record::{RevocationKey, RevocationKind, TaskRecord, TokenRecord};
+use crate::domain::record::{RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
+use crate::domain::refusal::Limited;
 
 /// Everything that changes liveness, configuration or the log. What is spent without a decision goes to the same
 /// writer by [`Writer::spend`](super::writer::Writer::spend).
@@ -32,6 +33,8 @@ pub struct Issue {
     pub token: TokenRecord,
     /// SHA-256 of the claims that the parent showed: they must be those that were issued. None for a root.
     pub parent_digest: Option<[u8; 32]>,
+    /// How far the tree may have grown with it.
+    pub limits: TreeLimits,
     /// What it uses up. All of it, or nothing if the issue loses.
     pub spend: Vec<Spend>,
     /// The assertion that authenticated the client. It is spent also if the issue loses; one that was spent before
@@ -122,6 +125,17 @@ pub struct Receipt {
     pub decision_id: DecisionId,
     /// The writer's time under the lock.
     pub committed_at: DateTime<Utc>,
+    /// Where in its tree the token stands that was issued; none for any other change.
+    pub place: Option<Place>,
+}
+
+/// Where in the tree of its task a token stands, in the order of commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The how-manieth token of its task, from 1.
+    pub task_serial: u64,
+    /// The how-manieth child of its parent, from 1; 0 for a root.
+    pub sibling: u64,
 }
 
 /// What became of a change. Either way its decision is in the log.
@@ -157,6 +171,9 @@ pub enum Loss {
     /// The tree of tokens would be higher than `MAX_HEIGHT`.
     #[error("the tree of tokens would be too high")]
     TreeTooHigh,
+    /// The tree has grown as far as it may, or too fast.
+    #[error("{}", .0.by.what())]
+    TreeLimit(Limited),
     /// Tokens were issued in what is now the future: the clock was set back (DESIGN §7 "Time").
     #[error("the clock is behind the last token that was issued")]
     ClockBehind,
@@ -176,6 +193,7 @@ impl Loss {
             Self::AlreadySpent { kind: SpendKind::ActorToken } => "actor_token_replayed",
             Self::AlreadySpent { kind: SpendKind::ClientAssertion } => "client_assertion_replayed",
             Self::TreeTooHigh => "token_tree_too_high",
+            Self::TreeLimit(limited) => limited.by.code(),
             Self::ClockBehind => "clock_unsteady",
             Self::Duplicate => "duplicate_token_id",
         };

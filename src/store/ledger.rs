@@ -3,19 +3,21 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::change::{Change, Committed, Configure, Issue, Loss, Receipt, Revoke, Spend, SpendKind};
+use super::change::{Change, Committed, Configure, Issue, Loss, Place, Receipt, Revoke, Spend, SpendKind};
 use super::entry::Entry;
 use super::read::Head;
-use super::rows::{BundleRow, ObjectRow, TaskRow, TokenRow, micros};
+use super::rows::{BundleRow, Growth, Known, ObjectRow, TaskRow, TokenRow, micros};
 use crate::clock::watch::TOLERANCE;
-use crate::domain::ids::Jti;
+use crate::domain::ids::{Jti, TaskId};
 use crate::domain::objects::ObjectRef;
-use crate::domain::record::{Bears, MAX_HEIGHT, RevocationKey, TokenRecord};
+use crate::domain::record::{Bears, MAX_HEIGHT, RevocationKey, TokenRecord, TreeLimits};
+use crate::domain::refusal::{Limited, LimitedBy};
 
 /// A revocation also reaches tokens that a replica with a clock ahead by less than this has signed (DESIGN §7).
 const REVOCATION_MARGIN_US: i64 = 2_000_000;
+const MINUTE_US: i64 = 60_000_000;
 
 /// Whether a revocation row kills what it bears on in this way; the very instant is dead too.
 pub(super) fn kills(bears: Bears, not_before: i64) -> bool {
@@ -66,6 +68,9 @@ pub(super) struct Ledger<'b> {
     head: Head,
     /// Tokens with a record: those read, and those issued in this batch.
     tokens: HashMap<Jti, TokenRecord>,
+    /// How far the trees of these have grown, and how many children each has.
+    trees: HashMap<TaskId, Growth>,
+    children: HashMap<Jti, i64>,
     /// Every key that was asked for, with its `not_before` if it is revoked.
     revoked: HashMap<RevocationKey, Option<i64>>,
     spent: HashSet<(SpendKind, String)>,
@@ -92,9 +97,12 @@ fn complete(
 
 impl<'b> Ledger<'b> {
     /// Begins a batch at the head under the lock, knowing the tokens that the batch names.
-    pub(super) fn new(now: DateTime<Utc>, head: Head, tokens: Vec<TokenRecord>) -> Self {
-        let tokens = tokens.into_iter().map(|token| (token.jti, token)).collect();
-        Self { now, head, tokens, revoked: HashMap::new(), spent: HashSet::new(), writes: Writes::default() }
+    pub(super) fn new(now: DateTime<Utc>, head: Head, known: Vec<Known>) -> Self {
+        let trees = known.iter().map(|known| (known.token.task_id, known.growth)).collect();
+        let children = known.iter().map(|known| (known.token.jti, known.children)).collect();
+        let tokens = known.into_iter().map(|known| (known.token.jti, known.token)).collect();
+        let (revoked, spent, writes) = (HashMap::new(), HashSet::new(), Writes::default());
+        Self { now, head, tokens, trees, children, revoked, spent, writes }
     }
 
     /// Every revocation that could touch an issue of the batch, each once.
@@ -133,22 +141,26 @@ impl<'b> Ledger<'b> {
     /// Decides on one change and appends its decision to the log.
     pub(super) fn take(&mut self, change: &Change, entry: &'b Entry) -> Committed {
         let outcome = match change {
-            Change::Issue(issue) => self.admit(issue.assertion.as_ref()).and_then(|()| self.issue(issue)),
-            Change::Refuse(refuse) => self.admit(refuse.assertion.as_ref()),
+            Change::Issue(issue) => {
+                self.admit(issue.assertion.as_ref()).and_then(|()| self.issue(issue)).map(Some)
+            }
+            Change::Refuse(refuse) => self.admit(refuse.assertion.as_ref()).map(|()| None),
             Change::Revoke(revoke) => {
                 self.revoke(revoke);
-                Ok(())
+                Ok(None)
             }
             Change::Configure(configure) => {
                 self.configure(configure);
-                Ok(())
+                Ok(None)
             }
         };
-        let Err(loss) = outcome else {
-            return Committed::Done(self.append(change, Cow::Borrowed(entry)));
-        };
-        let refused = change.decision().clone().refused(loss.reason());
-        Committed::Lost(loss, self.append(change, Cow::Owned(entry.clone().retold(&refused))))
+        match outcome {
+            Ok(place) => Committed::Done(Receipt { place, ..self.append(change, Cow::Borrowed(entry)) }),
+            Err(loss) => {
+                let refused = change.decision().clone().refused(loss.reason());
+                Committed::Lost(loss, self.append(change, Cow::Owned(entry.clone().retold(&refused))))
+            }
+        }
     }
 
     /// Spends what may be used once, unless it has been (T31). It is then spent, whatever becomes of the change.
@@ -174,23 +186,28 @@ impl<'b> Ledger<'b> {
         self.head.frontier.append(entry.leaf.hash());
         // The column is signed; 2^63 leaves will not be reached.
         self.writes.entries.push((i64::try_from(index).unwrap_or(i64::MAX), entry));
-        Receipt { index, decision_id: change.decision().id, committed_at: self.now }
+        Receipt { index, decision_id: change.decision().id, committed_at: self.now, place: None }
     }
 
-    fn issue(&mut self, issue: &Issue) -> Result<(), Loss> {
-        let token = self.judge(issue)?;
+    fn issue(&mut self, issue: &Issue) -> Result<Place, Loss> {
+        let (token, growth, sibling) = self.judge(issue)?;
         // From here on the issue has won: only now is anything spent.
         for spend in &issue.spend {
             self.spend(spend).ok();
         }
         self.writes.tasks.extend(issue.task.as_ref().map(TaskRow::from));
-        self.writes.tokens.push(TokenRow::from(&token));
+        let Growth { tokens: task_serial, paced_until } = growth;
+        self.writes.tokens.push(TokenRow { task_serial, sibling, paced_until, ..TokenRow::from(&token) });
         self.head.greatest_iat = self.head.greatest_iat.max(token.iat);
+        self.trees.insert(token.task_id, growth);
+        self.children.extend(token.parent.map(|parent| (parent, sibling)));
         self.tokens.insert(token.jti, token);
-        Ok(())
+        let number = |count: i64| u64::try_from(count).unwrap_or_default();
+        Ok(Place { task_serial: number(task_serial), sibling: number(sibling) })
     }
 
-    fn judge(&self, issue: &Issue) -> Result<TokenRecord, Loss> {
+    /// The token as it is recorded, how far its tree has grown with it, and the how-manieth child of its parent it is.
+    fn judge(&self, issue: &Issue) -> Result<(TokenRecord, Growth, i64), Loss> {
         if self.tokens.contains_key(&issue.token.jti) {
             return Err(Loss::Duplicate);
         }
@@ -207,11 +224,24 @@ impl<'b> Ledger<'b> {
             return Err(Loss::TreeTooHigh);
         }
         self.judge_life(&token)?;
+        let (growth, sibling) = self.judge_tree(issue)?;
         let used = |spend: &&Spend| self.spent.contains(&(spend.kind, spend.key.clone()));
         match issue.spend.iter().find(used) {
             Some(spend) => Err(Loss::AlreadySpent { kind: spend.kind }),
-            None => Ok(token),
+            None => Ok((token, growth, sibling)),
         }
+    }
+
+    /// How far the tree has grown with this token, and the how-manieth child of its parent it is; unless that is too far,
+    /// or too fast.
+    fn judge_tree(&self, issue: &Issue) -> Result<(Growth, i64), Loss> {
+        let Some(parent) = issue.token.parent else {
+            return Ok((grown(Growth::default(), issue.limits.task_rate, self.now)?, 0));
+        };
+        let expiry = self.tokens.get(&parent).ok_or(Loss::ParentUnknown)?.exp;
+        let growth = self.trees.get(&issue.token.task_id).copied().unwrap_or_default();
+        let children = self.children.get(&parent).copied().unwrap_or_default();
+        Ok((below((expiry, children), growth, issue.limits, self.now)?, children + 1))
     }
 
     /// The parent has a record, was issued with the claims that it shows (a key that leaked can sign others), is of the
@@ -276,6 +306,46 @@ impl<'b> Ledger<'b> {
         self.writes.bundles.extend(configure.bundles.iter().cloned());
         self.writes.settings.extend(configure.settings.iter().cloned());
     }
+}
+
+/// How far the tree has grown with one more token below a parent of this expiry that has so many children, unless that is
+/// too far or too fast.
+pub(super) fn below(
+    (parent_exp, children): (DateTime<Utc>, i64),
+    growth: Growth,
+    limits: TreeLimits,
+    now: DateTime<Utc>,
+) -> Result<Growth, Loss> {
+    let left = seconds(parent_exp - now);
+    let reached = |count: i64, most: u32| most > 0 && count >= i64::from(most);
+    let full = |by| Err(Loss::TreeLimit(Limited { by, retry_after: left }));
+    if reached(growth.tokens, limits.task_tokens) {
+        return full(LimitedBy::TaskTokens);
+    }
+    if reached(children, limits.token_children) {
+        return full(LimitedBy::TokenChildren);
+    }
+    grown(growth, limits.task_rate, now)
+}
+
+/// `growth` and one more token, unless within the last minute there were as many as `rate`, 0 for any number: a bucket that
+/// holds a minute's worth, told by the instant at which it will be full again (the generic cell rate algorithm).
+fn grown(growth: Growth, rate: u32, now: DateTime<Utc>) -> Result<Growth, Loss> {
+    let now = micros(now);
+    let one = MINUTE_US.checked_div(i64::from(rate)).unwrap_or_default();
+    let paced_until = growth.paced_until.max(now) + one;
+    let late = paced_until - now - MINUTE_US;
+    if rate > 0 && late > 0 {
+        let retry_after = seconds(TimeDelta::microseconds(late));
+        return Err(Loss::TreeLimit(Limited { by: LimitedBy::TaskRate, retry_after }));
+    }
+    Ok(Growth { tokens: growth.tokens + 1, paced_until })
+}
+
+/// Whole seconds to wait for that long, at least 1.
+fn seconds(wait: TimeDelta) -> u32 {
+    let whole = wait.num_seconds() + i64::from(wait.subsec_nanos() > 0);
+    u32::try_from(whole.max(1)).unwrap_or(u32::MAX)
 }
 
 fn spent_row(spend: &Spend) -> SpentRow {

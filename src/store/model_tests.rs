@@ -17,11 +17,11 @@ use super::change::{Change, Committed, Issue, Revoke, Spend, SpendKind};
 use super::entry::Entry;
 use super::ledger::Ledger;
 use super::read::Head;
-use super::rows::micros;
+use super::rows::{Growth, Known, micros};
 use crate::domain::decision::{Decision, Kind, Outcome, Record};
 use crate::domain::ids::{DecisionId, Jti, TaskId};
 use crate::domain::principal::Principal;
-use crate::domain::record::{RevocationKey, SessionKey, TokenRecord};
+use crate::domain::record::{RevocationKey, SessionKey, TokenRecord, TreeLimits};
 use crate::log::tree::Frontier;
 
 /// The root, which is there from the start and may be redeemed once; two that want to redeem it; one below the first of these.
@@ -250,7 +250,9 @@ fn decide(jobs: &[Job], size: u64, facts: &Facts) -> Vec<(u64, Event)> {
     let mut frontier = Frontier::default();
     (0..size).for_each(|_| frontier.append([0; 32]));
     let batch: Vec<&(Change, Entry)> = jobs.iter().map(|job| CAST.change(*job)).collect();
-    let tokens = facts.tokens.iter().map(|token| CAST.tokens[*token].clone()).collect();
+    let known =
+        |token: &usize| Known { token: CAST.tokens[*token].clone(), growth: Growth::default(), children: 0 };
+    let tokens = facts.tokens.iter().map(known).collect();
     let mut ledger = Ledger::new(CAST.now, Head { frontier, greatest_iat: CAST.now }, tokens);
     let keys = ledger.revocations_to_read(batch.iter().map(|(change, _)| change));
     let root = RevocationKey::token(CAST.tokens[ROOT].jti);
@@ -299,6 +301,7 @@ impl Cast {
                 task: None,
                 token: token.clone(),
                 parent_digest: token.parent.map(|_| token.capability_digest),
+                limits: TreeLimits::default(),
                 spend: spend.into_iter().collect(),
                 assertion: None,
                 decision: decision(now),

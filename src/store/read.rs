@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 
-use super::change::SpendKind;
+use super::change::{Loss, SpendKind};
 use super::error::StoreError;
 use super::rows::{
     ObjectRow, StoredDecision, TaskRow, TokenRow, corrupt, instant, micros, parsed, task_columns,
@@ -15,7 +15,7 @@ use super::transaction::Conn;
 use super::{Db, Store, ledger, on_db};
 use crate::domain::ids::{DecisionId, Jti, TaskId, shown};
 use crate::domain::objects::{ObjectKind, ObjectRef};
-use crate::domain::record::{LONGEST_TASK, RevocationKind, TaskRecord, TokenRecord};
+use crate::domain::record::{LONGEST_TASK, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
 use crate::log::tree::Frontier;
 
 pub(super) const TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1");
@@ -140,6 +140,24 @@ impl Store {
             bears.is_none_or(|(_, bears)| ledger::kills(*bears, *not_before))
         };
         Ok(!revoked.iter().any(kills))
+    }
+
+    /// Why no token can be added below `parent`, as far as the size of its tree goes.
+    pub async fn outgrown(
+        &self,
+        parent: Jti,
+        limits: TreeLimits,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Loss>, StoreError> {
+        let jtis = [parent.to_string()];
+        let known = match self.db() {
+            Db::Sqlite(pools) => Conn::Sqlite(&mut *pools.read.acquire().await?).tokens(&jtis).await?,
+            Db::Postgres(pools) => Conn::Postgres(&mut *pools.read.acquire().await?).tokens(&jtis).await?,
+        };
+        let known = known.into_iter().next();
+        let below = known
+            .map(|parent| ledger::below((parent.token.exp, parent.children), parent.growth, limits, now));
+        Ok(below.and_then(Result::err))
     }
 
     /// Whether what may be used once has been.

@@ -25,7 +25,7 @@ macro_rules! token_columns {
         "jti, task_id, tenant, parent, ancestors, principal_iss, principal_sub, session_iss, session_sid, \
          session_hash, session_since, agent, chain_agents, chain, task_type_tenant, task_type, \
          task_type_version, capability_digest, audience, iat, exp, key_thumbprint, status_list, status_index, \
-         approval_id, decision_id, kid"
+         approval_id, decision_id, kid, task_serial, sibling, paced_until"
     };
 }
 pub(super) use token_columns;
@@ -97,11 +97,15 @@ pub(super) struct TokenRow {
     pub(super) approval_id: Option<String>,
     pub(super) decision_id: String,
     pub(super) kid: String,
+    pub(super) task_serial: i64,
+    pub(super) sibling: i64,
+    pub(super) paced_until: i64,
 }
 
 as_array!(TokenRow; jti task_id tenant parent ancestors principal_iss principal_sub session_iss session_sid
     session_hash session_since agent chain_agents chain task_type_tenant task_type task_type_version
-    capability_digest audience iat exp key_thumbprint status_list status_index approval_id decision_id kid);
+    capability_digest audience iat exp key_thumbprint status_list status_index approval_id decision_id kid
+    task_serial sibling paced_until);
 
 /// A short column of bytes; in JSON it is hex.
 #[derive(Debug, Serialize, sqlx::Type)]
@@ -269,7 +273,49 @@ impl From<&TokenRecord> for TokenRow {
             approval_id: token.approval_id.map(|id| id.to_string()),
             decision_id: token.decision_id.to_string(),
             kid: token.kid.clone(),
+            task_serial: 0,
+            sibling: 0,
+            paced_until: 0,
         }
+    }
+}
+
+/// How far a task's tree has grown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Growth {
+    /// Tokens issued.
+    pub(super) tokens: i64,
+    /// When the task's rate is all free again, in Unix microseconds.
+    pub(super) paced_until: i64,
+}
+
+/// A token that a batch names, with how far its tree has grown.
+#[derive(Debug, FromRow)]
+pub(super) struct KnownRow {
+    #[sqlx(flatten)]
+    token: TokenRow,
+    tree_tokens: i64,
+    tree_paced_until: i64,
+    children: i64,
+}
+
+/// The same, read.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) token: TokenRecord,
+    pub(super) growth: Growth,
+    /// Its children, all that were ever issued counted.
+    pub(super) children: i64,
+}
+
+impl TryFrom<KnownRow> for Known {
+    type Error = StoreError;
+    fn try_from(row: KnownRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            token: row.token.try_into()?,
+            growth: Growth { tokens: row.tree_tokens, paced_until: row.tree_paced_until },
+            children: row.children,
+        })
     }
 }
 

@@ -15,10 +15,10 @@ use super::entry::Entry;
 use super::error::StoreError;
 use super::ledger::{RevocationRow, Writes};
 use super::read::{Head, HeadRow};
-use super::rows::{BundleRow, Bytes, ObjectRow, TokenRow, as_array, as_hex, micros, to_json};
+use super::rows::{BundleRow, Bytes, Known, KnownRow, ObjectRow, as_array, as_hex, micros, to_json};
 use super::{Db, Pools};
 use crate::domain::objects::ObjectRef;
-use crate::domain::record::{RevocationKey, TokenRecord};
+use crate::domain::record::RevocationKey;
 
 /// The writer's own connection. To a server it is kept from commit to commit: a pool would ask the server whether it
 /// is alive each time that it is given back, and without a time limit.
@@ -122,12 +122,12 @@ impl Conn<'_> {
         row.try_into()
     }
 
-    pub(super) async fn tokens(self, jtis: &[String]) -> Result<Vec<TokenRecord>, StoreError> {
-        let rows: Vec<TokenRow> = match self {
+    pub(super) async fn tokens(self, jtis: &[String]) -> Result<Vec<Known>, StoreError> {
+        let rows: Vec<KnownRow> = match self {
             Self::Sqlite(conn) => query_as(TOKENS.sqlite).bind(to_json(jtis)).fetch_all(conn).await?,
             Self::Postgres(conn) => query_as(TOKENS.postgres).bind(jtis).fetch_all(conn).await?,
         };
-        rows.into_iter().map(TokenRecord::try_from).collect()
+        rows.into_iter().map(Known::try_from).collect()
     }
 
     /// Position in `keys` and `not_before` of those that are revoked.
@@ -354,7 +354,7 @@ async fn write_postgres(conn: &mut PgConnection, writes: &Writes<'_>, head: &Hea
     let query = bind_columns!(query, tokens; jti task_id tenant parent ancestors principal_iss principal_sub
         session_iss session_sid session_hash session_since agent chain_agents chain task_type_tenant task_type
         task_type_version capability_digest audience iat exp key_thumbprint status_list status_index
-        approval_id decision_id kid);
+        approval_id decision_id kid task_serial sibling paced_until);
     let query = query.bind(size(head)).bind(head.frontier.to_bytes()).bind(micros(head.greatest_iat));
     query.execute(conn).await.map(drop)
 }

@@ -362,6 +362,42 @@ async fn a_flood_from_the_address_of_a_probe_does_not_refuse_it_nor_the_reverse(
 }
 
 #[tokio::test]
+async fn t11_a_tree_grows_only_so_far_and_so_fast_and_a_dry_run_says_so() {
+    let server = Server::start_with("[limits]\ntask_tokens = 5\ntoken_children = 3\ntask_rate = 1000").await;
+    let child = async |parent: &str| server.exchange("support-agent", parent, &[]).await;
+    let root = server.root().await;
+    let first = child(&root).await.token();
+    child(&root).await.token();
+    child(&root).await.token();
+    let fourth = child(&root).await;
+    fourth.refused(429, "temporarily_unavailable", "token_children_exhausted");
+    assert_eq!(fourth.body["retry"], "new_session");
+    assert!((1..=300).contains(&retry_after(&fourth)), "the parent's life: {fourth:?}");
+    let recorded = server.decision(&fourth).await;
+    assert_eq!(recorded.record["reasons"][0]["code"], "token_children_exhausted");
+    assert_eq!(recorded.input["stats"], json!({"task_tokens": 4, "token_children": 3}));
+    child(&first).await.token();
+    child(&first).await.refused(429, "temporarily_unavailable", "task_tokens_exhausted");
+    let dry = server.exchange("support-agent", &first, &[("dry_run", "true")]).await;
+    dry.refused(429, "temporarily_unavailable", "task_tokens_exhausted");
+    child(&server.root().await).await.token();
+}
+
+#[tokio::test]
+async fn t11_a_tasks_rate_is_its_own_and_recovers() {
+    let server = Server::start_with("[limits]\ntask_rate = 2").await;
+    let (root, other) = (server.root().await, server.root().await);
+    server.exchange("support-agent", &root, &[]).await.token();
+    let third = server.exchange("support-agent", &root, &[]).await;
+    third.refused(429, "temporarily_unavailable", "rate_limited_task");
+    assert_eq!(third.body["retry"], "later");
+    assert!((20..=30).contains(&retry_after(&third)), "{third:?}");
+    server.exchange("support-agent", &other, &[]).await.token();
+    server.clock.shift(31);
+    server.exchange("support-agent", &root, &[]).await.token();
+}
+
+#[tokio::test]
 async fn a_source_address_has_its_rate_and_only_listed_proxies_may_name_it() {
     let get = async |server: &Server, source: &str| {
         server.get("/oauth/jwks", &[("x-forwarded-for".to_owned(), source.to_owned())]).await.status

@@ -75,7 +75,7 @@ async fn a_server_without_the_schema_is_refused_until_it_is_migrated() {
         let bare = Scratch::new().await.unwrap();
         let location = Location::Postgres(Box::new(bare.options()));
         let error = Store::open(&location).await.unwrap_err();
-        assert!(matches!(error, StoreError::SchemaOlder(1)), "{error}");
+        assert!(matches!(error, StoreError::SchemaOlder(known) if known >= 9), "{error}");
         Store::migrate(&location).await.unwrap().close().await;
         Store::open(&location).await.unwrap().close().await;
         bare.remove().await;

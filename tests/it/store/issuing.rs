@@ -5,8 +5,9 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use taskgrant::clock::Clock as _;
 use taskgrant::domain::ids::ApprovalId;
-use taskgrant::domain::record::MAX_HEIGHT;
-use taskgrant::store::change::{CommitFault, Committed, Loss, Refuse, Spend, SpendKind};
+use taskgrant::domain::record::{MAX_HEIGHT, TreeLimits};
+use taskgrant::domain::refusal::LimitedBy;
+use taskgrant::store::change::{Change, CommitFault, Committed, Issue, Loss, Refuse, Spend, SpendKind};
 
 use super::{Deployment, on_both};
 
@@ -259,6 +260,69 @@ async fn a_full_queue_is_a_fault_at_once() {
         }
         let answers = waiting.join_all().await;
         assert_eq!(answers.iter().filter(|a| **a == Err(CommitFault::Full)).count(), 1);
+    })
+    .await;
+}
+
+fn place(committed: &Result<Committed, CommitFault>) -> Option<(u64, u64)> {
+    let Ok(Committed::Done(receipt)) = committed else { return None };
+    receipt.place.map(|place| (place.task_serial, place.sibling))
+}
+
+fn limited(committed: &Result<Committed, CommitFault>) -> Option<(LimitedBy, u32)> {
+    let Ok(Committed::Lost(Loss::TreeLimit(limited), _)) = committed else { return None };
+    Some((limited.by, limited.retry_after))
+}
+
+#[tokio::test]
+async fn t11_tokens_of_a_task_and_children_of_a_token_are_counted_in_the_commit() {
+    on_both(async |d| {
+        let root = d.root();
+        let below = |parent: &Issue, limits| Issue { limits, ..d.child(parent) };
+        let five = TreeLimits { task_tokens: 5, ..TreeLimits::default() };
+        let two = TreeLimits { token_children: 2, ..TreeLimits::default() };
+        let first = below(&root, two);
+        let batch = [root.clone(), first.clone(), below(&root, two), below(&root, two), below(&first, five)];
+        let answers = d.together(batch.map(Change::from).to_vec()).await;
+        let places: Vec<_> = answers.iter().map(place).collect();
+        assert_eq!(places, [Some((1, 0)), Some((2, 1)), Some((3, 2)), None, Some((4, 1))]);
+        assert_eq!(limited(&answers[3]), Some((LimitedBy::TokenChildren, 300)), "until the parent is dead");
+
+        let third = d.submit(below(&root, two)).await;
+        assert_eq!(limited(&third).unwrap().0, LimitedBy::TokenChildren, "and from what is stored");
+        assert_eq!(place(&d.submit(below(&first, five)).await), Some((5, 2)));
+        let sixth = [below(&first, five), below(&root, five)].map(Change::from).to_vec();
+        for answer in d.together(sixth).await {
+            assert_eq!(limited(&answer).unwrap().0, LimitedBy::TaskTokens);
+        }
+        d.done(below(&root, TreeLimits::default())).await;
+        d.done(d.root()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t11_a_tasks_exchanges_in_a_minute_are_counted_in_the_commit() {
+    on_both(async |d| {
+        let root = d.root();
+        let limits = TreeLimits { task_rate: 3, ..TreeLimits::default() };
+        let child = || Change::from(Issue { limits, ..d.child(&root) });
+        d.done(Issue { limits, ..root.clone() }).await;
+        d.done(child()).await;
+        let answers = d.together(vec![child(), child()]).await;
+        assert!(place(&answers[0]).is_some(), "{answers:?}");
+        let (by, wait) = limited(&answers[1]).unwrap();
+        assert!(by == LimitedBy::TaskRate && (15..=20).contains(&wait), "{wait}");
+        d.clock.shift(21);
+        d.done(child()).await;
+        assert!(limited(&d.submit(child()).await).is_some(), "one came back, not all");
+        let other = d.root();
+        d.done(Issue { limits, ..other }).await;
+        d.clock.shift(61);
+        for _ in 0..3 {
+            d.done(child()).await;
+        }
+        assert!(limited(&d.submit(child()).await).is_some());
     })
     .await;
 }

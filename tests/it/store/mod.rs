@@ -17,7 +17,7 @@ use taskgrant::clock::{Clock as _, ShiftedClock};
 use taskgrant::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use taskgrant::domain::ids::{DecisionId, Jti, TaskId};
 use taskgrant::domain::principal::Principal;
-use taskgrant::domain::record::{RevocationKey, SessionKey, TaskRecord, TokenRecord};
+use taskgrant::domain::record::{RevocationKey, SessionKey, TaskRecord, TokenRecord, TreeLimits};
 use taskgrant::store::Store;
 use taskgrant::store::change::{Change, CommitFault, Committed, Issue, Loss, Receipt, Revoke};
 use taskgrant::store::folder::Location;
@@ -174,6 +174,7 @@ impl Deployment {
             task,
             parent_digest: token.parent.map(|_| [0xC3; 32]),
             token,
+            limits: TreeLimits::default(),
             spend: vec![],
             assertion: None,
             decision,
