@@ -91,7 +91,11 @@ mod openapi {
         let [revocation] = between(REVOCATION, "pub fn code(self)", "\n    }\n")[..] else {
             panic!("revocation.rs has changed")
         };
+        let [limits] = between(REFUSAL, "pub fn code(self)", "\n    }\n")[..] else {
+            panic!("refusal.rs has changed")
+        };
         let mut codes = of(refusals);
+        codes.extend(of(limits));
         codes.extend(of(revocation));
         codes.extend(prefixed("subject_token", of(session)));
         codes.extend(prefixed("subject_token", of(&own)));
