@@ -1,12 +1,12 @@
 //! What a request shows of its client: `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1), and assertions
 //! (RFC 7521 §4.2).
 
-use axum::http::{HeaderMap, header};
+use axum::http::header;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::OAuthError;
-use super::form;
+use super::{Sent, form};
 use crate::authentication::{AssertionKind, NotAuthenticated, Shown};
 
 /// A JWT as client assertion (RFC 7523 §2.2).
@@ -15,7 +15,8 @@ pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type
 pub(super) const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 
 /// Reads the one way in which the client authenticates (CA-01).
-pub(super) fn shown<'a>(headers: &HeaderMap, form: &'a [(String, String)]) -> Result<Shown<'a>, OAuthError> {
+pub(super) fn shown(sent: &Sent) -> Result<Shown<'_>, OAuthError> {
+    let Sent { headers, form } = sent;
     for name in ["client_id", "client_secret", "client_assertion", "client_assertion_type"] {
         if form.iter().filter(|(key, _)| key == name).count() > 1 {
             return Err(OAuthError::invalid_request(&format!(

@@ -17,11 +17,11 @@ pub(super) async fn introspect(
     State(public): State<Public>,
     request: axum::extract::Request,
 ) -> Result<Response, OAuthError> {
-    let (headers, form) = read_form(request).await?;
+    let sent = read_form(request).await?;
     let world = public.active.load();
-    let client = public.client(&world, &headers, &form).await?;
+    let client = public.client(&world, &sent).await?;
     public.admit(&client)?;
-    let token = token_parameter(&form).map_err(|why| OAuthError::invalid_request(&why.to_string()))?;
+    let token = token_parameter(&sent.form).map_err(|why| OAuthError::invalid_request(&why.to_string()))?;
     let caller = match &client {
         Client::Agent(agent) => Caller::Agent(agent),
         Client::Resource(resource) => Caller::Resource(resource),
@@ -37,12 +37,12 @@ pub(super) async fn revoke(
     State(public): State<Public>,
     request: axum::extract::Request,
 ) -> Result<Response, OAuthError> {
-    let (headers, form) = read_form(request).await?;
+    let sent = read_form(request).await?;
     let world = public.active.load();
-    let client = public.client(&world, &headers, &form).await?;
+    let client = public.client(&world, &sent).await?;
     let refuse = |why| public.revocation.refuse(client.id(), why);
     let Client::Agent(agent) = &client else { return Err(refuse(WhyNot::NotAnAgent).await.into()) };
-    match token_parameter(&form) {
+    match token_parameter(&sent.form) {
         Ok(token) => public.revocation.revoke_own(agent, token).await?,
         Err(why) => return Err(refuse(why).await.into()),
     }

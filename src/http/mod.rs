@@ -68,25 +68,15 @@ pub struct Public {
 impl Public {
     /// Authenticates the caller of an endpoint that commits its answer; a failure is counted for the aggregate, at
     /// every endpoint alike (L12).
-    async fn authenticate(
-        &self,
-        world: &InForce,
-        headers: &HeaderMap,
-        form: &[(String, String)],
-    ) -> Result<Authenticated, OAuthError> {
-        let shown = client_auth::shown(headers, form).inspect_err(|_| self.aggregates.unauthenticated())?;
+    async fn authenticate(&self, world: &InForce, sent: &Sent) -> Result<Authenticated, OAuthError> {
+        let shown = client_auth::shown(sent).inspect_err(|_| self.aggregates.unauthenticated())?;
         let authenticated = self.authentication.authenticate(world, &shown).await;
         Ok(authenticated.inspect_err(|_| self.aggregates.unauthenticated())?)
     }
 
     /// The same for an endpoint that commits nothing by itself: an assertion is spent before it answers.
-    async fn client(
-        &self,
-        world: &InForce,
-        headers: &HeaderMap,
-        form: &[(String, String)],
-    ) -> Result<Client, OAuthError> {
-        let shown = client_auth::shown(headers, form).inspect_err(|_| self.aggregates.unauthenticated())?;
+    async fn client(&self, world: &InForce, sent: &Sent) -> Result<Client, OAuthError> {
+        let shown = client_auth::shown(sent).inspect_err(|_| self.aggregates.unauthenticated())?;
         let authenticated = self.authentication.authenticate_and_spend(world, &shown).await;
         Ok(authenticated.inspect_err(|_| self.aggregates.unauthenticated())?)
     }
@@ -137,8 +127,15 @@ fn issuer_path(issuer: &str) -> &str {
     after.find('/').and_then(|at| after.get(at..)).unwrap_or_default()
 }
 
+/// What of a request is looked at.
+struct Sent {
+    headers: HeaderMap,
+    /// The parameters of the body, in order; none where there is no body.
+    form: Vec<(String, String)>,
+}
+
 /// Reads a form body: media type, size and encoding are checked before anything is believed (TX-02).
-async fn read_form(request: Request) -> Result<(HeaderMap, Vec<(String, String)>), OAuthError> {
+async fn read_form(request: Request) -> Result<Sent, OAuthError> {
     let headers = request.headers().clone();
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
@@ -148,7 +145,7 @@ async fn read_form(request: Request) -> Result<(HeaderMap, Vec<(String, String)>
     // The guard has read and bounded it.
     let body = Bytes::from_request(request, &()).await.map_err(|_| OAuthError::too_large())?;
     let form = form::parse(&body).map_err(|bad| OAuthError::invalid_request(&bad.to_string()))?;
-    Ok((headers, form))
+    Ok(Sent { headers, form })
 }
 
 /// A well-formed `traceparent` (W3C Trace Context §3.2): 55 characters of the version-00 shape, ids not all zero.

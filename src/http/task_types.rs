@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::error::OAuthError;
-use super::{Public, no_store, read_form, trace};
+use super::{Public, Sent, no_store, read_form, trace};
 use crate::authentication::Client;
 use crate::domain::ids::{ClientId, Name};
 use crate::domain::objects::Selector;
@@ -20,7 +20,7 @@ pub(super) async fn task_types(
     State(public): State<Public>,
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
-    listed(&public, &headers, &[]).await
+    listed(&public, &Sent { headers, form: Vec::new() }).await
 }
 
 /// `POST /task-types`, for clients that authenticate in a form: by an assertion, or by `client_secret_post`.
@@ -28,20 +28,15 @@ pub(super) async fn task_types_by_form(
     State(public): State<Public>,
     request: axum::extract::Request,
 ) -> Result<Response, OAuthError> {
-    let (headers, form) = read_form(request).await?;
-    listed(&public, &headers, &form).await
+    listed(&public, &read_form(request).await?).await
 }
 
-async fn listed(
-    public: &Public,
-    headers: &HeaderMap,
-    form: &[(String, String)],
-) -> Result<Response, OAuthError> {
+async fn listed(public: &Public, sent: &Sent) -> Result<Response, OAuthError> {
     let world = public.active.load();
-    let client = public.client(&world, headers, form).await?;
+    let client = public.client(&world, sent).await?;
     public.admit(&client)?;
     let Client::Agent(agent) = client else {
-        let (caller, trace) = ((client.id(), "/task-types"), trace(headers));
+        let (caller, trace) = ((client.id(), "/task-types"), trace(&sent.headers));
         return Err(public.exchange.refuse_resource(caller, trace, None).await.into());
     };
     let snapshot = &world.snapshot;

@@ -16,10 +16,10 @@ pub(super) async fn token(
     State(public): State<Public>,
     request: axum::extract::Request,
 ) -> Result<Response, OAuthError> {
-    let (headers, form) = read_form(request).await?;
+    let sent = read_form(request).await?;
     let world = public.active.load();
-    let Authenticated { client, assertion } = public.authenticate(&world, &headers, &form).await?;
-    let trace = trace(&headers);
+    let Authenticated { client, assertion } = public.authenticate(&world, &sent).await?;
+    let trace = trace(&sent.headers);
     let agent = match client {
         Client::Agent(agent) => agent,
         Client::Resource(_) => {
@@ -30,7 +30,7 @@ pub(super) async fn token(
                 .into());
         }
     };
-    let asked = Asked { agent, form: &form, trace, assertion };
+    let asked = Asked { agent, form: &sent.form, trace, assertion };
     let issued = public.exchange.run(asked).await?;
     Ok(no_store(Json(answer(issued)).into_response()))
 }

@@ -126,7 +126,7 @@ impl KeySets {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<JwkSet>, KeysUnavailable> {
-        self.keys(wanted_of_issuer(issuer), kid, algorithm).await
+        self.keys(wanted_of_issuer(issuer), |set| signs(set, kid, algorithm)).await
     }
 
     /// The keys of the workload issuer `issuer`, fetched anew like those of trusted issuers.
@@ -136,7 +136,7 @@ impl KeySets {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<JwkSet>, KeysUnavailable> {
-        self.keys(wanted_of_workload_issuer(issuer), kid, algorithm).await
+        self.keys(wanted_of_workload_issuer(issuer), |set| signs(set, kid, algorithm)).await
     }
 
     /// The keys that the client `id` has registered in `auth`, fetched anew like those of issuers. `name` is its
@@ -149,27 +149,26 @@ impl KeySets {
     ) -> Result<Arc<JwkSet>, KeysUnavailable> {
         let wanted =
             wanted_of_client(id, name, auth).ok_or_else(|| KeysUnavailable { owner: name.clone() })?;
-        self.keys(wanted, kid, algorithm).await
+        self.keys(wanted, |set| signs(set, kid, algorithm)).await
     }
 
+    /// The set that is wanted, fetched anew if it does not `serve`.
     async fn keys(
         &self,
         (owner, name, source): Wanted,
-        kid: Option<&str>,
-        algorithm: Algorithm,
+        serves: impl Fn(&JwkSet) -> bool,
     ) -> Result<Arc<JwkSet>, KeysUnavailable> {
         let unavailable = || KeysUnavailable { owner: name.clone() };
         let kept = self.shared.kept.load().get(&owner).cloned();
         // Of another source: the caller's snapshot is not the one that is followed.
         let keeper = kept.filter(|kept| kept.keeper.source == source).ok_or_else(unavailable)?.keeper;
         let means = &self.shared.means;
-        let has_it = |keys: &Arc<JwkSet>| !keys.find(kid, algorithm).is_empty();
-        if let Some(keys) = keeper.keys(means).filter(has_it) {
+        if let Some(keys) = keeper.keys(means).filter(|keys| serves(keys)) {
             return Ok(keys);
         }
         let is_over = keeper.await_fetch(means).await;
         // A key that may yet come is not one that the issuer does not have.
-        keeper.keys(means).filter(|keys| is_over || has_it(keys)).ok_or_else(unavailable)
+        keeper.keys(means).filter(|keys| is_over || serves(keys)).ok_or_else(unavailable)
     }
 
     /// The state of every issuer, and of every address with keys of clients, by name.
@@ -187,6 +186,11 @@ impl Drop for KeySets {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Whether a key of `set` may have signed with `kid` and `algorithm`.
+fn signs(set: &JwkSet, kid: Option<&str>, algorithm: Algorithm) -> bool {
+    !set.find(kid, algorithm).is_empty()
 }
 
 fn status(kept: &Kept, means: &Means) -> IssuerStatus {
