@@ -178,7 +178,10 @@ impl App {
         })?;
         let in_force: InForce = apply::load(&store, &config.public_url, policy).await?;
         let tls = match config.tls.files() {
-            Some((cert, key)) => Some(Arc::new(Tls::load(cert.to_owned(), key.to_owned())?)),
+            Some((cert, key)) => {
+                let asks = config.tls.client_certificates;
+                Some(Arc::new(Tls::load(cert.to_owned(), key.to_owned(), asks)?))
+            }
             None => None,
         };
         let metrics = Arc::<Metrics>::default();
@@ -290,6 +293,7 @@ impl App {
             }),
             aggregates: self.aggregates.clone(),
             limits: self.limits.clone(),
+            takes_certificates: self.config.takes_certificates(),
         }
     }
 
@@ -389,8 +393,11 @@ impl App {
 
     /// The public listener's connections and what they are answered with.
     fn front(&self, public: Public, extra: Router, connections: Arc<Connections>) -> Front {
-        let forwarding =
-            Forwarding { hops: self.config.behind_proxy.clone(), header: self.config.proxy_header };
+        let forwarding = Forwarding {
+            hops: self.config.behind_proxy.clone(),
+            header: self.config.proxy_header,
+            client_cert: self.config.proxy_client_cert,
+        };
         let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
         let guard = Guard { limits, metrics, forwarding: Arc::new(forwarding) };
         let router = guarded(crate::http::router(public).merge(extra), guard);

@@ -1,22 +1,26 @@
-//! The use case: which client calls (DESIGN §4 step 2), by a secret, by an assertion that its key has signed, or by
-//! the token of its workload.
+//! The use case: which client calls (DESIGN §4 step 2), by a secret, by an assertion that its key has signed, by
+//! the token of its workload, or by a certificate.
 
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
 use subtle::ConstantTimeEq as _;
+use tracing::debug;
 
 use crate::clock::Clock;
 use crate::configuration::active::InForce;
+use crate::domain::build_auth::trust_domain;
 use crate::domain::ids::{ClientId, Name};
 use crate::domain::objects::{AuthSpec, SecretHash, WorkloadKind};
-use crate::domain::snapshot::{Agent, Resource, Snapshot, WorkloadIssuer};
+use crate::domain::snapshot::{Agent, Reach, Resource, Snapshot, WorkloadIssuer};
 use crate::hash::sha256;
 use crate::issuers::assertion::{Assertion, verify_assertion};
+use crate::issuers::certificate::{spiffe_id, verify_by_authority, verify_self_signed, verify_svid};
 use crate::issuers::fault::{ActorFault, AssertionFault};
-use crate::issuers::keysets::KeySets;
+use crate::issuers::keysets::{KeySets, KeysUnavailable};
 use crate::issuers::workload::{verify_workload, workload_issuer};
 use crate::keys::algorithm::Algorithm;
+use crate::keys::certificate::{Authorities, CertificateFault, Chain};
 use crate::keys::fault::JwsFault;
 use crate::keys::jws::Jws;
 use crate::keys::signing::{KeySpec, SigningKey};
@@ -41,6 +45,13 @@ pub enum Shown<'a> {
         compact: &'a str,
         /// The parameter `client_id`, if it was sent too.
         client_id: Option<&'a str>,
+    },
+    /// A certificate that the client has shown in TLS (RFC 8705 §2).
+    Certificate {
+        /// The parameter `client_id`.
+        id: &'a str,
+        /// The certificate.
+        chain: &'a Chain,
     },
 }
 
@@ -75,6 +86,13 @@ impl Client {
         match self {
             Self::Agent(agent) => &agent.name,
             Self::Resource(resource) => &resource.name,
+        }
+    }
+
+    fn reach(&self) -> &Reach {
+        match self {
+            Self::Agent(agent) => &agent.reach,
+            Self::Resource(resource) => &resource.reach,
         }
     }
 
@@ -149,6 +167,7 @@ impl Authentication {
                 let jws = Jws::parse(compact).map_err(|_| NotAuthenticated::Refused)?;
                 self.by_jwt(&world.snapshot, *kind, jws, *client_id).await
             }
+            Shown::Certificate { id, chain } => self.by_certificate(&world.snapshot, id, chain).await,
         }
     }
 
@@ -240,6 +259,72 @@ impl Authentication {
         Ok(Authenticated { client, assertion: None })
     }
 
+    /// A certificate [CA-05, CA-06]: `client_id` tells which client it should be, what that has registered whether it is.
+    async fn by_certificate(
+        &self,
+        snapshot: &Snapshot,
+        id: &str,
+        chain: &Chain,
+    ) -> Result<Authenticated, NotAuthenticated> {
+        let Some(client) = named(snapshot, id) else { return Err(self.refused()) };
+        let shown = match self.by_registered(snapshot, &client, chain).await {
+            Err(Uncertified::Fault(_)) if !client.auth().workload.is_empty() => {
+                self.by_svid(snapshot, &client, (id, chain)).await
+            }
+            shown => shown,
+        };
+        match shown {
+            Ok(()) => Ok(Authenticated { client, assertion: None }),
+            Err(Uncertified::Unavailable) => Err(NotAuthenticated::KeysUnavailable),
+            Err(Uncertified::Fault(fault)) => {
+                // Operators may know what is wrong; who calls may not, since anybody has some certificate (CA-02).
+                debug!(client = client.id(), %fault, "a client showed a certificate that is not its own");
+                Err(self.refused())
+            }
+        }
+    }
+
+    /// `tls_client_auth` and `self_signed_tls_client_auth`: what `auth.tls` declares [CA-05].
+    async fn by_registered(
+        &self,
+        snapshot: &Snapshot,
+        client: &Client,
+        chain: &Chain,
+    ) -> Result<(), Uncertified> {
+        let declared = client.auth().tls.as_ref().ok_or(CertificateFault::NotRegistered)?;
+        let now = self.0.clock.now();
+        if declared.self_signed {
+            let leaf = chain.leaf()?;
+            let id = client.id().parse().map_err(|_| CertificateFault::NotRegistered)?;
+            let registered = (&id, client.name(), client.auth());
+            let keys =
+                self.0.key_sets.client_certificates(registered, |key| leaf.is_registered_by(key)).await?;
+            return Ok(verify_self_signed(chain, &keys, now)?);
+        }
+        let authority = declared.authority.as_ref().ok_or(CertificateFault::NotRegistered)?;
+        let authority = snapshot.authority_for(client.reach(), authority);
+        let pem = &authority.ok_or(CertificateFault::NotRegistered)?.spec.certificates;
+        let authorities = Authorities::of_pem(pem).map_err(|_| CertificateFault::NotRegistered)?;
+        Ok(verify_by_authority(chain, &authorities, declared, now)?)
+    }
+
+    /// The X.509-SVID of a workload that is this client [CA-06]. A `client_id` that is a SPIFFE ID is the one in it.
+    async fn by_svid(
+        &self,
+        snapshot: &Snapshot,
+        client: &Client,
+        (id, chain): (&str, &Chain),
+    ) -> Result<(), Uncertified> {
+        let subject = spiffe_id(chain)?;
+        let mut workloads = client.auth().workload.iter();
+        let mapped =
+            workloads.find(|w| w.subject == subject && (trust_domain(id).is_none() || id == subject));
+        let issuer = mapped.and_then(|workload| snapshot.workload_issuer(&workload.issuer));
+        let issuer = issuer.filter(|i| trust_domain(&subject) == Some(i.spec.issuer.as_str()));
+        let bundle = self.0.key_sets.workload_authorities(issuer.ok_or(CertificateFault::OtherName)?).await?;
+        Ok(verify_svid(chain, bundle.authorities(), self.0.clock.now())?)
+    }
+
     fn refused_workload(&self, fault: ActorFault) -> NotAuthenticated {
         if matches!(fault, ActorFault::Keys(_)) {
             NotAuthenticated::KeysUnavailable
@@ -265,6 +350,25 @@ impl Authentication {
             decoy.verify();
         }
         NotAuthenticated::Refused
+    }
+}
+
+/// Why a certificate does not authenticate its client.
+enum Uncertified {
+    Fault(CertificateFault),
+    /// What it would have to match could not be fetched.
+    Unavailable,
+}
+
+impl From<CertificateFault> for Uncertified {
+    fn from(fault: CertificateFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<KeysUnavailable> for Uncertified {
+    fn from(_: KeysUnavailable) -> Self {
+        Self::Unavailable
     }
 }
 
@@ -304,6 +408,12 @@ fn by_secret(snapshot: &Snapshot, id: &str, secret: &str) -> Result<Authenticate
         Some(client) if matches => Ok(Authenticated { client, assertion: None }),
         Some(_) | None => Err(NotAuthenticated::Refused),
     }
+}
+
+/// The client that `client_id` names: by its id, or by the SPIFFE ID of a workload that it is.
+fn named(snapshot: &Snapshot, id: &str) -> Option<Client> {
+    let registered = id.parse().ok().and_then(|id| find(snapshot, &id));
+    registered.or_else(|| find(snapshot, snapshot.workload_client(trust_domain(id)?, id)?))
 }
 
 fn find(snapshot: &Snapshot, id: &ClientId) -> Option<Client> {

@@ -37,6 +37,10 @@ pub struct Config {
     /// The header in which the proxies name the source; they must write it themselves, or a client could.
     #[serde(default)]
     pub proxy_header: ProxyHeader,
+    /// Whether the proxies name the certificate of their client in `Client-Cert` (RFC 9440); they must write or remove it
+    /// themselves, or a client could.
+    #[serde(default)]
+    pub proxy_client_cert: bool,
     /// TLS on the public listener.
     #[serde(default)]
     pub tls: TlsConfig,
@@ -71,6 +75,9 @@ pub struct TlsConfig {
     pub cert: Option<PathBuf>,
     /// PEM file of its private key, readable by its owner only.
     pub key: Option<PathBuf>,
+    /// Whether clients are asked for a certificate. None has to show one, and any is taken: whose it is, is decided by who
+    /// the client says it is.
+    pub client_certificates: bool,
 }
 
 impl TlsConfig {
@@ -339,6 +346,11 @@ impl Config {
         self.keys.folder.clone().unwrap_or_else(|| self.data.join("keys"))
     }
 
+    /// Whether a client can show a certificate, to this listener or to a proxy.
+    pub fn takes_certificates(&self) -> bool {
+        self.tls.client_certificates || self.proxy_client_cert
+    }
+
     /// The admin API's Unix socket.
     pub fn admin_socket(&self) -> PathBuf {
         self.data.join("admin.sock")
@@ -368,6 +380,15 @@ impl Config {
                 "listen",
                 "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
             );
+        }
+        if self.tls.client_certificates && self.tls.files().is_none() {
+            return refuse(
+                "tls.client_certificates",
+                "needs `cert` and `key`: elsewhere nobody shakes hands",
+            );
+        }
+        if self.proxy_client_cert && self.behind_proxy.is_empty() {
+            return refuse("proxy_client_cert", "needs `behind_proxy`: only a listed proxy is believed");
         }
         if !["ES256", "EdDSA", "RS256", "RS256-3072"].contains(&self.keys.algorithm.as_str()) {
             return refuse("keys.algorithm", "must be ES256, EdDSA, RS256 or RS256-3072");
@@ -488,6 +509,20 @@ mod tests {
         assert!(refused("public_url = 'https://a'\n[tls]\ncert = 'c.pem'").starts_with("tls: "));
         assert!(refused("public_url = 'https://a'\n[tls]\nkey = 'k.pem'").starts_with("tls: "));
         assert!(refused(&format!("public_url = 'http://127.0.0.1'\n{files}")).starts_with("public_url: "));
+    }
+
+    #[test]
+    fn ca_05_certificates_need_somebody_who_shakes_hands() {
+        let refused = |more: &str| refused(&format!("public_url = 'https://a'\n{more}"));
+        assert!(refused("[tls]\nclient_certificates = true").starts_with("tls.client_certificates: "));
+        assert!(refused("proxy_client_cert = true").starts_with("proxy_client_cert: "));
+        for good in [
+            "[tls]\ncert = 'c.pem'\nkey = 'k.pem'\nclient_certificates = true",
+            "behind_proxy = ['10.0.0.1']\nproxy_client_cert = true",
+        ] {
+            let config = Config::from_toml(&format!("public_url = 'https://a'\n{good}")).unwrap();
+            assert!(config.takes_certificates(), "{good}");
+        }
     }
 
     #[test]

@@ -58,12 +58,14 @@ mod layers {
     ];
 
     /// Crates that only some modules may name.
-    const ONLY_IN: [(&str, &[&str]); 6] = [
+    const ONLY_IN: [(&str, &[&str]); 8] = [
         ("prometheus_client", &["metrics"]),
         ("sqlx", &["store"]),
         ("regorus", &["policy"]),
         ("jsonwebtoken", &["keys"]),
         ("rsa", &["keys"]),
+        ("webpki", &["keys"]),
+        ("x509_cert", &["keys"]),
         ("axum", &["http", "admin", "app", "dev"]),
     ];
 

@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use super::connections::{Connections, Entry};
 use super::tls::Tls;
 use crate::http::link::{Busy, Link, Patience};
+use crate::keys::certificate::Chain;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
@@ -129,7 +130,13 @@ async fn hold(stream: TcpStream, entry: Entry, tls: Option<TlsAcceptor>, with: (
                 None => answer(stream, link.clone(), with).await,
                 // The handshake counts as part of the first head.
                 Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => answer(stream, link.clone(), with).await,
+                    Ok(stream) => {
+                        let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                        if let Some(chain) = Chain::new(shown.iter().map(AsRef::as_ref)) {
+                            link.shows(chain);
+                        }
+                        answer(stream, link.clone(), with).await;
+                    }
                     Err(error) => debug!(%error, "no TLS handshake"),
                 },
             }

@@ -67,7 +67,7 @@ pub fn check(subject: &Subject<'_>) -> Vec<Finding> {
     files::check(&mut found, subject.config);
     if !subject.sources.is_empty() {
         match documents::read(subject.sources) {
-            Ok(read) => objects::check(&mut found, &read, &subject.config.public_url, subject.today),
+            Ok(read) => objects::check(&mut found, &read, subject.config, subject.today),
             Err(faults) => faults.into_iter().for_each(|fault| found.error("objects", fault)),
         }
     }

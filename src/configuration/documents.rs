@@ -13,8 +13,8 @@ use super::node::{self, Entry, Kind, Node};
 use crate::domain::build;
 use crate::domain::ids::Name;
 use crate::domain::objects::{
-    AgentSpec, AuthorizationDetailTypeSpec, ExceptionSpec, ObjectKind, ObjectRef, ResourceSpec, Spec,
-    TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
+    AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ExceptionSpec, ObjectKind, ObjectRef,
+    ResourceSpec, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
 };
 
 /// Largest file that is read, in bytes.
@@ -169,6 +169,7 @@ pub fn schema() -> Value {
             ObjectKind::Tenant => generator.subschema_for::<TenantSpec>(),
             ObjectKind::TrustedIssuer => generator.subschema_for::<TrustedIssuerSpec>(),
             ObjectKind::WorkloadIssuer => generator.subschema_for::<WorkloadIssuerSpec>(),
+            ObjectKind::CertificateAuthority => generator.subschema_for::<CertificateAuthoritySpec>(),
             ObjectKind::AuthorizationDetailType => generator.subschema_for::<AuthorizationDetailTypeSpec>(),
             ObjectKind::Resource => generator.subschema_for::<ResourceSpec>(),
             ObjectKind::Agent => generator.subschema_for::<AgentSpec>(),
@@ -206,6 +207,7 @@ fn spec(kind: ObjectKind, node: &Node) -> Result<Spec, Misfit> {
         ObjectKind::Tenant => Spec::Tenant(fit(node)?),
         ObjectKind::TrustedIssuer => Spec::TrustedIssuer(fit(node)?),
         ObjectKind::WorkloadIssuer => Spec::WorkloadIssuer(fit(node)?),
+        ObjectKind::CertificateAuthority => Spec::CertificateAuthority(fit(node)?),
         ObjectKind::AuthorizationDetailType => Spec::AuthorizationDetailType(fit(node)?),
         ObjectKind::Resource => Spec::Resource(fit(node)?),
         ObjectKind::Agent => Spec::Agent(fit(node)?),

@@ -54,6 +54,7 @@ fn the_reference_tells_every_field_and_no_other() {
             ("", of::<ResourceSpec>()),
             ("auth.", of::<AuthSpec>()),
             ("auth.workload[].", of::<WorkloadSpec>()),
+            ("auth.tls.", of::<TlsAuthSpec>()),
         ])
     );
     assert_eq!(
@@ -62,10 +63,12 @@ fn the_reference_tells_every_field_and_no_other() {
             ("", of::<AgentSpec>()),
             ("auth.", of::<AuthSpec>()),
             ("auth.workload[].", of::<WorkloadSpec>()),
+            ("auth.tls.", of::<TlsAuthSpec>()),
             ("upstream_clients[].", of::<UpstreamClientSpec>()),
         ])
     );
     assert_eq!(told(ObjectKind::WorkloadIssuer), fields(&[("", of::<WorkloadIssuerSpec>())]));
+    assert_eq!(told(ObjectKind::CertificateAuthority), fields(&[("", of::<CertificateAuthoritySpec>())]));
     assert_eq!(
         told(ObjectKind::TrustedIssuer),
         fields(&[

@@ -72,6 +72,7 @@ pub(super) fn tool_call_fields() -> BTreeMap<String, FieldRule> {
         Spec::Tenant(_)
         | Spec::TrustedIssuer(_)
         | Spec::WorkloadIssuer(_)
+        | Spec::CertificateAuthority(_)
         | Spec::Resource(_)
         | Spec::Agent(_)
         | Spec::TaskType(_)

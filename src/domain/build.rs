@@ -9,15 +9,16 @@ use super::ceiling::Bound;
 use super::details::{DetailRules, Details, FieldRule, LOCATIONS};
 use super::ids::{ClientId, Name};
 use super::objects::{
-    AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, EntitlementSpec, ExceptionSpec, Object,
-    ObjectKind, ObjectRef, ResourceSpec, Selector, Spec, TaskTypeSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
+    AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec,
+    EntitlementSpec, ExceptionSpec, Object, ObjectKind, ObjectRef, ResourceSpec, Selector, Spec,
+    TaskTypeSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
 };
 use super::record::LONGEST_TASK;
 use super::resource::ResourceUri;
 use super::scope::{Scope, ScopeSet};
 use super::snapshot::{
-    Agent, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot, TaskType,
-    WorkloadIssuer,
+    Agent, CertificateAuthority, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot,
+    TaskType, WorkloadIssuer,
 };
 use super::{build_auth, build_issuer};
 
@@ -124,6 +125,7 @@ impl Builder<'_> {
             }
             Spec::TrustedIssuer(spec) => self.add_issuer(&at, spec),
             Spec::WorkloadIssuer(spec) => self.add_workload_issuer(&at, spec),
+            Spec::CertificateAuthority(spec) => self.add_authority(&at, spec),
             Spec::AuthorizationDetailType(spec) => self.add_detail_type(&at, spec),
             Spec::Resource(spec) => self.add_resource(&at, spec),
             Spec::Agent(spec) => self.add_agent(&at, spec),
@@ -159,6 +161,13 @@ impl Builder<'_> {
         for (path, message) in build_auth::add_issuer(&mut self.snapshot, issuer, self.own_issuer) {
             self.fault(at.id, path, message);
         }
+    }
+
+    fn add_authority(&mut self, at: &At<'_>, spec: &CertificateAuthoritySpec) {
+        let (reach, name) = (at.reach.clone(), at.id.name.clone());
+        let key = (reach.tenant.clone(), name.clone());
+        let authority = CertificateAuthority { reach, name, spec: spec.clone() };
+        self.snapshot.authorities.insert(key, Arc::new(authority));
     }
 
     /// Whom the object serves; its tenants must exist.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::build_issuer::check_algorithms;
 use super::ids::ClientId;
-use super::objects::{AuthSpec, WorkloadIssuerSpec, WorkloadKind, WorkloadSpec};
+use super::objects::{
+    AuthSpec, CertificateName, TlsAuthSpec, WorkloadIssuerSpec, WorkloadKind, WorkloadSpec,
+};
 use super::snapshot::{Reach, Snapshot, WorkloadIssuer};
 
 /// Oldest token of a workload that an issuer may be set to accept, in seconds.
@@ -25,6 +27,10 @@ pub(super) fn add(
         |path: &str, message: &str| faults.push((path.to_owned(), message.to_owned(), Vec::new()));
     if client.is_some_and(|id| snapshot.workload_issuers.contains_key(id.as_str())) {
         fault("spec.client_id", "a workload issuer has the same name as this client");
+    }
+    if let Some(Err(unmapped)) = auth.tls.as_ref().map(|tls| check_tls(tls, auth, reach, snapshot)) {
+        let (member, message, choices) = unmapped;
+        faults.push((format!("spec.auth.tls.{member}"), message, choices));
     }
     for (index, workload) in auth.workload.iter().enumerate() {
         let path = format!("spec.auth.workload[{index}]");
@@ -156,6 +162,48 @@ fn check_workload(workload: &WorkloadSpec, reach: &Reach, snapshot: &Snapshot) -
         ));
     }
     Ok(())
+}
+
+/// Whether a certificate may be that of a client that `reach`: by exactly one name that an authority for its tenants has
+/// vouched for (RFC 8705 §2.1.2), or by its own registered keys.
+fn check_tls(tls: &TlsAuthSpec, auth: &AuthSpec, reach: &Reach, snapshot: &Snapshot) -> Result<(), Unmapped> {
+    let refuse = |member, message: &str| Err((member, message.to_owned(), Vec::new()));
+    let names: Vec<CertificateName<'_>> = tls.names().collect();
+    if tls.self_signed {
+        if tls.authority.is_some() || !names.is_empty() {
+            return refuse("self_signed", "a certificate of its own comes without an authority and a name");
+        }
+        if !auth.has_keys() {
+            return refuse(
+                "self_signed",
+                "its certificate, or its key, stands in `auth.jwks` or at `jwks_uri`",
+            );
+        }
+        return Ok(());
+    }
+    let Some(authority) = &tls.authority else {
+        return refuse("authority", "name the `CertificateAuthority`, or say `self_signed: true`");
+    };
+    if snapshot.authority_for(reach, authority).is_none() {
+        let known = snapshot.authorities.values().filter(|known| known.reach.covers(reach));
+        let choices = known.map(|known| known.name.to_string()).collect();
+        let message = format!("no certificate authority `{authority}` serves every tenant that this serves");
+        return Err(("authority", message, choices));
+    }
+    match names.as_slice() {
+        [CertificateName::Dns(name)] if name.is_empty() || name.contains('*') => {
+            refuse("san_dns", "it is a host name, whole: there are no patterns")
+        }
+        [CertificateName::Uri(name)] if !name.contains(':') => refuse("san_uri", "it is a URI, whole"),
+        [CertificateName::Email(name)] if !name.contains('@') => {
+            refuse("san_email", "it is a mailbox, `agent@acme.example`")
+        }
+        [_] => Ok(()),
+        _ => refuse(
+            "authority",
+            "exactly one of `subject_dn`, `san_dns`, `san_uri`, `san_ip`, `san_email` goes with it",
+        ),
+    }
 }
 
 fn is_service_account(subject: &str) -> bool {

@@ -16,11 +16,13 @@ use super::resource::ResourceUri;
 use super::scope::Scope;
 
 mod auth;
+mod certificate;
 mod task_type;
 mod trusted_issuer;
 mod workload;
 
 pub use auth::{AuthSpec, SecretHash};
+pub use certificate::{CertificateAuthoritySpec, CertificateName, TlsAuthSpec};
 pub use task_type::{
     ApprovalSpec, ApprovalWhen, DelegationSpec, EdgeSpec, LifetimeSpec, TaskTypeSpec, TokenLifetimeSpec,
 };
@@ -42,6 +44,8 @@ pub enum ObjectKind {
     TrustedIssuer,
     /// [`WorkloadIssuerSpec`].
     WorkloadIssuer,
+    /// [`CertificateAuthoritySpec`].
+    CertificateAuthority,
     /// [`AuthorizationDetailTypeSpec`].
     AuthorizationDetailType,
     /// [`ResourceSpec`].
@@ -56,10 +60,11 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     /// All kinds, in the order in which they may refer to one another.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Tenant,
         Self::TrustedIssuer,
         Self::WorkloadIssuer,
+        Self::CertificateAuthority,
         Self::AuthorizationDetailType,
         Self::Resource,
         Self::Agent,
@@ -73,6 +78,7 @@ impl ObjectKind {
             Self::Tenant => "Tenant",
             Self::TrustedIssuer => "TrustedIssuer",
             Self::WorkloadIssuer => "WorkloadIssuer",
+            Self::CertificateAuthority => "CertificateAuthority",
             Self::AuthorizationDetailType => "AuthorizationDetailType",
             Self::Resource => "Resource",
             Self::Agent => "Agent",
@@ -124,6 +130,8 @@ pub enum Spec {
     TrustedIssuer(Box<TrustedIssuerSpec>),
     /// A workload issuer.
     WorkloadIssuer(Box<WorkloadIssuerSpec>),
+    /// Certificate authorities.
+    CertificateAuthority(CertificateAuthoritySpec),
     /// An authorization-detail type.
     AuthorizationDetailType(AuthorizationDetailTypeSpec),
     /// A resource.
@@ -143,6 +151,7 @@ impl Spec {
             Self::Tenant(_) => ObjectKind::Tenant,
             Self::TrustedIssuer(_) => ObjectKind::TrustedIssuer,
             Self::WorkloadIssuer(_) => ObjectKind::WorkloadIssuer,
+            Self::CertificateAuthority(_) => ObjectKind::CertificateAuthority,
             Self::AuthorizationDetailType(_) => ObjectKind::AuthorizationDetailType,
             Self::Resource(_) => ObjectKind::Resource,
             Self::Agent(_) => ObjectKind::Agent,
@@ -159,6 +168,7 @@ impl Spec {
             Self::Tenant(_)
             | Self::TrustedIssuer(_)
             | Self::WorkloadIssuer(_)
+            | Self::CertificateAuthority(_)
             | Self::AuthorizationDetailType(_)
             | Self::TaskType(_)
             | Self::Exception(_) => None,
@@ -171,6 +181,7 @@ impl Spec {
             ObjectKind::Tenant => Self::Tenant(serde_json::from_slice(json)?),
             ObjectKind::TrustedIssuer => Self::TrustedIssuer(serde_json::from_slice(json)?),
             ObjectKind::WorkloadIssuer => Self::WorkloadIssuer(serde_json::from_slice(json)?),
+            ObjectKind::CertificateAuthority => Self::CertificateAuthority(serde_json::from_slice(json)?),
             ObjectKind::AuthorizationDetailType => {
                 Self::AuthorizationDetailType(serde_json::from_slice(json)?)
             }

@@ -7,8 +7,8 @@ use super::ceiling::Bound;
 use super::details::{DetailRules, Details};
 use super::ids::{ClientId, Name};
 use super::objects::{
-    AgentSpec, AuthorizationDetailTypeSpec, ConditionSpec, ExceptionSpec, Object, ResourceSpec, Selector,
-    Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
+    AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ConditionSpec, ExceptionSpec, Object,
+    ResourceSpec, Selector, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
 };
 use super::resource::ResourceUri;
 use super::scope::ScopeSet;
@@ -28,6 +28,7 @@ impl Reach {
         let only = match &object.spec {
             Spec::TrustedIssuer(spec) => spec.tenants.clone(),
             Spec::WorkloadIssuer(spec) => spec.tenants.clone(),
+            Spec::CertificateAuthority(spec) => spec.tenants.clone(),
             Spec::AuthorizationDetailType(spec) => spec.tenants.clone(),
             Spec::Resource(spec) => spec.tenants.clone(),
             Spec::Agent(spec) => spec.tenants.clone(),
@@ -195,6 +196,17 @@ pub struct WorkloadIssuer {
     pub spec: WorkloadIssuerSpec,
 }
 
+/// Certificate authorities in force.
+#[derive(Clone, Debug)]
+pub struct CertificateAuthority {
+    /// Whom the object serves.
+    pub reach: Reach,
+    /// The object's name.
+    pub name: Name,
+    /// What was declared.
+    pub spec: CertificateAuthoritySpec,
+}
+
 /// One entitlement rule, resolved.
 #[derive(Clone, Debug)]
 pub struct Entitlement {
@@ -247,6 +259,8 @@ pub struct Snapshot {
     pub(super) workload_issuers: HashMap<String, Arc<WorkloadIssuer>>,
     /// Which client a workload is: by the issuer's `issuer`, then by subject.
     pub(super) workloads: HashMap<String, HashMap<String, ClientId>>,
+    /// By owner and name.
+    pub(super) authorities: BTreeMap<(Name, Name), Arc<CertificateAuthority>>,
     pub(super) detail_types: Vec<Arc<DetailType>>,
     pub(super) rules: HashMap<Name, Arc<DetailRules>>,
     pub(super) task_types: BTreeMap<(Name, Name), TaskTypeVersions>,
@@ -326,6 +340,20 @@ impl Snapshot {
     /// The client that the workload `subject` of `issuer` is mapped to.
     pub fn workload_client(&self, issuer: &str, subject: &str) -> Option<&ClientId> {
         self.workloads.get(issuer)?.get(subject)
+    }
+
+    /// All certificate authorities.
+    pub fn certificate_authorities(&self) -> impl Iterator<Item = &Arc<CertificateAuthority>> {
+        self.authorities.values()
+    }
+
+    /// The certificate authorities `name` that may vouch for a client that `reach`: its tenant's own or the platform's, and
+    /// serving every tenant that it does (T42).
+    pub fn authority_for(&self, reach: &Reach, name: &Name) -> Option<&Arc<CertificateAuthority>> {
+        [reach.tenant.clone(), Name::system()]
+            .into_iter()
+            .filter_map(|owner| self.authorities.get(&(owner, name.clone())))
+            .find(|found| found.reach.covers(reach))
     }
 
     /// The subject prefixes, none of them empty, of the issuers that serve `tenant`.

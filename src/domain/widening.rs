@@ -10,8 +10,9 @@ use super::ceiling::Bound;
 use super::details::FieldRule;
 use super::ids::Name;
 use super::objects::{
-    AcceptSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, ExceptionSpec,
-    ObjectKind, ObjectRef, ResourceSpec, Selector, TrustedIssuerSpec, WorkloadIssuerSpec, WorkloadSpec,
+    AcceptSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec,
+    CertificateAuthoritySpec, ExceptionSpec, ObjectKind, ObjectRef, ResourceSpec, Selector,
+    TrustedIssuerSpec, WorkloadIssuerSpec, WorkloadSpec,
 };
 use super::snapshot::{Agent, Edge, Entitlement, Issuer, Reach, Snapshot, TaskType};
 
@@ -35,6 +36,13 @@ pub fn widenings(id: &ObjectRef, before: &Snapshot, after: &Snapshot) -> Vec<Wid
             found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
                 found.tenants(&old.reach, &new.reach);
                 workload_issuer(found, &old.spec, &new.spec);
+            });
+        }
+        ObjectKind::CertificateAuthority => {
+            let at = |s: &Snapshot| s.authorities.get(&(id.tenant.clone(), id.name.clone())).cloned();
+            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+                found.tenants(&old.reach, &new.reach);
+                authority(found, &old.spec, &new.spec);
             });
         }
         ObjectKind::AuthorizationDetailType => {
@@ -249,6 +257,14 @@ fn workload_issuer(found: &mut Found, old: &WorkloadIssuerSpec, new: &WorkloadIs
     found.raised("spec.max_age", old.max_age, new.max_age);
 }
 
+/// Certificates that only fall away are not wider.
+fn authority(found: &mut Found, old: &CertificateAuthoritySpec, new: &CertificateAuthoritySpec) {
+    const END: &str = "-----END CERTIFICATE-----";
+    let held = |certificate: &str| old.certificates.split(END).any(|old| old.trim() == certificate.trim());
+    let wider = !new.certificates.split(END).all(held);
+    found.add_if(wider, "spec.certificates", "other authorities vouch for clients");
+}
+
 /// Another secret or key opens the client's door to somebody else.
 fn auth(found: &mut Found, old: &AuthSpec, new: &AuthSpec) {
     let secrets = new.secrets().any(|secret| !old.secrets().any(|held| held == secret));
@@ -260,6 +276,8 @@ fn auth(found: &mut Found, old: &AuthSpec, new: &AuthSpec) {
     if new.has_keys() {
         found.added("spec.auth.algorithms", &old.algorithms, &new.algorithms);
     }
+    let certificate = new.tls.is_some() && old.tls != new.tls;
+    found.add_if(certificate, "spec.auth.tls", "another certificate authenticates the client");
     for (index, workload) in new.workload.iter().enumerate() {
         let held = |w: &WorkloadSpec| {
             let same = w.issuer == workload.issuer && w.subject == workload.subject;

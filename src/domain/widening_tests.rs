@@ -9,13 +9,22 @@ fn object(kind: ObjectKind, tenant: &str, name: &str, spec: &Value) -> Object {
     Object { id, version: 1, spec: Spec::from_json(kind, spec.to_string().as_bytes()).unwrap() }
 }
 
+fn pem(certificates: &[&str]) -> String {
+    let armoured =
+        |inner: &&str| format!("-----BEGIN CERTIFICATE-----\n{inner}\n-----END CERTIFICATE-----\n");
+    certificates.iter().map(armoured).collect()
+}
+
 fn exception() -> Value {
     json!({"reason": "outage", "owner": "group:a", "approvers": ["group:b", "group:c"],
         "not_before": "2026-01-02T00:00:00Z", "expires_at": "2026-02-01T00:00:00Z"})
 }
 
 fn world() -> Vec<(ObjectKind, &'static str, &'static str, Value)> {
-    use ObjectKind::{Agent, AuthorizationDetailType, Exception, Resource, TaskType, Tenant, TrustedIssuer};
+    use ObjectKind::{
+        Agent, AuthorizationDetailType, CertificateAuthority, Exception, Resource, TaskType, Tenant,
+        TrustedIssuer,
+    };
     let agent =
         |id: &str, class: &str| json!({"client_id": id, "class": class, "owner": "group:a", "contact": "c"});
     vec![
@@ -31,6 +40,7 @@ fn world() -> Vec<(ObjectKind, &'static str, &'static str, Value)> {
                 "entitlements": [{"when": {"claim": "groups", "contains": "support"}, "scopes": ["read"]}],
             }),
         ),
+        (CertificateAuthority, "acme", "ca", json!({"certificates": pem(&["one", "two"])})),
         (
             AuthorizationDetailType,
             "acme",
@@ -198,4 +208,17 @@ fn a_new_exception_is_a_step_up_and_any_other_new_object_is_not() {
     let wider: Vec<_> =
         objects.iter().filter(|o| !widenings(&o.id, &Snapshot::default(), &after).is_empty()).collect();
     assert_eq!(wider.iter().map(|o| o.id.kind).collect::<Vec<_>>(), [ObjectKind::Exception]);
+}
+
+#[test]
+fn ca_05_another_certificate_or_authority_is_wider_and_one_less_is_not() {
+    let certificates = |all: &[&str]| wider("ca", "/certificates", json!(pem(all)));
+    for same in [&["one", "two"][..], &["two", "one"], &["two"]] {
+        assert_eq!(certificates(same), [""; 0], "{same:?}");
+    }
+    for more in [&["one", "two", "three"][..], &["one", "three"]] {
+        assert_eq!(certificates(more), ["spec.certificates"], "{more:?}");
+    }
+    let tls = json!({"tls": {"authority": "ca", "san_dns": "helper.example"}});
+    assert_eq!(wider("helper", "/auth", tls), ["spec.auth.tls"]);
 }

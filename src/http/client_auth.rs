@@ -1,5 +1,5 @@
-//! What a request shows of its client: `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1), and assertions
-//! (RFC 7521 §4.2).
+//! What a request shows of its client: `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1), assertions
+//! (RFC 7521 §4.2), and certificates (RFC 8705 §2).
 
 use axum::http::header;
 use base64::Engine as _;
@@ -16,13 +16,16 @@ pub(super) const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type
 
 /// Reads the one way in which the client authenticates (CA-01).
 pub(super) fn shown(sent: &Sent) -> Result<Shown<'_>, OAuthError> {
-    let Sent { headers, form } = sent;
+    let Sent { headers, form, certificate } = sent;
     for name in ["client_id", "client_secret", "client_assertion", "client_assertion_type"] {
         if form.iter().filter(|(key, _)| key == name).count() > 1 {
             return Err(OAuthError::invalid_request(&format!(
                 "{name}: the parameter is sent more than once"
             )));
         }
+    }
+    if let Some(Err(why)) = &certificate.0 {
+        return Err(OAuthError::invalid_request(&why.to_string()));
     }
     let mut authorization = headers.get_all(header::AUTHORIZATION).iter();
     let basic = authorization.next();
@@ -54,7 +57,11 @@ pub(super) fn shown(sent: &Sent) -> Result<Shown<'_>, OAuthError> {
         (None, None, None, Some(_)) => {
             Err(OAuthError::invalid_request("client_assertion: the parameter is missing"))
         }
-        (None, None, None, None) => Err(OAuthError::invalid_client()),
+        // A certificate comes with the connection, whoever calls over it: it is looked at where nothing else is shown.
+        (None, None, None, None) => match (id, &certificate.0) {
+            (Some(id), Some(Ok(chain))) => Ok(Shown::Certificate { id, chain }),
+            _ => Err(OAuthError::invalid_client()),
+        },
         _ => Err(OAuthError::invalid_request(
             "more than one way of client authentication (RFC 6749 section 2.3)",
         )),

@@ -34,7 +34,10 @@ fn cached(document: Value) -> Response {
 /// to be present; `taskgrant_*` members are ours.
 fn document(public: &Public) -> Value {
     let at = |path: &str| format!("{}{path}", public.issuer);
-    let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt", "spiffe_jwt"];
+    let mut methods = vec!["client_secret_basic", "client_secret_post", "private_key_jwt", "spiffe_jwt"];
+    if public.takes_certificates {
+        methods.extend(["tls_client_auth", "self_signed_tls_client_auth", "spiffe_x509"]);
+    }
     let algorithms = Algorithm::ALL.map(Algorithm::name);
     let world = public.active.load();
     let platform = |reach: &crate::domain::snapshot::Reach| reach.tenant.is_system() && reach.only.is_none();

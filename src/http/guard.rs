@@ -40,10 +40,12 @@ pub fn guarded(router: Router, guard: Guard) -> Router {
     router.layer(from_fn_with_state(guard, surround))
 }
 
-async fn surround(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+async fn surround(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let link = request.extensions().get::<Arc<Link>>().cloned();
     let peer = link.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |link| link.peer().ip());
     let source = guard.forwarding.source(peer, request.headers());
+    let certificate = guard.forwarding.certificate(link.as_deref(), request.headers());
+    request.extensions_mut().insert(certificate);
     // What asks whether we are well is not refused for what others at its address do, nor they for it.
     let admitted = if is_probe(request.uri().path()) { Ok(()) } else { guard.limits.address(source) };
     let answered = match admitted {

@@ -1,11 +1,13 @@
 //! One connection of the public listener as the limits see it: what it is doing, and since when.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+use crate::keys::certificate::Chain;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +56,14 @@ pub struct Link {
     /// The stage, and milliseconds from `epoch` to its beginning.
     word: AtomicU64,
     cut: Notify,
+    certificate: OnceLock<Arc<Chain>>,
 }
 
 impl Link {
     /// A connection that begins now. `epoch` is an instant before all connections.
     pub fn new(peer: SocketAddr, epoch: Instant) -> Self {
-        let link = Self { peer, epoch, word: AtomicU64::new(0), cut: Notify::new() };
+        let link =
+            Self { peer, epoch, word: AtomicU64::new(0), cut: Notify::new(), certificate: OnceLock::new() };
         link.word.store(link.word_of(Stage::Head), Ordering::Relaxed);
         link
     }
@@ -67,6 +71,16 @@ impl Link {
     /// Who is at the other end: a client, or a proxy.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// The handshake, or the one that it resumes, has proved that the other end has the key of this certificate.
+    pub fn shows(&self, certificate: Chain) {
+        self.certificate.get_or_init(|| Arc::new(certificate));
+    }
+
+    /// The certificate that the other end has shown.
+    pub(super) fn certificate(&self) -> Option<&Arc<Chain>> {
+        self.certificate.get()
     }
 
     /// Bytes have come.

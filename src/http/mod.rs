@@ -1,5 +1,6 @@
 //! The public HTTP surface; with `admin` the only layer that knows axum.
 
+mod certificate;
 mod client_auth;
 mod discovery;
 mod error;
@@ -29,6 +30,7 @@ use crate::introspection::Introspection;
 use crate::keys::live::LiveKeys;
 use crate::limits::Limits;
 use crate::revocation::Revocation;
+use certificate::ShownCertificate;
 use error::OAuthError;
 use health::{Ops, Readiness};
 
@@ -63,6 +65,8 @@ pub struct Public {
     pub aggregates: Arc<Aggregates>,
     /// Rates of callers.
     pub limits: Arc<Limits>,
+    /// Whether a client can show a certificate, here or to a proxy.
+    pub takes_certificates: bool,
 }
 
 impl Public {
@@ -132,11 +136,14 @@ struct Sent {
     headers: HeaderMap,
     /// The parameters of the body, in order; none where there is no body.
     form: Vec<(String, String)>,
+    /// The certificate of the client.
+    certificate: ShownCertificate,
 }
 
 /// Reads a form body: media type, size and encoding are checked before anything is believed (TX-02).
 async fn read_form(request: Request) -> Result<Sent, OAuthError> {
     let headers = request.headers().clone();
+    let certificate = request.extensions().get().cloned().unwrap_or_default();
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
@@ -145,7 +152,7 @@ async fn read_form(request: Request) -> Result<Sent, OAuthError> {
     // The guard has read and bounded it.
     let body = Bytes::from_request(request, &()).await.map_err(|_| OAuthError::too_large())?;
     let form = form::parse(&body).map_err(|bad| OAuthError::invalid_request(&bad.to_string()))?;
-    Ok(Sent { headers, form })
+    Ok(Sent { headers, form, certificate })
 }
 
 /// A well-formed `traceparent` (W3C Trace Context §3.2): 55 characters of the version-00 shape, ids not all zero.

@@ -1,10 +1,13 @@
-//! Where a request comes from: the peer of its connection, or what listed proxies say (DESIGN §9).
+//! Where a request comes from, and by which certificate: the peer of its connection, or what listed proxies say (DESIGN §9).
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, header};
 
+use super::certificate::{ShownCertificate, forwarded};
+use super::link::Link;
 use crate::config::{Hop, ProxyHeader};
 
 /// Which proxies are believed, and by which header.
@@ -14,6 +17,8 @@ pub struct Forwarding {
     pub hops: Vec<Hop>,
     /// Where they name the source. Only this header is read: the other one could be the client's own.
     pub header: ProxyHeader,
+    /// Whether they name the certificate of their client.
+    pub client_cert: bool,
 }
 
 impl Forwarding {
@@ -41,6 +46,17 @@ impl Forwarding {
             }
         }
         source
+    }
+
+    /// The certificate of a request's client. Of a listed proxy it is the one that it names, if that is its task, and never
+    /// the proxy's own; of everybody else it is their own, and never one that they name.
+    pub(super) fn certificate(&self, link: Option<&Link>, headers: &HeaderMap) -> ShownCertificate {
+        let Some(link) = link else { return ShownCertificate::default() };
+        if !self.is_hop(link.peer().ip().to_canonical()) {
+            return ShownCertificate(link.certificate().cloned().map(Ok));
+        }
+        let named = if self.client_cert { forwarded(headers) } else { Ok(None) };
+        ShownCertificate(named.map(|chain| chain.map(Arc::new)).transpose())
     }
 
     fn is_hop(&self, address: IpAddr) -> bool {
@@ -125,7 +141,7 @@ mod tests {
 
     fn forwarding(header: ProxyHeader) -> Forwarding {
         let hops = ["10.0.0.0/8", "fd00::1"].map(|hop| hop.to_owned().try_into().unwrap());
-        Forwarding { hops: hops.into(), header }
+        Forwarding { hops: hops.into(), header, client_cert: false }
     }
 
     fn source(header: ProxyHeader, peer: &str, lines: &[(&'static str, &str)]) -> String {

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::certificate::ShownCertificate;
 use super::error::OAuthError;
 use super::{Public, Sent, no_store, read_form, trace};
 use crate::authentication::Client;
@@ -20,10 +21,11 @@ pub(super) async fn task_types(
     State(public): State<Public>,
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
-    listed(&public, &Sent { headers, form: Vec::new() }).await
+    listed(&public, &Sent { headers, form: Vec::new(), certificate: ShownCertificate::default() }).await
 }
 
-/// `POST /task-types`, for clients that authenticate in a form: by an assertion, or by `client_secret_post`.
+/// `POST /task-types`, for clients that authenticate in a form: by an assertion, by `client_secret_post`, or by a certificate,
+/// which takes a `client_id` in the body.
 pub(super) async fn task_types_by_form(
     State(public): State<Public>,
     request: axum::extract::Request,

@@ -252,7 +252,7 @@ impl Keeper {
         let keys = self.declared.as_ref().unwrap_or(&state.keys);
         Report {
             age: state.fetched.map(|at| at.age(clock)).or(self.declared.as_ref().map(|_| Duration::ZERO)),
-            usable_keys: keys.keys().len(),
+            usable_keys: keys.usable(),
             last_error: state.last_error.clone(),
         }
     }
@@ -263,7 +263,8 @@ impl State {
         let (shortest, longest) = MAX_AGE_BOUNDS;
         let wait = asked.map_or(freshness.max_age, |asked| asked.clamp(shortest, longest));
         // An unchanged set stays the same value, so that what was verified with it stays verified.
-        let keys = if keys.keys() == self.keys.keys() { self.keys } else { Arc::new(keys) };
+        let same = (keys.keys(), keys.authorities()) == (self.keys.keys(), self.keys.authorities());
+        let keys = if same { self.keys } else { Arc::new(keys) };
         Self {
             keys,
             fetched: self.attempted,

@@ -18,6 +18,7 @@ use crate::domain::objects::AuthSpec;
 use crate::domain::snapshot::{Issuer, Snapshot, WorkloadIssuer};
 use crate::keys::algorithm::Algorithm;
 use crate::keys::jwks::JwkSet;
+use crate::keys::public::PublicKey;
 use crate::metrics::Metrics;
 
 /// How often the background task looks for what is due.
@@ -83,6 +84,9 @@ struct Kept {
 /// What is to be kept: for whom, under which object's name, from where.
 type Wanted = (Owner, Name, Source);
 
+/// A client: its id, its object's name, and what it has registered.
+type Registered<'a> = (&'a ClientId, &'a Name, &'a AuthSpec);
+
 impl KeySets {
     /// Starts the background task, with nothing to keep yet. Must be called within a tokio runtime.
     pub fn start(
@@ -139,17 +143,32 @@ impl KeySets {
         self.keys(wanted_of_workload_issuer(issuer), |set| signs(set, kid, algorithm)).await
     }
 
-    /// The keys that the client `id` has registered in `auth`, fetched anew like those of issuers. `name` is its
-    /// object's. A client without keys has none that are available.
+    /// The bundle of the workload issuer `issuer`, for those in it who vouch for X.509-SVIDs; fetched anew if it has none.
+    pub async fn workload_authorities(
+        &self,
+        issuer: &WorkloadIssuer,
+    ) -> Result<Arc<JwkSet>, KeysUnavailable> {
+        self.keys(wanted_of_workload_issuer(issuer), |set| !set.authorities().is_empty()).await
+    }
+
+    /// The keys that a client has registered, fetched anew if none of them is that of the certificate that it shows.
+    pub async fn client_certificates(
+        &self,
+        registered: Registered<'_>,
+        shown: impl Fn(&PublicKey) -> bool,
+    ) -> Result<Arc<JwkSet>, KeysUnavailable> {
+        self.keys(of_client(registered)?, |set| set.keys().iter().any(&shown)).await
+    }
+
+    /// The keys that a client has registered, fetched anew like those of issuers. A client without keys has none that are
+    /// available.
     pub async fn client_keys(
         &self,
-        (id, name, auth): (&ClientId, &Name, &AuthSpec),
+        registered: Registered<'_>,
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<JwkSet>, KeysUnavailable> {
-        let wanted =
-            wanted_of_client(id, name, auth).ok_or_else(|| KeysUnavailable { owner: name.clone() })?;
-        self.keys(wanted, |set| signs(set, kid, algorithm)).await
+        self.keys(of_client(registered)?, |set| signs(set, kid, algorithm)).await
     }
 
     /// The set that is wanted, fetched anew if it does not `serve`.
@@ -219,6 +238,10 @@ fn wanted_of_workload_issuer(issuer: &WorkloadIssuer) -> Wanted {
     let (jwks_uri, jwks) = (spec.jwks_uri.clone(), spec.jwks.clone());
     let source = Source { issuer: spec.issuer.clone(), jwks_uri, jwks, is_bundle: true };
     (Owner::Workload(spec.issuer.clone()), issuer.name.clone(), source)
+}
+
+fn of_client((id, name, auth): Registered<'_>) -> Result<Wanted, KeysUnavailable> {
+    wanted_of_client(id, name, auth).ok_or_else(|| KeysUnavailable { owner: name.clone() })
 }
 
 /// None for a client without keys. One address is one source, whoever names it.

@@ -1,13 +1,14 @@
 //! Trusted issuers: discovery, key sets, session tokens.
 //!
 //! A session token is read in [`session`], with a key from [`keysets`]; those are fetched in the background, where
-//! [`discovery`] says, through [`outbound`], the only door to the network. [`actor`] reads `actor_token`s, [`assertion`] what clients
-//! authenticate with, [`workload`] what platforms say of workloads.
+//! [`discovery`] says, through [`outbound`], the only door to the network. [`actor`] reads `actor_token`s, [`assertion`] and [`certificate`] what
+//! clients authenticate with, [`workload`] what platforms say of workloads.
 
 pub mod actor;
 mod address;
 pub mod assertion;
 pub mod cache;
+pub mod certificate;
 mod claims;
 pub mod discovery;
 pub mod fault;

@@ -4,7 +4,7 @@
 //! know into a key of kind "other", while a refusal has to say which member is wrong.
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
@@ -61,22 +61,27 @@ impl PublicKey {
     /// Reads one JWK, such as the `jwk` of a DPoP proof or an element of a key set.
     ///
     /// A private member refuses the key whatever its type [DP-01]. `use` other than `sig`, `key_ops` without `verify`,
-    /// and an `alg` that does not fit the key make it [`JwkFault::Unsuitable`]. Unknown members are ignored, `x5c` and
-    /// its like included.
+    /// and an `alg` that does not fit the key make it [`JwkFault::Unsuitable`]. Unknown members are ignored. `x5c` is kept
+    /// for clients that authenticate by that certificate, and vouches for nothing else.
     pub fn from_jwk(members: &Map<String, Value>) -> Result<Self, JwkFault> {
         Self::from_jwk_for(members, &["sig"])
     }
 
     /// The same for keys whose `use` may be any of `uses`: SPIFFE has names of its own (Trust Domain and Bundle §4.2.2).
     pub fn from_jwk_for(members: &Map<String, Value>, uses: &[&str]) -> Result<Self, JwkFault> {
-        if let Some(private) = PRIVATE.into_iter().find(|name| members.contains_key(*name)) {
-            return Err(JwkFault::Private(private));
-        }
+        refuse_private(members)?;
         check_purpose(members, uses)?;
         let material = material(members)?;
         let declared = declared(members, &material)?;
-        Ok(Self::new(material, declared, optional(members, "kid")?))
+        let certificate = members.get("x5c").map(|x5c| first_certificate(x5c).unwrap_or_default().into());
+        Ok(Self::new(material, declared, optional(members, "kid")?).certified(certificate))
     }
+}
+
+/// A private member refuses a key whatever its type.
+pub(super) fn refuse_private(members: &Map<String, Value>) -> Result<(), JwkFault> {
+    let found = PRIVATE.into_iter().find(|name| members.contains_key(*name));
+    found.map_or(Ok(()), |private| Err(JwkFault::Private(private)))
 }
 
 fn check_purpose(members: &Map<String, Value>, uses: &[&str]) -> Result<(), JwkFault> {
@@ -142,6 +147,11 @@ fn rsa(members: &Map<String, Value>) -> Result<Material, JwkFault> {
         return Err(JwkFault::Malformed("e"));
     }
     Ok(Material::rsa(&n, &e))
+}
+
+/// The first certificate of an `x5c`, in DER: plain Base64, unlike the rest of a JWK (RFC 7517 §4.7).
+pub(super) fn first_certificate(x5c: &Value) -> Option<Vec<u8>> {
+    STANDARD.decode(x5c.as_array()?.first()?.as_str()?).ok()
 }
 
 fn optional<'m>(members: &'m Map<String, Value>, name: &'static str) -> Result<Option<&'m str>, JwkFault> {

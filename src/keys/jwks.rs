@@ -1,9 +1,10 @@
 //! An issuer's key set (RFC 7517 §5): tolerant of keys meant for others, strict about what it keeps.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::algorithm::Algorithm;
-use super::jwk::JwkFault;
+use super::certificate::Authorities;
+use super::jwk::{JwkFault, first_certificate, refuse_private};
 use super::public::PublicKey;
 use crate::domain::json;
 
@@ -17,6 +18,7 @@ pub const MAX_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct JwkSet {
     keys: Vec<PublicKey>,
+    authorities: Authorities,
     skipped: Vec<JwkFault>,
 }
 
@@ -28,16 +30,20 @@ impl JwkSet {
     /// set, or holds one private key: an issuer that leaks a key cannot be believed about the others. The same key
     /// twice counts once; two keys under one `kid` are both kept, and the signature decides.
     pub fn parse(bytes: &[u8]) -> Result<Self, JwkFault> {
-        Self::parse_for(bytes, &["sig"])
+        Self::parse_for(bytes, Self::admit)
     }
 
     /// Reads the bundle of a platform that vouches for workloads: the same, and keys that a SPIFFE bundle marks for
-    /// JWT-SVIDs count too. Those that it marks for X.509 are skipped.
+    /// JWT-SVIDs count too. Those that it marks for X.509-SVIDs are its [authorities](Self::authorities), by their
+    /// certificate (SPIFFE Trust Domain and Bundle §4.2.2, X509-SVID §6).
     pub fn parse_bundle(bytes: &[u8]) -> Result<Self, JwkFault> {
-        Self::parse_for(bytes, &["sig", "jwt-svid"])
+        Self::parse_for(bytes, Self::admit_of_bundle)
     }
 
-    fn parse_for(bytes: &[u8], uses: &[&str]) -> Result<Self, JwkFault> {
+    fn parse_for(
+        bytes: &[u8],
+        admit: fn(&mut Self, &Map<String, Value>) -> Result<(), JwkFault>,
+    ) -> Result<Self, JwkFault> {
         if bytes.len() > MAX_BYTES {
             return Err(JwkFault::TooLong { len: bytes.len(), max: MAX_BYTES });
         }
@@ -48,20 +54,36 @@ impl JwkSet {
         }
         let mut set = Self::default();
         for key in keys {
-            set.admit(key, uses)?;
+            let members = key.as_object().ok_or(JwkFault::Malformed("kty"));
+            match members.and_then(|members| admit(&mut set, members)) {
+                Ok(()) => {}
+                Err(leaked @ JwkFault::Private(_)) => return Err(leaked),
+                Err(fault) => set.skipped.push(fault),
+            }
         }
         Ok(set)
     }
 
-    fn admit(&mut self, key: &Value, uses: &[&str]) -> Result<(), JwkFault> {
-        let members = key.as_object().ok_or(JwkFault::Malformed("kty"));
-        match members.and_then(|members| PublicKey::from_jwk_for(members, uses)) {
-            Ok(key) if self.keys.contains(&key) => {}
-            Ok(key) => self.keys.push(key),
-            Err(leaked @ JwkFault::Private(_)) => return Err(leaked),
-            Err(fault) => self.skipped.push(fault),
-        }
+    fn admit(&mut self, members: &Map<String, Value>) -> Result<(), JwkFault> {
+        self.keep(PublicKey::from_jwk(members)?);
         Ok(())
+    }
+
+    fn admit_of_bundle(&mut self, members: &Map<String, Value>) -> Result<(), JwkFault> {
+        if members.get("use").and_then(Value::as_str) != Some("x509-svid") {
+            self.keep(PublicKey::from_jwk_for(members, &["sig", "jwt-svid"])?);
+            return Ok(());
+        }
+        refuse_private(members)?;
+        let certificate = members.get("x5c").and_then(first_certificate);
+        let certificate = certificate.ok_or(JwkFault::Malformed("x5c"))?;
+        self.authorities.add(&certificate, 1).map_err(|_| JwkFault::Malformed("x5c"))
+    }
+
+    fn keep(&mut self, key: PublicKey) {
+        if !self.keys.contains(&key) {
+            self.keys.push(key);
+        }
     }
 
     /// The keys that may have signed a token with this `kid` and `alg`, in the order of the set.
@@ -76,6 +98,16 @@ impl JwkSet {
     /// All usable keys.
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
+    }
+
+    /// Those who vouch for X.509-SVIDs, in the bundle of a trust domain.
+    pub fn authorities(&self) -> &Authorities {
+        &self.authorities
+    }
+
+    /// How many keys and authorities of it are of use.
+    pub fn usable(&self) -> usize {
+        self.keys.len() + self.authorities.len()
     }
 
     /// Why keys of the set are not used: for the log, and for `doctor`.

@@ -5,7 +5,9 @@
 //! active private key, all public ones; [`live::LiveKeys`] is the ring that serves at this moment. `docs/adr/0004-crypto-library.md` says why ring does the arithmetic.
 
 pub mod algorithm;
+pub mod certificate;
 pub mod dates;
+pub mod distinguished;
 pub mod fault;
 pub mod file;
 pub mod jwk;

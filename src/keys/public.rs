@@ -9,6 +9,11 @@ use ring::signature::{
     RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
     UnparsedPublicKey,
 };
+use rsa::pkcs1;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::oid::db::rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1};
+use x509_cert::der::oid::db::rfc8410::ID_ED_25519;
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
 use super::algorithm::Algorithm;
 use super::fault::JwsFault;
@@ -24,6 +29,7 @@ pub struct PublicKey {
     declared: Option<Algorithm>,
     kid: Option<Box<str>>,
     thumbprint: Box<str>,
+    certificate: Option<Box<[u8]>>,
 }
 
 /// What a key is made of. INVARIANT: lengths are those of the type, and RSA numbers have no leading zeros.
@@ -43,7 +49,36 @@ impl PublicKey {
     /// `declared` is the `alg` of the JWK; it must be one that the material permits, else the key verifies nothing.
     pub(super) fn new(material: Material, declared: Option<Algorithm>, kid: Option<&str>) -> Self {
         let thumbprint = thumbprint(&material).into();
-        Self { material, declared, kid: kid.map(Box::from), thumbprint }
+        Self { material, declared, kid: kid.map(Box::from), thumbprint, certificate: None }
+    }
+
+    /// The same with the certificate of its JWK, in DER.
+    pub(super) fn certified(self, certificate: Option<Box<[u8]>>) -> Self {
+        Self { certificate, ..self }
+    }
+
+    /// The first certificate of the JWK's `x5c` (RFC 7517 §4.7), in DER; empty where `x5c` cannot be read.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
+    }
+
+    /// Whether `info`, of a certificate, holds this very key (RFC 5280 §4.1.2.7).
+    pub fn is_in(&self, info: &SubjectPublicKeyInfoOwned) -> bool {
+        let parameters = info.algorithm.parameters.as_ref().and_then(|any| any.decode_as().ok());
+        let curve =
+            |wanted: ObjectIdentifier| info.algorithm.oid == ID_EC_PUBLIC_KEY && parameters == Some(wanted);
+        let bytes = info.subject_public_key.raw_bytes();
+        match &self.material {
+            Material::P256(key) => curve(SECP_256_R_1) && key.as_ref() == bytes,
+            Material::P384(key) => curve(SECP_384_R_1) && key.as_ref() == bytes,
+            Material::Ed25519(key) => info.algorithm.oid == ID_ED_25519 && key.as_ref() == bytes,
+            Material::Rsa(key) => {
+                let same = |own: pkcs1::RsaPublicKey<'_>| {
+                    own.modulus.as_bytes() == &*key.n && own.public_exponent.as_bytes() == &*key.e
+                };
+                info.algorithm.oid == RSA_ENCRYPTION && bytes.try_into().is_ok_and(same)
+            }
+        }
     }
 
     /// `kid` of the JWK (RFC 7517 §4.5), if it has one.
@@ -98,10 +133,11 @@ impl PublicKey {
     }
 }
 
-/// Equal means: the same key under the same `kid` for the same algorithm.
+/// Equal means: the same key under the same `kid` for the same algorithm, with the same certificate.
 impl PartialEq for PublicKey {
     fn eq(&self, other: &Self) -> bool {
-        (&self.thumbprint, self.declared, &self.kid) == (&other.thumbprint, other.declared, &other.kid)
+        (&self.thumbprint, self.declared, &self.kid, &self.certificate)
+            == (&other.thumbprint, other.declared, &other.kid, &other.certificate)
     }
 }
 

@@ -9,6 +9,8 @@ mod assertions;
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod clock;

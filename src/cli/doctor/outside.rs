@@ -61,6 +61,7 @@ fn source(object: &Object) -> Option<Source<'_>> {
             Some(Source { name, issuer, jwks_uri, parse: JwkSet::parse_bundle })
         }
         Spec::WorkloadIssuer(_)
+        | Spec::CertificateAuthority(_)
         | Spec::Tenant(_)
         | Spec::AuthorizationDetailType(_)
         | Spec::Resource(_)
@@ -90,11 +91,11 @@ async fn issuer(outbound: &Outbound, source: &Source<'_>, clock: &dyn Clock) -> 
         Err(why) => return failed(format!("{uri}: {why}")),
     };
     let keys = match (source.parse)(&fetched.body) {
-        Ok(set) if set.keys().is_empty() => {
+        Ok(set) if set.usable() == 0 => {
             let why = set.skipped().first().map_or_else(String::new, |skipped| format!(": {skipped}"));
             return failed(format!("{uri}: no usable key{why}"));
         }
-        Ok(set) => set.keys().len(),
+        Ok(set) => set.usable(),
         Err(why) => return failed(format!("{uri}: {why}")),
     };
     vec![Line::ok("issuer", format!("{name}: {keys} usable keys at {uri}")), time(name, &fetched, clock)]

@@ -6,6 +6,7 @@ use chrono::NaiveDate;
 use openidconnect::url::Url;
 
 use super::Findings;
+use crate::config::Config;
 use crate::configuration::apply::fit;
 use crate::configuration::documents::{Document, place};
 use crate::domain::ids::ClientId;
@@ -14,6 +15,7 @@ use crate::domain::objects::{
 };
 use crate::domain::snapshot::Snapshot;
 use crate::hash::sha256;
+use crate::keys::certificate::first_expiry;
 
 /// What people put where a secret belongs.
 const GUESSES: [&str; 12] = [
@@ -42,10 +44,10 @@ const LONG_SESSION: u32 = 24 * 3600;
 /// Top-level names that are nobody's (RFC 2606 §2).
 const RESERVED: [&str; 4] = ["example", "test", "invalid", "localhost"];
 
-pub(super) fn check(found: &mut Findings, documents: &[Document], own_issuer: &str, today: NaiveDate) {
+pub(super) fn check(found: &mut Findings, documents: &[Document], config: &Config, today: NaiveDate) {
     let object = |d: &Document| Object { id: d.id.clone(), version: 1, spec: d.spec.clone() };
     let objects: Vec<Object> = documents.iter().map(object).collect();
-    match fit(&objects, &[], own_issuer) {
+    match fit(&objects, &[], &config.public_url) {
         Ok((snapshot, _)) => starters(found, documents, &snapshot),
         Err(faults) => place(&faults, documents).into_iter().for_each(|fault| found.error("objects", fault)),
     }
@@ -53,6 +55,9 @@ pub(super) fn check(found: &mut Findings, documents: &[Document], own_issuer: &s
     for document in documents {
         let mut one = One { found, document };
         one.demo();
+        if !config.takes_certificates() {
+            one.certificate();
+        }
         match &document.spec {
             Spec::TrustedIssuer(spec) => one.issuer(spec),
             Spec::WorkloadIssuer(spec) => one.keys_of_workloads(spec.jwks_uri.as_deref()),
@@ -62,6 +67,7 @@ pub(super) fn check(found: &mut Findings, documents: &[Document], own_issuer: &s
             }
             Spec::Agent(spec) => one.secrets(Some(spec.client_id.as_str()), &spec.auth, &mut secrets),
             Spec::TaskType(spec) => one.task_type(spec, today),
+            Spec::CertificateAuthority(spec) => one.authority(&spec.certificates, today),
             Spec::Tenant(_) | Spec::AuthorizationDetailType(_) | Spec::Exception(_) => {}
         }
     }
@@ -175,6 +181,25 @@ impl One<'_, '_> {
     fn keys_of_workloads(&mut self, jwks_uri: Option<&str>) {
         if let Some(uri) = jwks_uri {
             self.address("spec.jwks_uri", uri, "an issuer's keys");
+        }
+    }
+
+    /// A client that nobody asks for its certificate.
+    fn certificate(&mut self) {
+        let mut spec = self.document.spec.clone();
+        if spec.auth_mut().is_some_and(|auth| auth.tls.is_some()) {
+            let message = "this client authenticates by a certificate, and nobody asks for one";
+            let remedy = "set `tls.client_certificates`, or `proxy_client_cert` where a proxy ends TLS";
+            self.error("certificates_not_asked", "spec.auth.tls", message, remedy);
+        }
+    }
+
+    /// An authority is believed until it is taken out: its own dates do not end that (RFC 5280 §6.1.1).
+    fn authority(&mut self, pem: &str, today: NaiveDate) {
+        let until = first_expiry(pem).map(|until| until.date_naive());
+        if let Some(until) = until.filter(|until| *until < today) {
+            let message = format!("a certificate expired on {until}, and vouches for clients all the same");
+            self.error("authority_expired", "spec.certificates", &message, "take it out");
         }
     }
 

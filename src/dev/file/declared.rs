@@ -26,6 +26,7 @@ impl Declared {
                 | Spec::Tenant(_)
                 | Spec::TrustedIssuer(_)
                 | Spec::WorkloadIssuer(_)
+                | Spec::CertificateAuthority(_)
                 | Spec::AuthorizationDetailType(_)
                 | Spec::Exception(_) => {}
             }

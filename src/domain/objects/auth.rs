@@ -1,4 +1,5 @@
-//! How a client authenticates (STANDARDS §6): by secrets, by keys of its own, or by what its platform vouches for.
+//! How a client authenticates (STANDARDS §6): by secrets, by keys or a certificate of its own, or by what
+//! its platform vouches for.
 
 use std::fmt;
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::BadField;
+use super::certificate::TlsAuthSpec;
 use super::trusted_issuer::default_algorithms;
 use super::workload::WorkloadSpec;
 
@@ -30,9 +32,12 @@ pub struct AuthSpec {
     /// Signature algorithms of its assertions.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
-    /// Workloads that are this client: their platform's token is its assertion.
+    /// Workloads that are this client: their platform's token is its assertion, or their X.509-SVID its certificate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workload: Vec<WorkloadSpec>,
+    /// The certificate by which it authenticates in TLS (RFC 8705).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<TlsAuthSpec>>,
 }
 
 impl Default for AuthSpec {
@@ -44,6 +49,7 @@ impl Default for AuthSpec {
             jwks_uri: None,
             algorithms: default_algorithms(),
             workload: Vec::new(),
+            tls: None,
         }
     }
 }

@@ -6,3 +6,4 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod signer;
+pub(crate) mod tls;

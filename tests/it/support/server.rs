@@ -152,23 +152,35 @@ impl Server {
     /// The same with more routes beside the public ones.
     pub(crate) async fn start_with_routes(extra: axum::Router) -> Self {
         let (data, idp) = (Arc::new(tempfile::tempdir().unwrap()), Idp::start().await);
-        Self::launch("", data, idp, "[outbound]\nallow_http_loopback = true", extra).await
+        Self::launch(("http", ""), data, idp, "[outbound]\nallow_http_loopback = true", extra).await
     }
 
     /// A server that may not reach loopback addresses: its trusted issuer is out of reach too.
     pub(crate) async fn start_closed() -> Self {
         let (data, idp) = (Arc::new(tempfile::tempdir().unwrap()), Idp::start().await);
-        Self::launch("", data, idp, "", axum::Router::new()).await
+        Self::launch(("http", ""), data, idp, "", axum::Router::new()).await
     }
 
     async fn start_at_in(path: &str, data: Arc<TempDir>, idp: Idp, toml: &str) -> Self {
         let toml = format!("{toml}\n[outbound]\nallow_http_loopback = true\n");
-        Self::launch(path, data, idp, &toml, axum::Router::new()).await
+        Self::launch(("http", path), data, idp, &toml, axum::Router::new()).await
     }
 
-    async fn launch(path: &str, data: Arc<TempDir>, idp: Idp, toml: &str, extra: axum::Router) -> Self {
+    /// The same over TLS, with a `[tls]` among the lines.
+    pub(crate) async fn start_tls(data: Arc<TempDir>, toml: &str) -> Self {
+        let toml = format!("{toml}\n[outbound]\nallow_http_loopback = true\n");
+        Self::launch(("https", ""), data, Idp::start().await, &toml, axum::Router::new()).await
+    }
+
+    async fn launch(
+        (scheme, path): (&str, &str),
+        data: Arc<TempDir>,
+        idp: Idp,
+        toml: &str,
+        extra: axum::Router,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let issuer = format!("http://{}{path}", listener.local_addr().unwrap());
+        let issuer = format!("{scheme}://{}{path}", listener.local_addr().unwrap());
         let folder = data.path().join("data");
         let base = format!(
             "public_url = '{issuer}'\nlisten = '{}'\ndata = '{}'\nenvironment = 'test'\n{toml}\n",
