@@ -26,6 +26,7 @@ use self::connections::Connections;
 use self::front::Front;
 use self::reload::Reload;
 use self::tls::{Tls, TlsFault};
+use crate::admin::Desk;
 use crate::admin::socket::{AdminSocket, SocketFault};
 use crate::aggregates::{Aggregates, Refused};
 use crate::authentication::Authentication;
@@ -49,12 +50,13 @@ use crate::keys::keyring::KeyRingFault;
 use crate::keys::live::LiveKeys;
 use crate::keys::signing::KeySpec;
 use crate::limits::Limits;
+use crate::lockdown::Lockdowns;
 use crate::metrics::Metrics;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
 use crate::policy::suite;
-use crate::revocation::Revocation;
+use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Rotation};
 use crate::store::Store;
 use crate::store::change::{Change, CommitFault, Configure};
@@ -98,6 +100,8 @@ pub struct App {
     pub random: Random,
     /// The limits in force.
     pub limits: Arc<Limits>,
+    /// Whose new tokens are stopped.
+    pub lockdowns: Lockdowns,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
     aggregates: Arc<Aggregates>,
@@ -194,6 +198,7 @@ impl App {
         };
         let (writer, writer_task) = Writer::spawn_with(&store, clock.clone(), settings);
         let limits = Arc::new(Limits::new(config.limits.clone(), metrics.clone()));
+        let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone()).await?;
         let active = Active::serving(in_force, key_sets.clone());
         let random = Random::default();
         let time = TimeWatch::new(clock.clone(), store.head().await?.greatest_iat);
@@ -210,6 +215,7 @@ impl App {
             time,
             random,
             limits,
+            lockdowns,
             metrics,
             aggregates: Arc::default(),
             tls,
@@ -258,6 +264,7 @@ impl App {
             clock: clock.clone(),
             time: self.time.clone(),
             random: self.random.clone(),
+            lockdowns: self.lockdowns.clone(),
             limits: self.limits.clone(),
             aggregates: self.aggregates.clone(),
             metrics: self.metrics.clone(),
@@ -274,13 +281,8 @@ impl App {
             issuer: issuer.clone(),
             authentication,
             active: self.active.clone(),
-            introspection: Introspection::new(issuer, keys.clone(), self.store.clone(), clock.clone()),
-            revocation: Revocation::new(
-                keys.clone(),
-                self.writer.clone(),
-                (clock, self.random.clone()),
-                self.aggregates.clone(),
-            ),
+            introspection: Introspection::new(issuer, keys.clone(), self.store.clone(), clock),
+            revocation: self.revocation(),
             keys,
             exchange,
             readiness: Arc::new(Readiness {
@@ -289,6 +291,7 @@ impl App {
                 writer: self.writer.clone(),
                 time: self.time.clone(),
                 active: self.active.clone(),
+                lockdowns: self.lockdowns.clone(),
                 key_sets: self.key_sets.clone(),
             }),
             aggregates: self.aggregates.clone(),
@@ -325,7 +328,12 @@ impl App {
         let recorder = Arc::new(self.recorder());
         let counting = tokio::spawn(recorder.clone().record_every_minute());
         let watching = tokio::spawn(tls::watch(self.tls.clone()));
-        let tending = tokio::spawn(tend(self.rotation.clone(), self.time.clone(), self.store.clone()));
+        let tending = tokio::spawn(tend(
+            self.rotation.clone(),
+            self.time.clone(),
+            self.lockdowns.clone(),
+            self.store.clone(),
+        ));
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
         let (over, ops_stop) = oneshot::channel::<()>();
@@ -357,8 +365,8 @@ impl App {
 
     /// Lets the writer commit all that waits, and closes the store.
     async fn close(self) {
-        let Self { writer, active, rotation, writer_task, store, .. } = self;
-        drop((writer, active, rotation));
+        let Self { writer, active, rotation, lockdowns, writer_task, store, .. } = self;
+        drop((writer, active, rotation, lockdowns));
         if tokio::time::timeout(DRAIN, writer_task).await.is_err() {
             warn!("the writer did not end in time");
         }
@@ -372,7 +380,13 @@ impl App {
 
     fn admin_router(&self) -> Router {
         let status = crate::admin::api::status_router(self.active.clone(), self.key_sets.clone());
-        crate::admin::router(self.configuration(), self.rotation.clone()).merge(status)
+        crate::admin::router(Desk {
+            configuration: self.configuration(),
+            rotation: self.rotation.clone(),
+            revocation: self.revocation(),
+            lockdowns: self.lockdowns.clone(),
+        })
+        .merge(status)
     }
 
     async fn listen_for_ops(&self) -> Result<Option<TcpListener>, StartFault> {
@@ -422,6 +436,19 @@ impl App {
         Configuration::new(store, writer, active, self.clock.clone(), self.config.public_url.clone())
     }
 
+    /// The use case behind every revocation.
+    pub fn revocation(&self) -> Revocation {
+        Revocation::new(revocation::Parts {
+            store: self.store.clone(),
+            writer: self.writer.clone(),
+            active: self.active.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            aggregates: self.aggregates.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
     fn recorder(&self) -> Recorder {
         Recorder {
             aggregates: self.aggregates.clone(),
@@ -446,8 +473,8 @@ pub(crate) fn policy(bundle: Bundle) -> Result<PolicyEngine, StartFault> {
     Ok(PolicyEngine::compile(bundle)?)
 }
 
-/// Looks after the clocks and the signing keys.
-async fn tend(rotation: Rotation, time: TimeWatch, store: Store) {
+/// Looks after the clocks, the lockdowns and the signing keys.
+async fn tend(rotation: Rotation, time: TimeWatch, lockdowns: Lockdowns, store: Store) {
     let mut every = tokio::time::interval(TEND_EVERY);
     loop {
         every.tick().await;
@@ -455,6 +482,8 @@ async fn tend(rotation: Rotation, time: TimeWatch, store: Store) {
         if let Ok(head) = store.head().await {
             time.issued(head.greatest_iat);
         }
+        // Or have begun or ended a lockdown. One that cannot be read now is read at the next turn.
+        lockdowns.refresh().await.ok();
         // The watch itself tells the log. By a wrong clock a key might seem to have outlived its tokens.
         if time.check().is_ok() {
             rotation.tend().await;

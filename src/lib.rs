@@ -31,6 +31,7 @@ pub mod introspection;
 pub mod issuers;
 pub mod keys;
 pub mod limits;
+pub mod lockdown;
 pub mod log;
 pub mod metrics;
 pub mod policy;

@@ -40,6 +40,11 @@ struct Result {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct What {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct By {
     by: &'static str,
 }
@@ -77,6 +82,8 @@ pub struct Now {
     pub connections: usize,
     /// Whether `/readyz` says so.
     pub ready: bool,
+    /// Lockdowns in force.
+    pub lockdowns: usize,
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -95,6 +102,8 @@ pub struct Metrics {
     rate_limited: Family<By, Counter>,
     authentication_failures: Counter,
     panics: Counter,
+    revocations: Family<What, Counter>,
+    lockdowns: Gauge,
     connections_closed: Family<By, Counter>,
     queue: Gauge,
     connections: Gauge,
@@ -126,6 +135,8 @@ impl Default for Metrics {
             rate_limited: Family::default(),
             authentication_failures: Counter::default(),
             panics: Counter::default(),
+            revocations: Family::default(),
+            lockdowns: Gauge::default(),
             connections_closed: Family::default(),
             queue: Gauge::default(),
             connections: Gauge::default(),
@@ -151,6 +162,12 @@ impl Metrics {
         let failures = self.authentication_failures.clone();
         r.register("authentication_failures", "Failed client authentications", failures);
         r.register("panics", "Requests that ended in a fault of ours", self.panics.clone());
+        r.register("revocations", "Revocations and completed tasks, by what", self.revocations.clone());
+        r.register(
+            "lockdowns",
+            "Lockdowns in force: one of all tenants counts as one",
+            self.lockdowns.clone(),
+        );
         let closed = self.connections_closed.clone();
         r.register("connections_closed", "Connections closed for others or for waiting too long", closed);
         r.register("writer_queue", "Changes that wait to be committed", self.queue.clone());
@@ -164,6 +181,7 @@ impl Metrics {
         self.queue.set(number(now.queue));
         self.connections.set(number(now.connections));
         self.ready.set(now.ready.into());
+        self.lockdowns.set(number(now.lockdowns));
         let mut text = String::new();
         // Writing to a text does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -213,6 +231,11 @@ impl Metrics {
     /// A request panicked.
     pub fn panicked(&self) {
         self.panics.inc();
+    }
+
+    /// Something was revoked, or a task completed; `kind` is the word in the database.
+    pub fn revoked(&self, kind: &'static str) {
+        self.revocations.get_or_create(&What { kind }).inc();
     }
 
     /// A connection was closed to make room (`crowded`) or for keeping us waiting (`late`).

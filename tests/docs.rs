@@ -211,6 +211,7 @@ mod docs {
                 "policy" => &["check", "test", "eval", "schema"],
                 "keys" => &["list", "rotate", "retire", "reload"],
                 "config" => &["check"],
+                "lockdown" => &["on", "off", "status"],
                 _ => &[],
             };
             wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));

@@ -16,6 +16,7 @@ mod openapi {
     const ERROR: &str = include_str!("../src/http/error.rs");
     const ADMIN: &str = include_str!("../src/admin/api.rs");
     const ADMIN_KEYS: &str = include_str!("../src/admin/keys.rs");
+    const ADMIN_REVOCATIONS: &str = include_str!("../src/admin/revocations.rs");
     const REFUSAL: &str = include_str!("../src/domain/refusal.rs");
     const CEILING: &str = include_str!("../src/domain/ceiling.rs");
     const ISSUERS: &str = include_str!("../src/issuers/fault.rs");
@@ -64,7 +65,8 @@ mod openapi {
 
     #[test]
     fn every_route_is_documented_and_the_reverse() {
-        let routes = [HTTP, ADMIN, ADMIN_KEYS].into_iter().flat_map(|source| literals(production(source)));
+        let sources = [HTTP, ADMIN, ADMIN_KEYS, ADMIN_REVOCATIONS];
+        let routes = sources.into_iter().flat_map(|source| literals(production(source)));
         let routes: BTreeSet<String> =
             routes.filter(|t| t.starts_with('/')).map(|t| t.trim_end_matches("{path}").to_owned()).collect();
         assert!(routes.len() >= 11, "{routes:?}");

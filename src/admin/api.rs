@@ -72,6 +72,8 @@ pub enum RefusalCode {
     KeyNotReady,
     /// The agent's secrets stay as they are: the message says why.
     SecretRefused,
+    /// What the request names is not there: the message says what to do instead.
+    NotFound,
     /// The store does not answer: try again later.
     Unavailable,
 }
@@ -136,6 +138,7 @@ impl IntoResponse for Refused {
             RefusalCode::Conflict | RefusalCode::KeyNotReady | RefusalCode::SecretRefused => {
                 StatusCode::CONFLICT
             }
+            RefusalCode::NotFound => StatusCode::NOT_FOUND,
             RefusalCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, Json(self)).into_response()

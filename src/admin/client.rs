@@ -16,9 +16,12 @@ use tokio::net::UnixStream;
 
 use super::api::{AddSecret, ApplyRequest, ListedObject, MAX_BODY, Refused, RetireSecret, ServerStatus};
 use super::keys::{RetireRequest, StopRequest};
+use super::revocations::{ListedRevocation, RevokeRequest};
 use super::socket::{SocketFault, check_length};
 use crate::configuration::apply::Applied;
 use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
+use crate::lockdown::{LockdownRequest, LockdownState};
+use crate::revocation::order::Revoked;
 use crate::rotation::{KeyInfo, Retired, Rotated, Stopped};
 
 /// How long the server may take.
@@ -112,6 +115,29 @@ impl AdminClient {
     /// `GET /admin/v1/status`.
     pub async fn status(&self) -> Result<Result<ServerStatus, Refused>, ClientFault> {
         self.call(Method::GET, "/admin/v1/status", None::<&()>).await
+    }
+
+    /// `POST /admin/v1/revocations`.
+    pub async fn revoke(&self, request: &RevokeRequest) -> Result<Result<Revoked, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/revocations", Some(request)).await
+    }
+
+    /// `GET /admin/v1/revocations`.
+    pub async fn revocations(&self) -> Result<Result<Vec<ListedRevocation>, Refused>, ClientFault> {
+        self.call(Method::GET, "/admin/v1/revocations", None::<&()>).await
+    }
+
+    /// `POST /admin/v1/lockdown`.
+    pub async fn lock_down(
+        &self,
+        request: &LockdownRequest,
+    ) -> Result<Result<LockdownState, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/lockdown", Some(request)).await
+    }
+
+    /// `GET /admin/v1/lockdown`.
+    pub async fn lockdown(&self) -> Result<Result<LockdownState, Refused>, ClientFault> {
+        self.call(Method::GET, "/admin/v1/lockdown", None::<&()>).await
     }
 
     async fn connect(&self) -> Result<UnixStream, SocketFault> {

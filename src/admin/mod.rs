@@ -3,14 +3,32 @@
 pub mod api;
 pub mod client;
 pub mod keys;
+pub mod revocations;
 pub mod socket;
 
 use axum::Router;
 
 use crate::configuration::apply::Configuration;
+use crate::lockdown::Lockdowns;
+use crate::revocation::Revocation;
 use crate::rotation::Rotation;
 
+/// The use cases that admins call.
+pub struct Desk {
+    /// Declarative objects.
+    pub configuration: Configuration,
+    /// Signing keys.
+    pub rotation: Rotation,
+    /// Revocation.
+    pub revocation: Revocation,
+    /// Lockdown.
+    pub lockdowns: Lockdowns,
+}
+
 /// All routes of the admin API.
-pub fn router(configuration: Configuration, rotation: Rotation) -> Router {
-    api::router(configuration).merge(keys::router(rotation))
+pub fn router(desk: Desk) -> Router {
+    api::router(desk.configuration)
+        .merge(keys::router(desk.rotation))
+        .merge(revocations::router(desk.revocation))
+        .merge(revocations::lockdown_router(desk.lockdowns))
 }

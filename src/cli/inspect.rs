@@ -76,7 +76,7 @@ async fn inspect(args: &Args, clock: &dyn Clock, stdin: &mut (dyn Read + Send)) 
 }
 
 /// The claims as they stand there: nobody has vouched for them.
-fn claims(compact: &str) -> Result<Map<String, Value>, String> {
+pub(super) fn claims(compact: &str) -> Result<Map<String, Value>, String> {
     Jws::parse(compact).map_err(|fault| format!("this is no signed token: {fault}"))?;
     let payload = compact.split('.').nth(1).unwrap_or_default();
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|why| why.to_string())?;

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::TimeDelta;
 
+use super::desk::{Answer, failed, heard, tell};
+use super::time;
 use crate::admin::api::Refused;
 use crate::admin::client::AdminClient;
 use crate::admin::keys::{RetireRequest, StopRequest};
@@ -82,8 +84,6 @@ enum Way {
     InProcess(Rotation),
 }
 
-type Answer<T> = Result<Result<T, Refused>, String>;
-
 /// Runs the command.
 pub async fn run(args: &KeysArgs, clock: Arc<dyn Clock>, output: &mut Output<'_>) -> Exit {
     let config = match Config::read(&args.common().config) {
@@ -155,14 +155,14 @@ async fn act(args: &KeysArgs, way: &Way, output: &mut Output<'_>) -> Exit {
 
 async fn list(way: &Way) -> Answer<Vec<KeyInfo>> {
     match way {
-        Way::Server(server) => server.keys().await.map_err(|fault| fault.to_string()),
+        Way::Server(server) => heard(server.keys().await),
         Way::InProcess(rotation) => Ok(rotation.list().await.map_err(Refused::from)),
     }
 }
 
 async fn reload(way: &Way) -> Answer<Vec<KeyInfo>> {
     match way {
-        Way::Server(server) => server.reload_keys().await.map_err(|fault| fault.to_string()),
+        Way::Server(server) => heard(server.reload_keys().await),
         // The folder was read when it was opened.
         Way::InProcess(_) => list(way).await,
     }
@@ -170,14 +170,14 @@ async fn reload(way: &Way) -> Answer<Vec<KeyInfo>> {
 
 async fn rotate(way: &Way) -> Answer<Rotated> {
     match way {
-        Way::Server(server) => server.rotate_keys().await.map_err(|fault| fault.to_string()),
+        Way::Server(server) => heard(server.rotate_keys().await),
         Way::InProcess(rotation) => Ok(rotation.rotate(&Peer::own().account()).await.map_err(Refused::from)),
     }
 }
 
 async fn stop(way: &Way, request: StopRequest) -> Answer<Stopped> {
     match way {
-        Way::Server(server) => server.stop_keys(&request).await.map_err(|fault| fault.to_string()),
+        Way::Server(server) => heard(server.stop_keys(&request).await),
         Way::InProcess(rotation) => {
             let account = Peer::own().account();
             let stopped = rotation.stop(&request.kids, request.confirmed, &account).await;
@@ -188,35 +188,12 @@ async fn stop(way: &Way, request: StopRequest) -> Answer<Stopped> {
 
 async fn retire(way: &Way, request: RetireRequest) -> Answer<Retired> {
     match way {
-        Way::Server(server) => server.retire_keys(&request).await.map_err(|fault| fault.to_string()),
+        Way::Server(server) => heard(server.retire_keys(&request).await),
         Way::InProcess(rotation) => {
             let retired = rotation.retire(request.kid.as_deref(), &Peer::own().account()).await;
             Ok(retired.map_err(Refused::from))
         }
     }
-}
-
-/// Tells the answer as JSON, or by `words`; a refusal or failure either way.
-fn tell<T: serde::Serialize>(
-    answer: Answer<T>,
-    json: bool,
-    output: &mut Output<'_>,
-    words: impl FnOnce(&T, &mut Output<'_>) -> Exit,
-) -> Exit {
-    match answer {
-        Ok(Ok(value)) if json => {
-            output.json(&value);
-            Exit::Done
-        }
-        Ok(Ok(value)) => words(&value, output),
-        Ok(Err(refused)) => super::report::refused(&refused, json, output),
-        Err(failure) => failed(&failure, output),
-    }
-}
-
-fn failed(failure: &str, output: &mut Output<'_>) -> Exit {
-    output.complain(failure);
-    Exit::Refused
 }
 
 fn listed(keys: &[KeyInfo], output: &mut Output<'_>) -> Exit {
@@ -284,8 +261,4 @@ fn retired(retired: &Retired, output: &mut Output<'_>) -> Exit {
 fn lives(key: &KeyInfo) -> String {
     let until = key.until.map(|at| format!(", the last until {}", time(at))).unwrap_or_default();
     format!("{} tokens of {} tasks have not expired{until}", key.tokens, key.tasks)
-}
-
-fn time(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

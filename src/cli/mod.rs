@@ -3,15 +3,18 @@
 pub mod agent;
 pub mod apply;
 mod config;
+mod desk;
 pub mod doctor;
 pub mod exchange;
 pub mod files;
 pub mod init;
 pub mod inspect;
 pub mod keys;
+pub mod lockdown;
 pub mod plan;
 mod policy;
 mod report;
+pub mod revoke;
 pub mod schema;
 pub mod secret;
 mod serve;
@@ -21,6 +24,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
 use ring::rand::SystemRandom;
 
@@ -57,6 +61,8 @@ enum Command {
     Apply(ApplyArgs),
     Agent(agent::AgentArgs),
     Keys(keys::KeysArgs),
+    Revoke(Box<revoke::Args>),
+    Lockdown(lockdown::LockdownArgs),
     /// Check, test and evaluate policy bundles.
     Policy(policy::Args),
     Schema(schema::SchemaArgs),
@@ -105,6 +111,16 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => on_terminal(|output| agent(&args, output)).into(),
         Command::Keys(args) => on_terminal(|output| {
             with_runtime(output, async |output| keys::run(&args, Arc::new(SystemClock), output).await)
+        })
+        .into(),
+        Command::Revoke(args) => on_terminal(|output| {
+            with_runtime(output, async |output| {
+                revoke::run(&args, Arc::new(SystemClock), &mut std::io::stdin(), output).await
+            })
+        })
+        .into(),
+        Command::Lockdown(args) => on_terminal(|output| {
+            with_runtime(output, async |output| lockdown::run(&args, Arc::new(SystemClock), output).await)
         })
         .into(),
         Command::Policy(args) => on_terminal(|output| policy::run(&args, output)).into(),
@@ -182,4 +198,9 @@ fn with_runtime(output: &mut Output<'_>, command: impl AsyncFnOnce(&mut Output<'
 fn deployment(config: &Path) -> Result<Deployment, String> {
     let config = Config::read(config).map_err(|fault| fault.to_string())?;
     Ok(Deployment { admin_socket: config.admin_socket(), own_issuer: config.public_url, data: config.data })
+}
+
+/// An instant as commands tell it.
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

@@ -24,6 +24,9 @@ pub struct TreeLimits {
 /// Longest life of a task; no token outlives its task (L5).
 pub const LONGEST_TASK: TimeDelta = TimeDelta::days(30);
 
+/// Stands for all tenants in the key of a lockdown: no tenant is called so.
+pub const ALL_TENANTS: &str = "*";
+
 /// What identifies the session that a task grew from, for its revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,9 +139,29 @@ pub enum RevocationKind {
     Tenant,
     /// A signing key of ours, stopped for ever; key: its `kid`.
     SigningKey,
+    /// A task that its agent has completed; key: its id.
+    Completion,
+    /// No revocation but a stop: no new token, what is issued lives on. It lies among them so that the commit reads both
+    /// at once; key: a tenant's name, or `*` for all.
+    Lockdown,
 }
 
 impl RevocationKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::Token,
+        Self::Task,
+        Self::Session,
+        Self::Principal,
+        Self::Agent,
+        Self::TaskType,
+        Self::Issuer,
+        Self::Tenant,
+        Self::SigningKey,
+        Self::Completion,
+        Self::Lockdown,
+    ];
+
     /// The word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -151,6 +174,8 @@ impl RevocationKind {
             Self::Issuer => "issuer",
             Self::Tenant => "tenant",
             Self::SigningKey => "signing_key",
+            Self::Completion => "completion",
+            Self::Lockdown => "lockdown",
         }
     }
 }
@@ -218,6 +243,17 @@ impl RevocationKey {
     pub fn signing_key(kid: &str) -> Self {
         Self { kind: RevocationKind::SigningKey, key: kid.to_owned() }
     }
+
+    /// The completion of the task `id`.
+    pub fn completion(id: TaskId) -> Self {
+        Self { kind: RevocationKind::Completion, key: id.to_string() }
+    }
+
+    /// The lockdown of a tenant, or of all.
+    pub fn lockdown(tenant: Option<&Name>) -> Self {
+        let key = tenant.map_or(ALL_TENANTS, Name::as_str).to_owned();
+        Self { kind: RevocationKind::Lockdown, key }
+    }
 }
 
 /// How a revocation row bears on a token.
@@ -229,16 +265,28 @@ pub enum Bears {
     IfSince(DateTime<Utc>),
 }
 
+impl Bears {
+    /// Whether a row with this `not_before` (Unix microseconds) kills; the very instant is dead too.
+    pub fn kills(self, not_before: i64) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IfSince(began) => began.timestamp_micros() <= not_before,
+        }
+    }
+}
+
 impl TokenRecord {
-    /// Every revocation key that would kill this token, and how: its own jti, its ancestors, its task, the key that
-    /// signed it, and by time its session, principal, issuer and tenant, the agents of its chain and its task type (L4).
+    /// Every revocation key that would kill this token, and how: its task's end, its own jti, its ancestors, its task,
+    /// the key that signed it, and by time its session, principal, issuer and tenant, the agents of its chain and its task type (L4).
     ///
     /// What a fresh login revives is compared by when the person logged in, the rest by the token's `iat`.
     pub fn killed_by(&self) -> Vec<(RevocationKey, Bears)> {
         let issued = Bears::IfSince(self.iat);
         let login = Bears::IfSince(self.session.since);
         let jti = |jti: &Jti| (RevocationKey::token(*jti), Bears::Always);
-        let mut keys: Vec<_> = self.ancestors.iter().chain(std::iter::once(&self.jti)).map(jti).collect();
+        // First, so that whoever meets a completed task is told just that.
+        let mut keys = vec![(RevocationKey::completion(self.task_id), Bears::Always)];
+        keys.extend(self.ancestors.iter().chain(std::iter::once(&self.jti)).map(jti));
         keys.push((RevocationKey::task(self.task_id), Bears::Always));
         keys.push((RevocationKey::signing_key(&self.kid), Bears::Always));
         let session = &self.session;
@@ -250,5 +298,10 @@ impl TokenRecord {
         keys.push((RevocationKey::issuer(&self.principal.iss), login));
         keys.push((RevocationKey::tenant(&self.tenant), login));
         keys
+    }
+
+    /// The lockdowns under which this token is not issued; they leave it alone once it is.
+    pub fn held_up_by(&self) -> [RevocationKey; 2] {
+        [RevocationKey::lockdown(None), RevocationKey::lockdown(Some(&self.tenant))]
     }
 }

@@ -221,6 +221,10 @@ pub enum Refusal {
         /// What.
         what: &'static str,
     },
+    /// The agent that started the task has completed it.
+    TaskEnded,
+    /// An admin has stopped new tokens, of the tenant or of all.
+    Lockdown,
     /// A hand-over token was spent already.
     Spent,
     /// The tree of tokens is as high as it may be.
@@ -317,6 +321,8 @@ impl Refusal {
             Self::Clock { .. } => "clock_unsteady",
             Self::Widens(_) => "wider_than_parent",
             Self::Revoked { .. } => "revoked",
+            Self::TaskEnded => "task_ended",
+            Self::Lockdown => "lockdown",
             Self::Spent => "hand_over_spent",
             Self::TooHigh => "token_tree_too_high",
             Self::UnknownParent => "parent_unknown",
@@ -354,6 +360,8 @@ impl Refusal {
             | Self::TooLarge
             | Self::Clock { .. }
             | Self::Revoked { .. }
+            | Self::TaskEnded
+            | Self::Lockdown
             | Self::Spent
             | Self::TooHigh
             | Self::UnknownParent
@@ -381,7 +389,8 @@ impl Refusal {
         if let Self::Subject(fault) | Self::Actor(fault) = self {
             return fault.retry;
         }
-        if matches!(self, Self::Expired | Self::Revoked { .. } | Self::Spent | Self::UnknownParent) {
+        let dead = matches!(self, Self::Expired | Self::Revoked { .. } | Self::TaskEnded);
+        if dead || matches!(self, Self::Spent | Self::UnknownParent) {
             return Retry::NewSession;
         }
         if matches!(self, Self::Limited(limited) if !limited.by.recovers()) {
@@ -393,8 +402,8 @@ impl Refusal {
         if matches!(self, Self::Approval { .. }) {
             return Retry::AfterApproval;
         }
-        if matches!(self, Self::PolicyFault { .. } | Self::StoreFault | Self::Clock { .. } | Self::Limited(_))
-        {
+        let fault = matches!(self, Self::PolicyFault { .. } | Self::StoreFault | Self::Clock { .. });
+        if fault || matches!(self, Self::Lockdown | Self::Limited(_)) {
             return Retry::Later;
         }
         if self.grantable().is_some_and(|g| !g.is_nothing()) { Retry::Narrower } else { Retry::Never }
@@ -467,6 +476,10 @@ impl fmt::Display for Refusal {
             Self::Clock { why } => f.write_str(why),
             Self::Widens(widening) => write!(f, "the token would be wider than its parent: {widening}"),
             Self::Revoked { what } => write!(f, "the {what} is revoked"),
+            Self::TaskEnded => f.write_str("the task has ended: the agent that started it has completed it"),
+            Self::Lockdown => {
+                f.write_str("an admin has stopped all new tokens (lockdown); those that are issued live on")
+            }
             Self::Spent => f.write_str("the hand-over token was spent already: it may be exchanged once"),
             Self::TooHigh => f.write_str("the task's tree of tokens is as high as it may be"),
             Self::UnknownParent => f.write_str("the subject token or its task is not known here"),

@@ -8,6 +8,7 @@ mod story;
 mod tasks;
 mod verify;
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,6 +31,7 @@ use crate::issuers::session::Issuers;
 use crate::keys::keyring::ACCESS_TOKEN;
 use crate::keys::live::{LiveKeys, Signed};
 use crate::limits::Limits;
+use crate::lockdown::Lockdowns;
 use crate::metrics::{Metrics, Outcome};
 use crate::store::Store;
 use crate::store::change::{CommitFault, Committed, Issue, Loss, Receipt, Refuse, Spend, SpendKind};
@@ -69,6 +71,8 @@ pub struct Parts {
     pub time: TimeWatch,
     /// Randomness for ids.
     pub random: Random,
+    /// Whose new tokens are stopped.
+    pub lockdowns: Lockdowns,
     /// Rates of clients and principals.
     pub limits: Arc<Limits>,
     /// Refusals that are only counted.
@@ -201,6 +205,10 @@ impl Exchange {
         story.asked(&request);
         let verified = self.verify(at, &asked.agent, request, story).await?;
         story.verified(&verified);
+        // Early, to spare the work; the commit decides (L4).
+        if self.parts.lockdowns.hold(&verified.tenant) {
+            return Err(Refusal::Lockdown);
+        }
         self.parts.limits.principal(&verified.principal).map_err(Refusal::Limited)?;
         let granted = self.grant(at, &verified, story)?;
         if granted.dry_run {
@@ -321,16 +329,16 @@ impl Exchange {
             if parent.ancestors.len() + 1 >= MAX_HEIGHT {
                 return Ok(Some(Loss::TreeTooHigh));
             }
-            if !store.is_alive(&parent).await? {
-                return Ok(Some(Loss::Revoked { kind: RevocationKind::Token }));
+            if let Some(mark) = store.marks(slice::from_ref(&parent)).await?.killer(&parent) {
+                return Ok(Some(Loss::Revoked { kind: mark.key.kind }));
             }
             let limits = self.parts.limits.tree();
             if let Some(loss) = store.outgrown(jti, limits, granted.issued_at).await? {
                 return Ok(Some(loss));
             }
         }
-        if !store.is_alive(&own).await? {
-            return Ok(Some(Loss::Revoked { kind: RevocationKind::Task }));
+        if let Some(mark) = store.marks(slice::from_ref(&own)).await?.killer(&own) {
+            return Ok(Some(Loss::Revoked { kind: mark.key.kind }));
         }
         let kind = SpendKind::HandOver;
         let spent = match &granted.spends {
@@ -346,7 +354,9 @@ fn refusal_of(loss: Loss) -> Option<Refusal> {
     Some(match loss {
         Loss::ParentUnknown | Loss::Duplicate => Refusal::UnknownParent,
         Loss::ParentExpired => Refusal::Expired,
+        Loss::Revoked { kind: RevocationKind::Completion } => Refusal::TaskEnded,
         Loss::Revoked { kind } => Refusal::Revoked { what: kind.as_str() },
+        Loss::LockedDown => Refusal::Lockdown,
         Loss::AlreadySpent { kind: SpendKind::ClientAssertion } => return None,
         Loss::AlreadySpent { kind: SpendKind::ActorToken | SpendKind::HandOver } => Refusal::Spent,
         Loss::TreeTooHigh => Refusal::TooHigh,

@@ -13,6 +13,8 @@ use crate::revocation::{NotRevoked, WhyNot};
 
 /// Seconds after which a 503 may be tried again.
 const RETRY_AFTER: u32 = 1;
+/// The same under lockdown, which people end.
+const LOCKDOWN_RETRY_AFTER: u32 = 30;
 
 /// An error answer of an OAuth endpoint.
 #[derive(Debug)]
@@ -142,6 +144,9 @@ impl OAuthError {
         if let Refusal::Limited(limited) = refusal {
             error.retry_after = limited.retry_after;
         }
+        if matches!(refusal, Refusal::Lockdown) {
+            error.retry_after = LOCKDOWN_RETRY_AFTER;
+        }
         if let Some(ceiling) = refusal.ceiling() {
             error = error.with("ceiling", json!(ceiling));
         }
@@ -192,7 +197,7 @@ pub(super) fn oauth(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::GrantType => "unsupported_grant_type",
         Refusal::NotAnAgent => "unauthorized_client",
         Refusal::Approval { .. } => "interaction_required",
-        Refusal::PolicyFault { .. } | Refusal::StoreFault | Refusal::Clock { .. } => {
+        Refusal::PolicyFault { .. } | Refusal::StoreFault | Refusal::Clock { .. } | Refusal::Lockdown => {
             return (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
         }
         Refusal::Limited(_) => return (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
@@ -213,6 +218,7 @@ pub(super) fn oauth(refusal: &Refusal) -> (StatusCode, &'static str) {
         | Refusal::NarrowedToNothing
         | Refusal::Widens(_)
         | Refusal::Revoked { .. }
+        | Refusal::TaskEnded
         | Refusal::Spent
         | Refusal::TooHigh
         | Refusal::UnknownParent => "invalid_request",

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::clock::watch::TimeWatch;
 use crate::configuration::active::Active;
 use crate::issuers::keysets::KeySets;
+use crate::lockdown::Lockdowns;
 use crate::metrics::{Metrics, Now};
 use crate::store::Store;
 use crate::store::writer::Writer;
@@ -60,6 +61,8 @@ pub struct Readiness {
     pub time: TimeWatch,
     /// Told for information.
     pub active: Active,
+    /// Told for information: what is issued lives on under lockdown, and may be asked about.
+    pub lockdowns: Lockdowns,
     /// Told for information: one issuer that is down makes nothing unready.
     pub key_sets: Arc<KeySets>,
 }
@@ -109,6 +112,7 @@ pub(super) async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response 
         "ready": reasons.is_empty(),
         "reasons": reasons,
         "policy": readiness.active.load().policy.version(),
+        "lockdown": readiness.lockdowns.count(),
         "key_sets": {"usable": usable.len(), "unusable": unusable.len()},
     });
     (status, Json(body)).into_response()
@@ -116,7 +120,9 @@ pub(super) async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response 
 
 /// `GET /metrics`, in the text format of OpenMetrics 1.0.
 pub(super) async fn metrics(State(ops): State<Ops>) -> Response {
+    let lockdown = ops.readiness.lockdowns.count();
     let now = Now {
+        lockdowns: lockdown.tenants + usize::from(lockdown.all),
         queue: ops.readiness.writer.waiting(),
         connections: (ops.connections)(),
         ready: ops.readiness.reasons().await.is_empty(),

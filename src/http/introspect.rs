@@ -43,7 +43,7 @@ pub(super) async fn revoke(
     let refuse = |why| public.revocation.refuse(client.id(), why);
     let Client::Agent(agent) = &client else { return Err(refuse(WhyNot::NotAnAgent).await.into()) };
     match token_parameter(&sent.form) {
-        Ok(token) => public.revocation.revoke_own(agent, token).await?,
+        Ok(token) => public.revocation.revoke_own(&public.keys, agent, token).await?,
         Err(why) => return Err(refuse(why).await.into()),
     }
     Ok(no_store(StatusCode::OK.into_response()))

@@ -52,6 +52,16 @@ pub(super) const REVOKED: Sql = Sql {
                JOIN revocations r ON r.kind = k.kind AND r.key = k.key",
 };
 
+/// The rows of these keys, with the time of their decisions.
+pub(super) const MARKS: Sql = Sql {
+    sqlite: "SELECT r.kind, r.key, r.not_before, r.keep_until, r.tenant, r.reason, r.decision_id, d.at \
+             FROM jsonb_each($1) k CROSS JOIN revocations r ON r.kind = k.value->>0 AND r.key = k.value->>1 \
+             LEFT JOIN decisions d ON d.id = r.decision_id",
+    postgres: "SELECT r.kind, r.key, r.not_before, r.keep_until, r.tenant, r.reason, r.decision_id, d.at \
+               FROM UNNEST($1::text[], $2::text[]) k(kind, key) JOIN revocations r \
+               ON r.kind = k.kind AND r.key = k.key LEFT JOIN decisions d ON d.id = r.decision_id",
+};
+
 /// Which of these keys are spent: position in the list, from 0.
 pub(super) const SPENT: Sql = Sql {
     sqlite: "SELECT k.key FROM jsonb_each($1) k CROSS JOIN spent s \
@@ -131,6 +141,14 @@ pub(super) const REVOKE: Sql = Sql {
                ON CONFLICT (kind, key) DO UPDATE SET not_before = GREATEST(r.not_before, excluded.not_before), \
                  keep_until = GREATEST(r.keep_until, excluded.keep_until), tenant = excluded.tenant, \
                  reason = excluded.reason, decision_id = excluded.decision_id",
+};
+
+/// Takes back what alone can be taken back: lockdowns.
+pub(super) const LIFT: Sql = Sql {
+    sqlite: "DELETE FROM revocations WHERE (kind, key) IN \
+             (SELECT value->>0, value->>1 FROM json_each($1))",
+    postgres: "DELETE FROM revocations WHERE (kind, key) IN \
+               (SELECT j->>0, j->>1 FROM json_array_elements($1::json) j)",
 };
 
 /// Objects, bundles and settings; rare, so both databases get JSON.

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::rows::{BundleRow, ObjectRow};
 use crate::domain::decision::{Decision, Reason};
-use crate::domain::ids::DecisionId;
+use crate::domain::ids::{DecisionId, Name};
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::{RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
 use crate::domain::refusal::Limited;
@@ -20,6 +20,8 @@ pub enum Change {
     Refuse(Box<Refuse>),
     /// Something is revoked.
     Revoke(Box<Revoke>),
+    /// A lockdown begins or ends.
+    Lockdown(Box<Lockdown>),
     /// The configuration changes.
     Configure(Box<Configure>),
 }
@@ -64,6 +66,19 @@ pub struct Revoke {
     /// Why, for people.
     pub reason: String,
     /// The decision; its tenant is the rows' tenant.
+    pub decision: Decision,
+}
+
+/// A lockdown to begin or end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lockdown {
+    /// Whose; of all tenants if none is named.
+    pub tenant: Option<Name>,
+    /// Whether it begins.
+    pub on: bool,
+    /// Why, for people.
+    pub reason: String,
+    /// The decision.
     pub decision: Decision,
 }
 
@@ -162,6 +177,9 @@ pub enum Loss {
         /// What was revoked.
         kind: RevocationKind,
     },
+    /// Its tenant, or every one, is under lockdown.
+    #[error("new tokens are stopped: lockdown")]
+    LockedDown,
     /// Something that may be used once has been.
     #[error("used before: {}", kind.as_str())]
     AlreadySpent {
@@ -188,7 +206,9 @@ impl Loss {
         let code = match self {
             Self::ParentUnknown => "parent_unknown",
             Self::ParentExpired => "nothing_left",
+            Self::Revoked { kind: RevocationKind::Completion } => "task_ended",
             Self::Revoked { .. } => "revoked",
+            Self::LockedDown => "lockdown",
             Self::AlreadySpent { kind: SpendKind::HandOver } => "hand_over_spent",
             Self::AlreadySpent { kind: SpendKind::ActorToken } => "actor_token_replayed",
             Self::AlreadySpent { kind: SpendKind::ClientAssertion } => "client_assertion_replayed",
@@ -222,6 +242,7 @@ impl Change {
             Self::Issue(issue) => &issue.decision,
             Self::Refuse(refuse) => &refuse.decision,
             Self::Revoke(revoke) => &revoke.decision,
+            Self::Lockdown(lockdown) => &lockdown.decision,
             Self::Configure(configure) => &configure.decision,
         }
     }
@@ -231,7 +252,7 @@ impl Change {
         let (assertion, rest) = match self {
             Self::Issue(issue) => (issue.assertion.as_ref(), issue.spend.as_slice()),
             Self::Refuse(refuse) => (refuse.assertion.as_ref(), [].as_slice()),
-            Self::Revoke(_) | Self::Configure(_) => (None, [].as_slice()),
+            Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) => (None, [].as_slice()),
         };
         assertion.into_iter().chain(rest)
     }
@@ -240,7 +261,7 @@ impl Change {
     pub(super) fn issue(&self) -> Option<&Issue> {
         match self {
             Self::Issue(issue) => Some(issue),
-            Self::Refuse(_) | Self::Revoke(_) | Self::Configure(_) => None,
+            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) => None,
         }
     }
 }
@@ -266,6 +287,12 @@ impl From<Refuse> for Change {
 impl From<Revoke> for Change {
     fn from(revoke: Revoke) -> Self {
         Self::Revoke(Box::new(revoke))
+    }
+}
+
+impl From<Lockdown> for Change {
+    fn from(lockdown: Lockdown) -> Self {
+        Self::Lockdown(Box::new(lockdown))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What the commit decides under the lock, in queue order: pure, from the facts that were read (L4).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::change::{Change, Committed, Configure, Issue, Loss, Place, Receipt, Revoke, Spend, SpendKind};
+use super::change::{
+    Change, Committed, Configure, Issue, Lockdown, Loss, Place, Receipt, Revoke, Spend, SpendKind,
+};
 use super::entry::Entry;
 use super::read::Head;
 use super::rows::{BundleRow, Growth, Known, ObjectRow, TaskRow, TokenRow, micros};
@@ -15,17 +17,7 @@ use crate::domain::objects::ObjectRef;
 use crate::domain::record::{Bears, MAX_HEIGHT, RevocationKey, TokenRecord, TreeLimits};
 use crate::domain::refusal::{Limited, LimitedBy};
 
-/// A revocation also reaches tokens that a replica with a clock ahead by less than this has signed (DESIGN §7).
-const REVOCATION_MARGIN_US: i64 = 2_000_000;
 const MINUTE_US: i64 = 60_000_000;
-
-/// Whether a revocation row kills what it bears on in this way; the very instant is dead too.
-pub(super) fn kills(bears: Bears, not_before: i64) -> bool {
-    match bears {
-        Bears::Always => true,
-        Bears::IfSince(began) => micros(began) <= not_before,
-    }
-}
 
 /// A row of `revocations`.
 #[derive(Clone, Debug)]
@@ -53,6 +45,8 @@ pub(super) struct Writes<'b> {
     pub(super) tasks: Vec<TaskRow>,
     pub(super) tokens: Vec<TokenRow>,
     pub(super) revocations: BTreeMap<RevocationKey, RevocationRow>,
+    /// Lockdowns that end.
+    pub(super) lifted: BTreeSet<RevocationKey>,
     /// New versions, and the names whose current version ends.
     pub(super) objects: Vec<ObjectRow>,
     /// The version that is current after this batch, none for a retired object.
@@ -116,6 +110,7 @@ impl<'b> Ledger<'b> {
         for issue in changes.filter_map(Change::issue) {
             if let Some(token) = complete(issue, &self.tokens, &drafts) {
                 keys.extend(token.killed_by().into_iter().map(|(key, _)| key));
+                keys.extend(token.held_up_by());
                 drafts.entry(token.jti).or_insert(token);
             }
         }
@@ -147,6 +142,10 @@ impl<'b> Ledger<'b> {
             Change::Refuse(refuse) => self.admit(refuse.assertion.as_ref()).map(|()| None),
             Change::Revoke(revoke) => {
                 self.revoke(revoke);
+                Ok(None)
+            }
+            Change::Lockdown(lockdown) => {
+                self.lock_down(lockdown);
                 Ok(None)
             }
             Change::Configure(configure) => {
@@ -224,6 +223,10 @@ impl<'b> Ledger<'b> {
             return Err(Loss::TreeTooHigh);
         }
         self.judge_life(&token)?;
+        // A key that was not asked for counts as a lockdown (L7).
+        if token.held_up_by().iter().any(|key| self.revoked.get(key) != Some(&None)) {
+            return Err(Loss::LockedDown);
+        }
         let (growth, sibling) = self.judge_tree(issue)?;
         let used = |spend: &&Spend| self.spent.contains(&(spend.kind, spend.key.clone()));
         match issue.spend.iter().find(used) {
@@ -266,7 +269,7 @@ impl<'b> Ledger<'b> {
     /// Nothing that is revoked kills the token. A key that was not asked for counts as revoked (L7).
     fn judge_life(&self, token: &TokenRecord) -> Result<(), Loss> {
         let killed = |(key, bears): &(RevocationKey, Bears)| match self.revoked.get(key) {
-            Some(revoked) => revoked.is_some_and(|not_before| kills(*bears, not_before)),
+            Some(revoked) => revoked.is_some_and(|not_before| bears.kills(not_before)),
             None => true,
         };
         match token.killed_by().into_iter().find(killed) {
@@ -276,23 +279,43 @@ impl<'b> Ledger<'b> {
     }
 
     fn revoke(&mut self, revoke: &Revoke) {
-        let latest = self.now.max(self.head.greatest_iat);
-        let not_before = micros(latest).saturating_add(REVOCATION_MARGIN_US);
+        let not_before = self.head.not_before(self.now);
+        let row = RevocationRow {
+            not_before,
+            keep_until: micros(revoke.keep_until),
+            tenant: revoke.decision.tenant.as_ref().map(ToString::to_string),
+            reason: revoke.reason.clone(),
+            decision_id: revoke.decision.id.to_string(),
+        };
         for key in &revoke.keys {
             let known = self.revoked.entry(key.clone()).or_default();
             let not_before = known.map_or(not_before, |known| known.max(not_before));
             *known = Some(not_before);
-            let row = RevocationRow {
-                not_before,
-                keep_until: micros(revoke.keep_until),
-                tenant: revoke.decision.tenant.as_ref().map(ToString::to_string),
-                reason: revoke.reason.clone(),
-                decision_id: revoke.decision.id.to_string(),
-            };
             let earlier = self.writes.revocations.get(key).map_or(i64::MIN, |row| row.keep_until);
-            let row = RevocationRow { keep_until: row.keep_until.max(earlier), ..row };
+            let keep_until = row.keep_until.max(earlier);
+            let row = RevocationRow { not_before, keep_until, ..row.clone() };
             self.writes.revocations.insert(key.clone(), row);
         }
+    }
+
+    fn lock_down(&mut self, lockdown: &Lockdown) {
+        let key = RevocationKey::lockdown(lockdown.tenant.as_ref());
+        let since = micros(self.now);
+        self.revoked.insert(key.clone(), lockdown.on.then_some(since));
+        if !lockdown.on {
+            self.writes.revocations.remove(&key);
+            self.writes.lifted.insert(key);
+            return;
+        }
+        self.writes.lifted.remove(&key);
+        let row = RevocationRow {
+            not_before: since,
+            keep_until: micros(DateTime::<Utc>::MAX_UTC),
+            tenant: lockdown.tenant.as_ref().map(ToString::to_string),
+            reason: lockdown.reason.clone(),
+            decision_id: lockdown.decision.id.to_string(),
+        };
+        self.writes.revocations.insert(key, row);
     }
 
     fn configure(&mut self, configure: &Configure) {

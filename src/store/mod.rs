@@ -22,6 +22,7 @@ mod ledger;
 pub mod read;
 pub mod rows;
 mod transaction;
+pub mod trees;
 pub mod writer;
 
 #[cfg(test)]

@@ -44,6 +44,16 @@ pub struct Head {
     pub greatest_iat: DateTime<Utc>,
 }
 
+impl Head {
+    /// What began at or before this would be dead, if it were revoked at `now` (DESIGN §7).
+    pub fn not_before(&self, now: DateTime<Utc>) -> i64 {
+        micros(now.max(self.greatest_iat)).saturating_add(REVOCATION_MARGIN_US)
+    }
+}
+
+/// A revocation also reaches tokens that a replica with a clock ahead by less than this has signed (DESIGN §7).
+const REVOCATION_MARGIN_US: i64 = 2_000_000;
+
 /// What a signing key of ours has signed, whether or not it was revoked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignedBy {
@@ -137,7 +147,7 @@ impl Store {
         };
         let kills = |(at, not_before): &(i64, i64)| {
             let bears = usize::try_from(*at).ok().and_then(|at| killed_by.get(at));
-            bears.is_none_or(|(_, bears)| ledger::kills(*bears, *not_before))
+            bears.is_none_or(|(_, bears)| bears.kills(*not_before))
         };
         Ok(!revoked.iter().any(kills))
     }

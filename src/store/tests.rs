@@ -2,19 +2,20 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
-use super::batch::{CONFIGURE, LOCK, PURGE, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE};
+use super::batch::{CONFIGURE, LIFT, LOCK, MARKS, PURGE, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE};
 use super::folder::Location;
 use super::read::{
     BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS, TASK,
     TASK_OF_ISSUER, TOKEN,
 };
+use super::trees::{LIVE_TOKENS, RECORDS_OF_TASK, REVOCATIONS, REVOCATIONS_OF_KIND, TOKENS_OF_TASK};
 use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 
 #[path = "../../tests/it/support/postgres.rs"]
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 14] = [
+const SHARED: [&str; 19] = [
     LOCK,
     PURGE,
     TASK,
@@ -28,10 +29,15 @@ const SHARED: [&str; 14] = [
     SETTING,
     STOPPED_KEYS,
     SIGNED_BY,
+    TOKENS_OF_TASK,
+    RECORDS_OF_TASK,
+    LIVE_TOKENS,
+    REVOCATIONS,
+    REVOCATIONS_OF_KIND,
     LATEST_MIGRATION,
 ];
 /// Two dialects side by side.
-const BATCH: [Sql; 6] = [TOKENS, REVOKED, SPENT, WRITE, REVOKE, CONFIGURE];
+const BATCH: [Sql; 8] = [TOKENS, REVOKED, MARKS, SPENT, WRITE, REVOKE, LIFT, CONFIGURE];
 
 async fn prepare_all(store: &Store) {
     match store.db() {
@@ -68,7 +74,9 @@ async fn every_statement_prepares_on_both_databases() {
 
 #[test]
 fn no_statement_is_left_out_above() {
-    let sources = [include_str!("batch.rs"), include_str!("read.rs"), include_str!("mod.rs")].concat();
+    let sources =
+        [include_str!("batch.rs"), include_str!("read.rs"), include_str!("trees.rs"), include_str!("mod.rs")]
+            .concat();
     let declared =
         |kind: &str| sources.lines().filter(|line| line.contains("const ") && line.contains(kind)).count();
     // `BEGIN` cannot be prepared; `POSTGRES_SESSION` and the error code `UNDEFINED_TABLE` are not for both.
@@ -78,7 +86,11 @@ fn no_statement_is_left_out_above() {
 
 #[test]
 fn only_the_writer_opens_a_transaction() {
-    for (file, source) in [("read.rs", include_str!("read.rs")), ("mod.rs", include_str!("mod.rs"))] {
+    for (file, source) in [
+        ("read.rs", include_str!("read.rs")),
+        ("trees.rs", include_str!("trees.rs")),
+        ("mod.rs", include_str!("mod.rs")),
+    ] {
         for way in ["begin", "WriteConnection"] {
             assert!(!source.contains(way), "{file}: {way}");
         }

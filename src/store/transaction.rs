@@ -9,7 +9,7 @@ use sqlx::postgres::{PgBindIterExt as _, PgConnection, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{Connection as _, Transaction, query, query_as};
 
-use super::batch::{BEGIN, CONFIGURE, LOCK, PURGE, REVOKE, REVOKED, SPENT, TOKENS, WRITE};
+use super::batch::{BEGIN, CONFIGURE, LIFT, LOCK, PURGE, REVOKE, REVOKED, SPENT, TOKENS, WRITE};
 use super::change::SpendKind;
 use super::entry::Entry;
 use super::error::StoreError;
@@ -182,6 +182,17 @@ impl Conn<'_> {
         match self {
             Self::Sqlite(conn) => query(REVOKE.sqlite).bind(rows).execute(conn).await.map(drop)?,
             Self::Postgres(conn) => query(REVOKE.postgres).bind(rows).execute(conn).await.map(drop)?,
+        }
+        Ok(())
+    }
+
+    /// Ends lockdowns.
+    pub(super) async fn lift(self, writes: &Writes<'_>) -> Result<(), StoreError> {
+        let keys: Vec<_> = writes.lifted.iter().map(|key| (key.kind.as_str(), key.key.as_str())).collect();
+        let keys = to_json(&keys);
+        match self {
+            Self::Sqlite(conn) => query(LIFT.sqlite).bind(keys).execute(conn).await.map(drop)?,
+            Self::Postgres(conn) => query(LIFT.postgres).bind(keys).execute(conn).await.map(drop)?,
         }
         Ok(())
     }

@@ -327,7 +327,8 @@ impl WriterTask {
     }
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent
-    /// ids, the write, the commit. A revocation, a change of configuration and once a second a purge add one each.
+    /// ids, the write, the commit. A revocation, the end of a lockdown, a change of configuration and once a second a
+    /// purge add one each.
     async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Settled>, StoreError> {
         let clock = Arc::clone(&self.clock);
         let purge = self.purge_is_due(batch);
@@ -350,6 +351,9 @@ impl WriterTask {
         let (writes, head) = ledger.into_writes();
         if !writes.revocations.is_empty() {
             tx.conn().revoke(&writes).await?;
+        }
+        if !writes.lifted.is_empty() {
+            tx.conn().lift(&writes).await?;
         }
         if batch.iter().any(|job| matches!(job.work.change(), Some(Change::Configure(_)))) {
             tx.conn().configure(&writes).await?;

@@ -38,6 +38,8 @@ mod leaks;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod lockdown;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod ops;
@@ -47,6 +49,8 @@ mod plan;
 mod policy;
 #[cfg(test)]
 mod providers;
+#[cfg(test)]
+mod revocation;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]

@@ -19,7 +19,7 @@ use taskgrant::domain::ids::{DecisionId, Jti, TaskId};
 use taskgrant::domain::principal::Principal;
 use taskgrant::domain::record::{RevocationKey, SessionKey, TaskRecord, TokenRecord, TreeLimits};
 use taskgrant::store::Store;
-use taskgrant::store::change::{Change, CommitFault, Committed, Issue, Loss, Receipt, Revoke};
+use taskgrant::store::change::{Change, CommitFault, Committed, Issue, Lockdown, Loss, Receipt, Revoke};
 use taskgrant::store::folder::Location;
 use taskgrant::store::writer::Writer;
 use tokio::task::JoinHandle;
@@ -221,6 +221,16 @@ impl Deployment {
         let decision = self.decision(Kind::Admin, Outcome::Allow);
         let keep_until = self.clock.now() + TimeDelta::hours(2);
         Revoke { keys, keep_until, reason: "lost laptop".into(), decision }
+    }
+
+    fn lockdown(&self, tenant: Option<&str>, on: bool) -> Lockdown {
+        let decision = self.decision(Kind::Admin, Outcome::Allow);
+        Lockdown {
+            tenant: tenant.map(|name| name.parse().unwrap()),
+            on,
+            reason: "an incident".into(),
+            decision,
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! L4: no token from the dead, whichever way it died and whichever came first.
 
 use chrono::TimeDelta;
+use taskgrant::clock::Clock as _;
 use taskgrant::domain::record::{RevocationKey, RevocationKind};
 use taskgrant::store::change::{Committed, Issue, Loss};
+use taskgrant::store::trees::Hanging;
 
 use super::{Deployment, on_both};
 
-const KINDS: [RevocationKind; 9] = [
+/// All that kill; a lockdown does not.
+const KINDS: [RevocationKind; 10] = [
     RevocationKind::Token,
     RevocationKind::Task,
     RevocationKind::Session,
@@ -16,6 +19,7 @@ const KINDS: [RevocationKind; 9] = [
     RevocationKind::Issuer,
     RevocationKind::Tenant,
     RevocationKind::SigningKey,
+    RevocationKind::Completion,
 ];
 
 /// A key of this kind that kills the token.
@@ -43,7 +47,8 @@ async fn l4_what_is_revoked_has_no_more_children_and_is_dead() {
                 assert!(!is_alive(d, parent).await, "{kind:?}");
                 assert_eq!(d.lost(d.child(parent)).await, Loss::Revoked { kind });
             }
-            let of_one_tree = matches!(kind, RevocationKind::Token | RevocationKind::Task);
+            let of_one_tree =
+                matches!(kind, RevocationKind::Token | RevocationKind::Task | RevocationKind::Completion);
             assert_eq!(is_alive(d, &bystander).await, of_one_tree, "{kind:?}");
         })
         .await;
@@ -140,6 +145,84 @@ async fn a_revocation_reaches_tokens_from_a_clock_ahead_and_is_idempotent() {
         assert!(twice.iter().all(|answer| matches!(answer, Ok(Committed::Done(_)))));
         assert_eq!((raw.number(ROWS).await, raw.number(NOT_BEFORE).await), (1, not_before));
         assert_eq!(raw.number(KEEP_UNTIL).await, revoke.keep_until.timestamp_micros());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn l4_a_lockdown_stops_what_comes_and_leaves_what_there_is() {
+    for all in [false, true] {
+        on_both(async |d| {
+            let root = d.root();
+            d.done(root.clone()).await;
+            let other = d.lockdown(Some("globex"), true);
+            d.done(other).await;
+            d.done(d.child(&root)).await;
+            let whose = (!all).then_some("acme");
+            d.done(d.lockdown(whose, true)).await;
+            for issue in [d.child(&root), d.root()] {
+                assert_eq!(d.lost(issue).await, Loss::LockedDown);
+            }
+            assert!(is_alive(d, &root).await);
+            assert_eq!(d.store.lockdowns().await.unwrap().len(), 2);
+            // One that ends and one that begins in the same batch are taken in their order.
+            let (off, again) = (d.lockdown(whose, false), d.lockdown(whose, true));
+            let changes = vec![off.into(), d.root().into(), again.into(), d.root().into()];
+            let answers = d.together(changes).await;
+            let won: Vec<_> = answers.iter().map(|a| matches!(a, Ok(Committed::Done(_)))).collect();
+            assert_eq!(won, [true, true, true, false]);
+            assert_eq!(d.lost(d.root()).await, Loss::LockedDown);
+            d.done(d.lockdown(whose, false)).await;
+            d.done(d.child(&root)).await;
+            assert_eq!(d.store.lockdowns().await.unwrap().len(), 1);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_killed_a_token_is_told_from_its_row_and_live_ones_are_found_by_what_they_hang_on() {
+    on_both(async |d| {
+        let mut root = d.root();
+        root.token.chain_agents = vec!["agent_%".parse().unwrap()];
+        d.done(root.clone()).await;
+        let child = d.child(&root);
+        d.done(child.clone()).await;
+        let tree = d.store.tokens_of_task(root.token.task_id, 10).await.unwrap();
+        assert_eq!(tree.iter().map(|t| t.jti).collect::<Vec<_>>(), [root.token.jti, child.token.jti]);
+        assert_eq!(d.store.tokens_of_task(root.token.task_id, 1).await.unwrap().len(), 1);
+        let records = d.store.records_of_task(root.token.task_id, 10).await.unwrap();
+        assert_eq!(records[&child.token.jti].granted["scope"], "orders:read");
+        d.done(d.revoke(vec![RevocationKey::token(child.token.jti)])).await;
+        let marks = d.store.marks(&tree).await.unwrap();
+        assert!(marks.killer(&tree[0]).is_none());
+        let killer = marks.killer(&tree[1]).unwrap();
+        assert_eq!((killer.key.kind, killer.reason.as_str()), (RevocationKind::Token, "lost laptop"));
+        let now = d.clock.now();
+        let found =
+            async |hanging: Hanging| d.store.live_tokens(&hanging, None, now, 10).await.unwrap().len();
+        let text = |text: &str| Some(text.to_owned());
+        let all = Hanging::default;
+        for (hanging, count) in [
+            (all(), 2),
+            (Hanging { tenant: text("acme"), ..all() }, 2),
+            (Hanging { tenant: text("acm"), ..all() }, 0),
+            (Hanging { iss: text("https://idp.acme.example"), sub: text("alice ü"), ..all() }, 2),
+            (Hanging { sub: text("alice"), ..all() }, 0),
+            (Hanging { sid: text("s1"), ..all() }, 2),
+            (Hanging { token_sha256: text(&"ab".repeat(32)), ..all() }, 2),
+            (Hanging { task_type: Some("refund_order".parse().unwrap()), ..all() }, 2),
+            // Too often, as its pattern says, and never too seldom.
+            (Hanging { agent: text("agent_%"), ..all() }, 2),
+            (Hanging { agent: text("agen"), ..all() }, 0),
+            (Hanging { agent: text("first"), ..all() }, 1),
+        ] {
+            assert_eq!(found(hanging.clone()).await, count, "{hanging:?}");
+        }
+        let first = d.store.live_tokens(&all(), None, now, 1).await.unwrap();
+        let rest = d.store.live_tokens(&all(), Some(first[0].jti), now, 10).await.unwrap();
+        assert_eq!(rest.len(), 1);
+        assert_eq!(d.store.revocations(now, 10).await.unwrap().len(), 1);
     })
     .await;
 }

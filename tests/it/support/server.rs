@@ -17,6 +17,7 @@ use taskgrant::clock::{Clock as _, ShiftedClock, SystemClock};
 use taskgrant::config::Config;
 use taskgrant::configuration::apply::{Applied, ApplyFault, Options};
 use taskgrant::configuration::documents::Source;
+use taskgrant::domain::ids::DecisionId;
 use taskgrant::keys::keyring::KeyRing;
 use taskgrant::keys::signing::KeySpec;
 use taskgrant::store::Store;
@@ -315,7 +316,12 @@ impl Server {
     /// The decision that an answer names, as the log keeps it.
     pub(crate) async fn decision(&self, answer: &Answer) -> Recorded {
         let id = answer.body["decision_id"].as_str().unwrap_or_else(|| panic!("no decision: {answer:?}"));
-        let stored = self.store.decision(id.parse().unwrap()).await.unwrap().expect("the decision is stored");
+        self.decision_of(id.parse().unwrap()).await
+    }
+
+    /// The decision of this id.
+    pub(crate) async fn decision_of(&self, id: DecisionId) -> Recorded {
+        let stored = self.store.decision(id).await.unwrap().expect("the decision is stored");
         let read = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap();
         Recorded {
             leaf: read(&stored.leaf),

@@ -1,0 +1,130 @@
+//! Where admin commands go: to the running server, else to the data folder under its lock, by the same use cases.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use tokio::task::JoinHandle;
+
+use crate::admin::api::Refused;
+use crate::admin::client::{AdminClient, ClientFault};
+use crate::clock::{Clock, Random};
+use crate::config::Config;
+use crate::configuration::active::Active;
+use crate::configuration::apply;
+use crate::lockdown::Lockdowns;
+use crate::policy::bundle::Bundle;
+use crate::policy::engine::PolicyEngine;
+use crate::revocation::{Parts, Revocation};
+use crate::store::Store;
+use crate::store::folder::Location;
+use crate::store::writer::Writer;
+use crate::terminal::output::{Exit, Output};
+
+/// What came of a command: an answer, a refusal, or no answer.
+pub(super) type Answer<T> = Result<Result<T, Refused>, String>;
+
+/// Where the command goes.
+pub(super) enum Desk {
+    /// To the server, over its admin socket.
+    Server(AdminClient),
+    /// To the folder, since no server runs.
+    Folder(Box<Folder>),
+}
+
+/// The data folder of a server that does not run, with the use cases over it.
+pub(super) struct Folder {
+    pub(super) revocation: Revocation,
+    pub(super) lockdowns: Lockdowns,
+    writer: JoinHandle<()>,
+}
+
+/// The server's configuration cannot be read, or its data.
+pub(super) struct Unusable {
+    why: String,
+    exit: Exit,
+}
+
+impl Unusable {
+    /// Says so.
+    pub(super) fn told(&self, output: &mut Output<'_>) -> Exit {
+        output.complain(&self.why);
+        self.exit
+    }
+}
+
+impl Desk {
+    /// The server that `config` configures, or its data folder.
+    pub(super) async fn find(config: &Path, clock: Arc<dyn Clock>) -> Result<Self, Unusable> {
+        let usage = |why: String| Unusable { why, exit: Exit::Usage };
+        let refused = |why: String| Unusable { why, exit: Exit::Refused };
+        let config = Config::read(config).map_err(|fault| usage(fault.to_string()))?;
+        let server = AdminClient::find(&config.admin_socket()).await;
+        match server.map_err(|fault| refused(fault.to_string()))? {
+            Some(server) => Ok(Self::Server(server)),
+            None => Ok(Self::Folder(Box::new(Folder::open(&config, clock).await.map_err(refused)?))),
+        }
+    }
+
+    /// Lets what was begun end.
+    pub(super) async fn close(self) {
+        if let Self::Folder(folder) = self {
+            let Folder { revocation, lockdowns, writer } = *folder;
+            drop((revocation, lockdowns));
+            // The writer ends with its last handle; then the data folder is free again.
+            let _ = writer.await;
+        }
+    }
+}
+
+impl Folder {
+    async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let location = Location::Folder(config.data.clone());
+        let store = Store::open(&location).await.map_err(|error| error.to_string())?;
+        // Nobody asks this process for an exchange: the starter policy stands in.
+        let policy = Bundle::embedded_base().and_then(PolicyEngine::compile).map_err(|e| e.to_string())?;
+        let in_force = apply::load(&store, &config.public_url, policy).await.map_err(|e| e.to_string())?;
+        let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
+        let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone());
+        let revocation = Revocation::new(Parts {
+            store: store.clone(),
+            writer: writer.clone(),
+            active: Active::new(in_force),
+            clock,
+            random: Random::default(),
+            aggregates: Arc::default(),
+            metrics: Arc::default(),
+        });
+        let lockdowns = lockdowns.await.map_err(|error| error.to_string())?;
+        Ok(Self { revocation, lockdowns, writer: task })
+    }
+}
+
+/// The server's answer, or why there is none.
+pub(super) fn heard<T>(answer: Result<Result<T, Refused>, ClientFault>) -> Answer<T> {
+    answer.map_err(|fault| fault.to_string())
+}
+
+/// Tells the answer as JSON, or by `words`; a refusal or failure either way.
+pub(super) fn tell<T: serde::Serialize>(
+    answer: Answer<T>,
+    json: bool,
+    output: &mut Output<'_>,
+    words: impl FnOnce(&T, &mut Output<'_>) -> Exit,
+) -> Exit {
+    match answer {
+        Ok(Ok(value)) if json => {
+            output.json(&value);
+            Exit::Done
+        }
+        Ok(Ok(value)) => words(&value, output),
+        Ok(Err(refused)) => super::report::refused(&refused, json, output),
+        Err(failure) => failed(&failure, output),
+    }
+}
+
+/// Tells why there is no answer.
+pub(super) fn failed(failure: &str, output: &mut Output<'_>) -> Exit {
+    output.complain(failure);
+    Exit::Refused
+}
