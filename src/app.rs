@@ -17,7 +17,7 @@ use axum::Router;
 use chrono::TimeDelta;
 use serde_json::json;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -75,6 +75,9 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(15);
 /// The same for operators, who have nothing to lose.
 const OPS_DRAIN: Duration = Duration::from_secs(1);
+/// Connections that wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond it a caller has to try again
+/// after a second, and then after more: an honest one shall not, because many others came at once.
+const BACKLOG: u32 = 4096;
 
 /// A server that is wired and may serve.
 pub struct App {
@@ -460,7 +463,15 @@ impl App {
 }
 
 async fn bind(at: SocketAddr) -> Result<TcpListener, StartFault> {
-    TcpListener::bind(at).await.map_err(|source| StartFault::Listen { at: at.to_string(), source })
+    listener(at).map_err(|source| StartFault::Listen { at: at.to_string(), source })
+}
+
+fn listener(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A port that is free again since a moment, as after a restart, is taken.
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
 }
 
 /// The policy to serve: compiled, and its own tests passed, or the start stops with file and line.
@@ -541,5 +552,21 @@ impl Recorder {
         let (actor, asked) = (refused.client.clone(), json!({ "count": count }));
         let record = Record { actor, asked, reasons: vec![reason], ..Record::default() };
         self.decision(refused.kind, Outcome::Deny, record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn hundreds_may_come_at_once_before_any_is_accepted() {
+        let listener = listener("127.0.0.1:0".parse().unwrap()).unwrap();
+        let at = listener.local_addr().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&at, Duration::from_secs(10)).expect("has to wait");
+        let open: Vec<TcpStream> = (0..500).map(connect).collect();
+        assert_eq!(open.len(), 500);
     }
 }
