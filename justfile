@@ -21,10 +21,16 @@ interop:
     cargo build --locked
     tests/interop/run target/debug/taskgrant
 
+# Generated requests against openapi.yaml, by schemathesis
+contract *args:
+    cargo build --locked
+    tests/contract/run {{args}}
+
 # What takes long and must hold before a release: faults under load, fuzzing, and the speed. Root's rights make disk-full a real mount
 drills:
     cargo build --locked
     tests/drills/run --page docs/reference/drills.md target/debug/taskgrant
+    tests/contract/run --examples 100
     fuzz/run --page docs/reference/fuzzing.md
     cargo bench --locked --bench exchange
 
