@@ -59,7 +59,7 @@ impl Connections {
     }
 
     /// Makes room for one more by cutting the one that has kept us waiting longest: an attacker who opens many pushes out
-    /// his own first. False if we are working for all of them.
+    /// his own first. False if we are working for all of them, or have yet to look at them.
     pub(super) fn evict(&self) -> bool {
         let mut open = self.lock();
         loop {
@@ -96,6 +96,8 @@ mod tests {
         let first = all.enter(peer);
         std::thread::sleep(Duration::from_millis(3));
         let second = all.enter(peer);
+        assert!(!all.evict(), "nobody has looked yet at what they sent");
+        [&first, &second].iter().for_each(|entry| entry.link().looked());
         assert!(all.evict());
         assert!(!first.link().cut() && all.len() == 1, "the first is cut already");
         drop(first);

@@ -174,7 +174,7 @@ where
     }
 }
 
-/// A stream that tells its link when bytes come.
+/// A stream that tells its link when we look for bytes, and when they come.
 struct Listened<S> {
     stream: S,
     link: Arc<Link>,
@@ -186,6 +186,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.link.looked();
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {

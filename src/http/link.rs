@@ -22,6 +22,8 @@ enum Stage {
     Work = 3,
     /// It shall be closed.
     Cut = 4,
+    /// It was accepted, and we have not looked yet at what it may have sent.
+    New = 5,
 }
 
 impl Stage {
@@ -33,6 +35,7 @@ impl Stage {
             1 => Self::Idle,
             2 => Self::Body,
             3 => Self::Work,
+            5 => Self::New,
             _ => Self::Cut,
         }
     }
@@ -64,7 +67,7 @@ impl Link {
     pub fn new(peer: SocketAddr, epoch: Instant) -> Self {
         let link =
             Self { peer, epoch, word: AtomicU64::new(0), cut: Notify::new(), certificate: OnceLock::new() };
-        link.word.store(link.word_of(Stage::Head), Ordering::Relaxed);
+        link.word.store(link.word_of(Stage::New), Ordering::Relaxed);
         link
     }
 
@@ -81,6 +84,15 @@ impl Link {
     /// The certificate that the other end has shown.
     pub(super) fn certificate(&self) -> Option<&Arc<Chain>> {
         self.certificate.get()
+    }
+
+    /// We look at what has come. Before that nobody can say that the client keeps us waiting: where many come at once, those
+    /// who have sent their request would be pushed out by the ones behind them.
+    pub fn looked(&self) {
+        let word = self.word.load(Ordering::Relaxed);
+        if Stage::of(word) == Stage::New {
+            self.change(word, Stage::Head);
+        }
     }
 
     /// Bytes have come.
@@ -106,21 +118,22 @@ impl Link {
         self.enter(Stage::Idle);
     }
 
-    /// Since when the connection has kept us waiting, in milliseconds of its own time; none while we work.
+    /// Since when the connection has kept us waiting, in milliseconds of its own time; none where we have not looked yet, or
+    /// work.
     pub fn waits_since(&self) -> Option<u64> {
         let word = self.word.load(Ordering::Relaxed);
         match Stage::of(word) {
             Stage::Head | Stage::Idle | Stage::Body => Some(word >> Stage::BITS),
-            Stage::Work | Stage::Cut => None,
+            Stage::New | Stage::Work | Stage::Cut => None,
         }
     }
 
-    /// Cuts the connection unless we work on its request; tells whether it did.
+    /// Cuts the connection unless we work on its request or have not looked yet; tells whether it did.
     pub fn cut(&self) -> bool {
         let word = self.word.load(Ordering::Relaxed);
         match Stage::of(word) {
             Stage::Head | Stage::Idle | Stage::Body => self.change(word, Stage::Cut) && self.tell(),
-            Stage::Work | Stage::Cut => false,
+            Stage::New | Stage::Work | Stage::Cut => false,
         }
     }
 
@@ -128,7 +141,7 @@ impl Link {
     pub fn cut_if_late(&self, patience: Patience) -> bool {
         let word = self.word.load(Ordering::Relaxed);
         let allowed = match Stage::of(word) {
-            Stage::Head => patience.head,
+            Stage::New | Stage::Head => patience.head,
             Stage::Idle => patience.idle,
             Stage::Body | Stage::Work | Stage::Cut => return false,
         };
@@ -190,11 +203,14 @@ mod tests {
     use super::*;
 
     fn link() -> Link {
-        Link::new("127.0.0.1:1".parse().unwrap(), Instant::now())
+        let link = Link::new("127.0.0.1:1".parse().unwrap(), Instant::now());
+        assert!(!link.cut() && link.waits_since().is_none(), "nobody has looked yet");
+        link.looked();
+        link
     }
 
     #[test]
-    fn a_connection_is_cut_at_any_stage_but_while_we_work() {
+    fn a_connection_is_cut_at_any_stage_but_before_we_look_and_while_we_work() {
         let one = link();
         assert!(one.cut() && !one.cut() && !one.takes_body() && !one.works());
         let one = link();
