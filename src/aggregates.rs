@@ -10,7 +10,7 @@ use crate::domain::decision::Kind;
 pub struct Refused {
     /// What was refused.
     pub kind: Kind,
-    /// The client id; none where client authentication failed.
+    /// The client id, or the `iss` of an event; none where client authentication failed, or nobody knows who sent an event.
     pub client: Option<String>,
     /// The reason's code.
     pub code: String,
@@ -26,6 +26,11 @@ impl Aggregates {
     pub fn unauthenticated(&self) {
         let code = "client_authentication_failed".to_owned();
         self.put_back(Refused { kind: Kind::Exchange, client: None, code }, 1);
+    }
+
+    /// Counts an event that was refused and that anybody may have sent.
+    pub fn unproved_event(&self) {
+        self.put_back(Refused { kind: Kind::Admin, client: None, code: "event_refused".to_owned() }, 1);
     }
 
     /// Whether a refusal is to have a decision of its own: the first of its like since counts were last taken. Any further

@@ -56,6 +56,7 @@ use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
 use crate::policy::suite;
+use crate::revocation::events::Events;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Rotation};
 use crate::store::Store;
@@ -284,6 +285,12 @@ impl App {
             issuer: issuer.clone(),
             authentication,
             active: self.active.clone(),
+            events: Events::new(
+                self.key_sets.clone(),
+                (self.store.clone(), self.writer.clone()),
+                (self.metrics.clone(), self.aggregates.clone()),
+                (clock.clone(), self.random.clone()),
+            ),
             introspection: Introspection::new(issuer, keys.clone(), self.store.clone(), clock),
             revocation: self.revocation(),
             keys,
@@ -544,10 +551,12 @@ impl Recorder {
     }
 
     fn aggregate(&self, refused: &Refused, count: u64) -> Decision {
-        let message = match refused.client {
-            Some(_) => format!("{count} more requests were refused for this since the last such record"),
-            None => format!("{count} requests failed client authentication since the last such record"),
+        let what = match (&refused.client, refused.kind) {
+            (Some(_), _) => "more requests were refused for this",
+            (None, Kind::Exchange) => "requests failed client authentication",
+            (None, Kind::Admin) => "events were refused that no identity provider is known to have sent",
         };
+        let message = format!("{count} {what} since the last such record");
         let reason = Reason { code: refused.code.clone(), message, public: false };
         let (actor, asked) = (refused.client.clone(), json!({ "count": count }));
         let record = Record { actor, asked, reasons: vec![reason], ..Record::default() };

@@ -45,6 +45,13 @@ struct What {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Heard {
+    kind: &'static str,
+    outcome: &'static str,
+    reason_code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct By {
     by: &'static str,
 }
@@ -101,6 +108,7 @@ pub struct Metrics {
     key_fetches: Family<Result, Counter>,
     rate_limited: Family<By, Counter>,
     authentication_failures: Counter,
+    events: Family<Heard, Counter>,
     panics: Counter,
     revocations: Family<What, Counter>,
     lockdowns: Gauge,
@@ -134,6 +142,7 @@ impl Default for Metrics {
             key_fetches: Family::default(),
             rate_limited: Family::default(),
             authentication_failures: Counter::default(),
+            events: Family::default(),
             panics: Counter::default(),
             revocations: Family::default(),
             lockdowns: Gauge::default(),
@@ -161,6 +170,7 @@ impl Metrics {
         r.register("rate_limited", "Requests beyond a rate, by whose rate", self.rate_limited.clone());
         let failures = self.authentication_failures.clone();
         r.register("authentication_failures", "Failed client authentications", failures);
+        r.register("events", "Events of identity providers by kind and outcome", self.events.clone());
         r.register("panics", "Requests that ended in a fault of ours", self.panics.clone());
         r.register("revocations", "Revocations and completed tasks, by what", self.revocations.clone());
         r.register(
@@ -226,6 +236,11 @@ impl Metrics {
     /// A client could not be authenticated.
     pub fn authentication_failed(&self) {
         self.authentication_failures.inc();
+    }
+
+    /// An identity provider's event has come, or what passes for one. `reason_code` is empty where it is accepted.
+    pub fn heard(&self, kind: &'static str, outcome: &'static str, reason_code: &'static str) {
+        self.events.get_or_create(&Heard { kind, outcome, reason_code }).inc();
     }
 
     /// A request panicked.

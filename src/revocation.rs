@@ -1,6 +1,7 @@
 //! The use case: one row, and everything that hangs on it is dead (RV-02). Here an agent revokes a token of its own
-//! (RFC 7009); `order` is what admins and events do.
+//! (RFC 7009); [`order`] is what admins do, [`events`] what identity providers tell.
 
+pub mod events;
 pub mod order;
 pub mod target;
 

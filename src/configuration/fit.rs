@@ -183,6 +183,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     ) -> Result<V::Value, Misfit> {
         match &self.kind {
             Kind::Text(word) => visitor.visit_enum(Word(word)),
+            Kind::Map(entries) if entries.len() == 1 => visitor.visit_enum(Single(entries)),
             Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::List(_) | Kind::Map(_) => {
                 let words: Vec<String> = known.iter().map(|k| format!("`{k}`")).collect();
                 Err(Misfit::new(format!("expected one of {}, found {}", words.join(", "), self.what())))
@@ -269,5 +270,54 @@ impl<'de> VariantAccess<'de> for Word<'de> {
         _visitor: V,
     ) -> Result<V::Value, Misfit> {
         Err(Misfit::new(format!("`{}` takes a mapping", self.0)))
+    }
+}
+
+/// A mapping of one entry: its key stands for a variant, its value is the content.
+struct Single<'de>(&'de [Entry]);
+
+impl<'de> Single<'de> {
+    fn entry(&self) -> Result<&'de Entry, Misfit> {
+        self.0.first().ok_or_else(|| Misfit::new("a mapping without an entry"))
+    }
+}
+
+impl<'de> EnumAccess<'de> for Single<'de> {
+    type Error = Misfit;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Misfit> {
+        let entry = self.entry()?;
+        let key: StrDeserializer<'_, Misfit> = entry.key.as_str().into_deserializer();
+        Ok((seed.deserialize(key).map_err(|m| m.at(entry.place))?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Single<'de> {
+    type Error = Misfit;
+
+    fn unit_variant(self) -> Result<(), Misfit> {
+        let entry = self.entry()?;
+        Err(Misfit::new(format!("`{}` takes no value: write the word alone", entry.key)).at(entry.place))
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Misfit> {
+        let entry = self.entry()?;
+        seed.deserialize(&entry.value).map_err(|m| m.at(entry.value.place).under(&entry.key))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Misfit> {
+        let entry = self.entry()?;
+        entry.value.deserialize_any(visitor).map_err(|m| m.at(entry.value.place).under(&entry.key))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        let entry = self.entry()?;
+        let read = entry.value.deserialize_struct("", &[], visitor);
+        read.map_err(|m| m.at(entry.value.place).under(&entry.key))
     }
 }

@@ -20,7 +20,7 @@ use super::snapshot::{
     Agent, CertificateAuthority, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot,
     TaskType, WorkloadIssuer,
 };
-use super::{build_auth, build_issuer};
+use super::{build_auth, build_issuer, build_logout};
 
 /// Something wrong with a declared object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ pub fn build(current: &[Object], earlier: &[Object], own_issuer: &str) -> Result
     }
     builder.check_platform_names(current);
     builder.check_prefixes();
+    builder.faults.extend(build_logout::check_transmitters(&builder.snapshot));
     builder.resolve_late();
     builder.index_starters();
     builder.index_prefixes();

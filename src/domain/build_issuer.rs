@@ -1,5 +1,6 @@
 //! What must hold of a trusted issuer by itself.
 
+use super::build_logout;
 use super::ids::Name;
 use super::objects::TrustedIssuerSpec;
 
@@ -27,6 +28,7 @@ pub(super) fn check(spec: &TrustedIssuerSpec, own_issuer: &str) -> Vec<(String, 
         fault("spec.max_session_age", "at least 1 second");
     }
     faults.extend(check_algorithms("spec.algorithms", &spec.algorithms));
+    faults.extend(build_logout::check(spec, own_issuer));
     faults
 }
 

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod build_auth;
 mod build_issuer;
+mod build_logout;
 pub mod capability;
 pub mod ceiling;
 pub mod chain;

@@ -17,12 +17,14 @@ use super::scope::Scope;
 
 mod auth;
 mod certificate;
+mod logout;
 mod task_type;
 mod trusted_issuer;
 mod workload;
 
 pub use auth::{AuthSpec, SecretHash};
 pub use certificate::{CertificateAuthoritySpec, CertificateName, TlsAuthSpec};
+pub use logout::{BackchannelSpec, CaepSpec, LogoutSpec, OpaqueSubject};
 pub use task_type::{
     ApprovalSpec, ApprovalWhen, DelegationSpec, EdgeSpec, LifetimeSpec, TaskTypeSpec, TokenLifetimeSpec,
 };

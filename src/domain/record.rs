@@ -125,7 +125,7 @@ pub enum RevocationKind {
     Token,
     /// A task; key: its id.
     Task,
-    /// A session; key: issuer and sid, or issuer and the token's hash.
+    /// A session; key: issuer and sid, or issuer and the token's hash, or issuer and subject for all that have no sid.
     Session,
     /// A principal; key: issuer and subject.
     Principal,
@@ -214,6 +214,11 @@ impl RevocationKey {
         Self::new(RevocationKind::Session, &[iss, "token", token_sha256])
     }
 
+    /// Every session of `sub` at the issuer `iss` whose token told no `sid`: which one of them has ended cannot be known.
+    pub fn nameless_sessions(iss: &str, sub: &str) -> Self {
+        Self::new(RevocationKind::Session, &[iss, "sub", sub])
+    }
+
     /// The principal `sub` of the issuer `iss` (the upstream `sub`, without our prefix).
     pub fn principal(iss: &str, sub: &str) -> Self {
         Self::new(RevocationKind::Principal, &[iss, sub])
@@ -290,7 +295,11 @@ impl TokenRecord {
         keys.push((RevocationKey::task(self.task_id), Bears::Always));
         keys.push((RevocationKey::signing_key(&self.kid), Bears::Always));
         let session = &self.session;
-        keys.extend(session.sid.iter().map(|sid| (RevocationKey::session(&session.iss, sid), login)));
+        let named = match &session.sid {
+            Some(sid) => RevocationKey::session(&session.iss, sid),
+            None => RevocationKey::nameless_sessions(&session.iss, &self.principal.sub),
+        };
+        keys.push((named, login));
         keys.push((RevocationKey::session_token(&session.iss, &session.token_sha256), login));
         keys.push((RevocationKey::principal(&self.principal.iss, &self.principal.sub), login));
         keys.extend(self.chain_agents.iter().map(|agent| (RevocationKey::agent(agent), issued)));

@@ -327,6 +327,11 @@ impl Snapshot {
         self.issuers.get(iss)
     }
 
+    /// The trusted issuer whose sessions the security events of the transmitter `iss` end.
+    pub fn transmitter(&self, iss: &str) -> Option<&Arc<Issuer>> {
+        self.issuers.values().find(|issuer| issuer.spec.event_issuer() == Some(iss))
+    }
+
     /// All workload issuers.
     pub fn workload_issuers(&self) -> impl Iterator<Item = &Arc<WorkloadIssuer>> {
         self.workload_issuers.values()

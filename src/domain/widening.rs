@@ -11,8 +11,8 @@ use super::details::FieldRule;
 use super::ids::Name;
 use super::objects::{
     AcceptSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec,
-    CertificateAuthoritySpec, ExceptionSpec, ObjectKind, ObjectRef, ResourceSpec, Selector,
-    TrustedIssuerSpec, WorkloadIssuerSpec, WorkloadSpec,
+    BackchannelSpec, CaepSpec, CertificateAuthoritySpec, ExceptionSpec, ObjectKind, ObjectRef, ResourceSpec,
+    Selector, SessionEnd, TrustedIssuerSpec, WorkloadIssuerSpec, WorkloadSpec,
 };
 use super::snapshot::{Agent, Edge, Entitlement, Issuer, Reach, Snapshot, TaskType};
 
@@ -197,12 +197,49 @@ fn issuer(found: &mut Found, old: &Issuer, new: &Issuer) {
     }
     found.added("spec.algorithms", &was.algorithms, &now.algorithms);
     found.raised("spec.max_session_age", was.max_session_age, now.max_session_age);
+    session_end(found, was, now);
+    logout(found, was, now);
     for (index, rule) in new.entitlements.iter().enumerate() {
         let covered =
             |e: &Entitlement| (e.when.is_none() || e.when == rule.when) && holds(&e.bound, &rule.bound);
         if !old.entitlements.iter().any(covered) {
             entitlement(found, index, old, rule);
         }
+    }
+}
+
+/// Which end another claim tells cannot be known here: it counts as later.
+fn session_end(found: &mut Found, old: &TrustedIssuerSpec, new: &TrustedIssuerSpec) {
+    match (&old.session_end, &new.session_end) {
+        (_, SessionEnd::Token) => {}
+        (SessionEnd::AfterAuthTime(was), SessionEnd::AfterAuthTime(now)) => {
+            found.raised("spec.session_end.after_auth_time", *was, *now);
+        }
+        (was, now) => found.add_if(was != now, "spec.session_end", "sessions may end later"),
+    }
+}
+
+/// What is no longer heard lets sessions go on that would have ended.
+fn logout(found: &mut Found, old: &TrustedIssuerSpec, new: &TrustedIssuerSpec) {
+    let backchannel = |s: &TrustedIssuerSpec| s.logout.as_ref().and_then(|logout| logout.backchannel.clone());
+    if let Some(was) = backchannel(old) {
+        let now = backchannel(new);
+        let heard = |all: fn(&BackchannelSpec) -> &Vec<String>| {
+            now.as_ref().is_some_and(|now| all(&was).iter().all(|one| all(now).contains(one)))
+        };
+        let deaf = !heard(|s| &s.clients) || !heard(|s| &s.typ);
+        found.add_if(deaf, "spec.logout.backchannel", "logout tokens that were heard no longer are");
+    }
+    let caep = |s: &TrustedIssuerSpec| s.logout.as_ref().and_then(|logout| logout.caep.clone());
+    if let Some(was) = caep(old) {
+        // Other secrets are a rotation; who sends without them is told so.
+        let heard = |now: CaepSpec| {
+            let opaque = was.opaque.is_none() || was.opaque == now.opaque;
+            (&was.audience, &was.issuer, &was.jwks_uri) == (&now.audience, &now.issuer, &now.jwks_uri)
+                && opaque
+        };
+        let deaf = !caep(new).is_some_and(heard);
+        found.add_if(deaf, "spec.logout.caep", "events that were heard may no longer be");
     }
 }
 

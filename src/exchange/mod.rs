@@ -358,7 +358,7 @@ fn refusal_of(loss: Loss) -> Option<Refusal> {
         Loss::Revoked { kind } => Refusal::Revoked { what: kind.as_str() },
         Loss::LockedDown => Refusal::Lockdown,
         Loss::AlreadySpent { kind: SpendKind::ClientAssertion } => return None,
-        Loss::AlreadySpent { kind: SpendKind::ActorToken | SpendKind::HandOver } => Refusal::Spent,
+        Loss::AlreadySpent { .. } => Refusal::Spent,
         Loss::TreeTooHigh => Refusal::TooHigh,
         Loss::TreeLimit(limited) => Refusal::Limited(limited),
         Loss::ClockBehind => Refusal::Clock { why: loss.to_string() },

@@ -9,6 +9,7 @@ use crate::domain::ceiling::Over;
 use crate::domain::ids::DecisionId;
 use crate::domain::refusal::{Limited, Refusal};
 use crate::exchange::NotIssued;
+use crate::issuers::event_fault::EventFault;
 use crate::revocation::{NotRevoked, WhyNot};
 
 /// Seconds after which a 503 may be tried again.
@@ -74,6 +75,20 @@ impl OAuthError {
     pub(super) fn invalid_request(description: &str) -> Self {
         let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", description);
         error.with("reason_code", "malformed_request").with("retry", "never")
+    }
+
+    /// A logout token is refused (OpenID Connect Back-Channel Logout 1.0 §2.8).
+    pub(super) fn bad_logout_token(fault: &EventFault) -> Self {
+        let words = format!("logout_token: {fault}");
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", &words);
+        error.with("reason_code", "logout_token_refused").with("retry", "never")
+    }
+
+    /// The keys of who sent an event are not at hand, so that it cannot be believed yet.
+    pub(super) fn sender_keys_unavailable() -> Self {
+        let words = "the keys to verify it with could not be fetched lately; send it again";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", words);
+        error.with("reason_code", "sender_keys_unavailable").with("retry", "later")
     }
 
     /// `token_type_hint`s and tokens of other kinds (RFC 7009 §2.2.1).
@@ -226,8 +241,32 @@ pub(super) fn oauth(refusal: &Refusal) -> (StatusCode, &'static str) {
     (StatusCode::BAD_REQUEST, code)
 }
 
+/// How RFC 8935 §2.4 calls what is wrong with a security event token [SE-03].
+pub(super) fn event_error(fault: &EventFault) -> &'static str {
+    match fault {
+        EventFault::UnknownIssuer(_) => "invalid_issuer",
+        EventFault::Audience => "invalid_audience",
+        EventFault::Unauthorized => "authentication_failed",
+        EventFault::Algorithm(_) | EventFault::Signature(_) | EventFault::Keys(_) => "invalid_key",
+        EventFault::NotAJws(_)
+        | EventFault::Typ
+        | EventFault::Missing(_)
+        | EventFault::Malformed { .. }
+        | EventFault::Date(_)
+        | EventFault::Forbidden(_)
+        | EventFault::Expired
+        | EventFault::NotYet(_)
+        | EventFault::NoLogout
+        | EventFault::Nobody
+        | EventFault::Subject(_) => BAD_EVENT,
+    }
+}
+
+/// A body that is no security event token.
+pub(super) const BAD_EVENT: &str = "invalid_request";
+
 /// `text` in the character set of `error_description` (RFC 6749 §5.2): printable ASCII without `"` and `\`.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mask = |c: char| match c {
         '"' => '\'',
         '\\' => '/',

@@ -61,6 +61,14 @@ pub fn value<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
     form.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
 }
 
+/// The value of a parameter that must be there, once; else what is wrong with it.
+pub(super) fn single<'a>(form: &'a [(String, String)], name: &str) -> Result<&'a str, &'static str> {
+    if form.iter().filter(|(key, _)| key == name).count() > 1 {
+        return Err("is sent more than once");
+    }
+    value(form, name).ok_or("is missing")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

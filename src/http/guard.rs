@@ -85,13 +85,14 @@ impl Guard {
         }
     }
 
-    /// Failed client authentications have a rate of their own: beyond it they are told to come later, while clients of
-    /// the same address that authenticate go on (L12).
+    /// Failed client authentications have a rate of their own, and events that are refused count to it: beyond it they
+    /// are told to come later, while those of the same address that are accepted go on (L12).
     fn count(&self, source: IpAddr, response: Response) -> Response {
-        if response.status() != StatusCode::UNAUTHORIZED {
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.metrics.authentication_failed();
+        } else if response.extensions().get::<RefusedEvent>().is_none() {
             return response;
         }
-        self.metrics.authentication_failed();
         match self.limits.failure(source) {
             Ok(()) => response,
             Err(limited) => OAuthError::limited(limited).into_response(),
@@ -103,6 +104,10 @@ impl Guard {
 fn is_probe(path: &str) -> bool {
     [HEALTHZ, READYZ].contains(&path)
 }
+
+/// Marks the answer to an event that was refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RefusedEvent;
 
 /// Reads a body of at most [`MAX_BODY`] bytes.
 async fn read(body: Body) -> Result<Bytes, OAuthError> {

@@ -50,8 +50,5 @@ pub(super) async fn revoke(
 }
 
 fn token_parameter(form: &[(String, String)]) -> Result<&str, WhyNot> {
-    if form.iter().filter(|(key, _)| key == "token").count() > 1 {
-        return Err(WhyNot::Token("is sent more than once"));
-    }
-    form::value(form, "token").ok_or(WhyNot::Token("is missing"))
+    form::single(form, "token").map_err(WhyNot::Token)
 }

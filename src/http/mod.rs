@@ -4,6 +4,7 @@ mod certificate;
 mod client_auth;
 mod discovery;
 mod error;
+mod events;
 pub mod form;
 pub mod guard;
 pub mod health;
@@ -30,6 +31,7 @@ use crate::introspection::Introspection;
 use crate::keys::live::LiveKeys;
 use crate::limits::Limits;
 use crate::revocation::Revocation;
+use crate::revocation::events::Events;
 use certificate::ShownCertificate;
 use error::OAuthError;
 use health::{Ops, Readiness};
@@ -59,9 +61,11 @@ pub struct Public {
     pub introspection: Introspection,
     /// Revocation.
     pub revocation: Revocation,
+    /// What identity providers tell.
+    pub events: Events,
     /// For `/readyz`.
     pub readiness: Arc<Readiness>,
-    /// Failed client authentications, recorded as aggregates.
+    /// Failed client authentications and refused events, recorded as aggregates.
     pub aggregates: Arc<Aggregates>,
     /// Rates of callers.
     pub limits: Arc<Limits>,
@@ -101,6 +105,8 @@ pub fn router(public: Public) -> Router {
         .route("/oauth/introspect", post(introspect::introspect).fallback(wrong_method))
         .route("/oauth/revoke", post(introspect::revoke).fallback(wrong_method))
         .route("/oauth/jwks", get(discovery::jwks))
+        .route("/events", post(events::events).fallback(wrong_method))
+        .route("/backchannel-logout", post(events::backchannel_logout).fallback(wrong_method))
         .route("/task-types", get(task_types::task_types).post(task_types::task_types_by_form))
         .route("/.well-known/openid-configuration", get(discovery::metadata));
     let mut router = Router::new()
@@ -140,13 +146,18 @@ struct Sent {
     certificate: ShownCertificate,
 }
 
+/// Whether the body says that it is of this media type.
+fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case(wanted)
+}
+
 /// Reads a form body: media type, size and encoding are checked before anything is believed (TX-02).
 async fn read_form(request: Request) -> Result<Sent, OAuthError> {
     let headers = request.headers().clone();
     let certificate = request.extensions().get().cloned().unwrap_or_default();
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+    if !is_of_type(&headers, "application/x-www-form-urlencoded") {
         return Err(OAuthError::not_a_form());
     }
     // The guard has read and bounded it.

@@ -82,6 +82,14 @@ pub enum SessionFault {
         "the login (`auth_time`, else `iat`) is older than {0} s, the issuer's `max_session_age`; log in again"
     )]
     TooOld(u32),
+    /// The issuer's `session_end` names a claim that the token has not, or that is no date.
+    #[error(
+        "the claim that the issuer's `session_end` names is missing, or not a number of seconds since 1970"
+    )]
+    NoEnd,
+    /// The session has ended, though its token has not expired.
+    #[error("the session has ended, by the issuer's `session_end`; log in again")]
+    Ended,
     /// `cnf`: bound to a key of the client, of which there is no proof here.
     #[error(
         "`cnf` binds the token to a key, and its proof cannot be checked here; use a token without `cnf`"
@@ -128,10 +136,11 @@ impl SessionFault {
             Self::Kind(_) | Self::AmbiguousKind => "wrong_type",
             Self::Keys(_) => "issuer_unavailable",
             Self::Signature(_) => "signature",
-            Self::Missing(_) | Self::Malformed { .. } | Self::Date(_) => "malformed",
+            Self::Missing(_) | Self::Malformed { .. } | Self::Date(_) | Self::NoEnd => "malformed",
             Self::Expired => "expired",
             Self::NotYet(_) => "not_yet_valid",
             Self::TooOld(_) => "session_too_old",
+            Self::Ended => "session_ended",
             Self::Bound => "sender_constrained",
             Self::NoAuthorizedParty | Self::TwoClients => "client",
             Self::NoTenant | Self::Tenant(_) => "tenant",
@@ -144,7 +153,9 @@ impl SessionFault {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::Expired | Self::TooOld(_) | Self::Signature(JwsFault::UnknownKey) => Retry::NewSession,
+            Self::Expired | Self::TooOld(_) | Self::Ended | Self::Signature(JwsFault::UnknownKey) => {
+                Retry::NewSession
+            }
             Self::Keys(_) | Self::NotYet(_) => Retry::Later,
             Self::UnknownIssuer(_)
             | Self::Algorithm(_)
@@ -158,6 +169,7 @@ impl SessionFault {
             | Self::Missing(_)
             | Self::Malformed { .. }
             | Self::Date(_)
+            | Self::NoEnd
             | Self::Bound
             | Self::NoAuthorizedParty
             | Self::TwoClients

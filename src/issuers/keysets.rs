@@ -69,6 +69,8 @@ enum Owner {
     Issuer(String),
     /// A workload issuer's, by its `issuer`.
     Workload(String),
+    /// Those of who transmits events of a trusted issuer, by the `iss` of the events.
+    Transmitter(String),
     /// A client's own, declared whole.
     Client(ClientId),
     /// Those at an address, of all clients that name it: fetched once for all.
@@ -113,12 +115,15 @@ impl KeySets {
             (owner, Kept { name, keeper })
         };
         let issuers = snapshot.issuers().map(|i| wanted_of_issuer(i));
+        let transmitters = snapshot.issuers().filter_map(|i| wanted_of_transmitter(i));
         let platforms = snapshot.workload_issuers().map(|i| wanted_of_workload_issuer(i));
         let agents = snapshot.agents().map(|a| (&a.spec.client_id, &a.name, &a.spec.auth));
         let resources =
             snapshot.resources().filter_map(|r| Some((r.spec.client_id.as_ref()?, &r.name, &r.spec.auth)));
         let clients = agents.chain(resources).filter_map(|(id, name, auth)| wanted_of_client(id, name, auth));
-        self.shared.kept.store(Arc::new(issuers.chain(platforms).chain(clients).map(keep).collect()));
+        self.shared
+            .kept
+            .store(Arc::new(issuers.chain(transmitters).chain(platforms).chain(clients).map(keep).collect()));
         self.shared.changed.notify_one();
     }
 
@@ -131,6 +136,17 @@ impl KeySets {
         algorithm: Algorithm,
     ) -> Result<Arc<JwkSet>, KeysUnavailable> {
         self.keys(wanted_of_issuer(issuer), |set| signs(set, kid, algorithm)).await
+    }
+
+    /// The keys that sign the security events of `issuer`: its own, unless others are declared for them.
+    pub async fn event_keys(
+        &self,
+        issuer: &Issuer,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<JwkSet>, KeysUnavailable> {
+        let wanted = wanted_of_transmitter(issuer).unwrap_or_else(|| wanted_of_issuer(issuer));
+        self.keys(wanted, |set| signs(set, kid, algorithm)).await
     }
 
     /// The keys of the workload issuer `issuer`, fetched anew like those of trusted issuers.
@@ -231,6 +247,14 @@ fn wanted_of_issuer(issuer: &Issuer) -> Wanted {
         issuer.name.clone(),
         Source { issuer: iss, jwks_uri, jwks: None, is_bundle: false },
     )
+}
+
+/// None where the issuer's own keys sign its events, or none are heard.
+fn wanted_of_transmitter(issuer: &Issuer) -> Option<Wanted> {
+    let jwks_uri = issuer.spec.logout.as_ref()?.caep.as_ref()?.jwks_uri.clone();
+    let iss = jwks_uri.is_some().then(|| issuer.spec.event_issuer()).flatten()?.to_owned();
+    let source = Source { issuer: iss.clone(), jwks_uri, jwks: None, is_bundle: false };
+    Some((Owner::Transmitter(iss), issuer.name.clone(), source))
 }
 
 fn wanted_of_workload_issuer(issuer: &WorkloadIssuer) -> Wanted {

@@ -16,11 +16,11 @@ use crate::domain::build::is_client;
 use crate::domain::chain::Actor;
 use crate::domain::excerpt::Excerpt;
 use crate::domain::ids::Name;
-use crate::domain::objects::{self, SessionTokenKind};
+use crate::domain::objects::{self, SessionEnd, SessionTokenKind};
 use crate::domain::principal::Principal;
 use crate::domain::record::SessionKey;
 use crate::domain::snapshot::{Issuer, Snapshot, WorkloadIssuer};
-use crate::keys::dates::{BadDate, Rounding, numeric_date};
+use crate::keys::dates::{BadDate, Rounding, numeric_date, seconds};
 use crate::keys::jws::{Jws, VerifiedJws};
 
 /// How far an upstream issuer's clock may be ahead of ours, in seconds. `exp` has no leeway.
@@ -92,6 +92,9 @@ impl Issuers {
         let since = dates.check(&issuer, now)?;
         let seen = Seen { claims, declared, audiences, dates, since, token_sha256: hex::encode(token.hash) };
         let session = read(snapshot, issuer, &seen)?;
+        if session.expires_at <= now {
+            return Err(SessionFault::Ended);
+        }
         if let Some(verified) = verified {
             self.cache.put(name, verified);
         }
@@ -158,7 +161,7 @@ fn read(snapshot: &Snapshot, issuer: Arc<Issuer>, seen: &Seen<'_>) -> Result<Ses
             token_sha256: token_sha256.clone(),
             since: *since,
         },
-        expires_at: instant(dates.expires_at, "exp")?,
+        expires_at: end(&issuer, claims, dates)?,
         auth_time: dates.auth_time.map(|at| instant(at, "auth_time")).transpose()?,
         acr: claims::text(claims, "acr")?.map(str::to_owned),
         amr: claims::methods(claims)?,
@@ -245,6 +248,21 @@ impl Dates {
             return Err(SessionFault::TooOld(issuer.spec.max_session_age));
         }
         Ok(instant(since, "iat")?.min(now))
+    }
+}
+
+/// When the session ends: with its token, unless the issuer's `session_end` says otherwise (DESIGN §5).
+fn end(issuer: &Issuer, claims: &Claims, dates: &Dates) -> Result<DateTime<Utc>, SessionFault> {
+    match &issuer.spec.session_end {
+        SessionEnd::Token => Ok(instant(dates.expires_at, "exp")?),
+        SessionEnd::Claim(name) => {
+            let told = objects::claim(claims, name).and_then(|value| seconds(value, Rounding::Earlier));
+            Ok(instant(told.ok_or(SessionFault::NoEnd)?, "exp")?)
+        }
+        SessionEnd::AfterAuthTime(after) => {
+            let since = dates.auth_time.ok_or(SessionFault::Missing("auth_time"))?;
+            Ok(instant(since + i64::from(*after), "auth_time")?)
+        }
     }
 }
 

@@ -30,8 +30,13 @@ pub fn numeric_date(
     rounding: Rounding,
 ) -> Result<Option<i64>, BadDate> {
     let Some(value) = claims.get(name) else { return Ok(None) };
+    seconds(value, rounding).map(Some).ok_or(BadDate(name))
+}
+
+/// Whole seconds since 1970; none for what is no date.
+pub fn seconds(value: &Value, rounding: Rounding) -> Option<i64> {
     let seconds = value.as_i64().or_else(|| value.as_f64().and_then(|exact| whole(exact, rounding)));
-    seconds.filter(|at| (0..=LATEST).contains(at)).map(Some).ok_or(BadDate(name))
+    seconds.filter(|at| (0..=LATEST).contains(at))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked, and the value is whole")]

@@ -22,6 +22,8 @@ pub enum Change {
     Revoke(Box<Revoke>),
     /// A lockdown begins or ends.
     Lockdown(Box<Lockdown>),
+    /// An event that an issuer told is acted upon, once.
+    Hear(Box<Hear>),
     /// The configuration changes.
     Configure(Box<Configure>),
 }
@@ -82,6 +84,18 @@ pub struct Lockdown {
     pub decision: Decision,
 }
 
+/// An event to act upon.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hear {
+    /// The event. One that was heard before makes it lose: it was acted upon then.
+    pub event: Spend,
+    /// What dies of it for good, and the decision.
+    pub revoke: Revoke,
+    /// What else dies of it, but only as far as it began at or before an instant: a login after the event lives on,
+    /// however late the event comes.
+    pub until: Vec<(RevocationKey, DateTime<Utc>)>,
+}
+
 /// A change of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configure {
@@ -107,6 +121,10 @@ pub enum SpendKind {
     ActorToken,
     /// A hand-over token; key: its jti.
     HandOver,
+    /// A security event token; key: its issuer and jti.
+    SecurityEvent,
+    /// A logout token; key: its issuer and jti.
+    LogoutToken,
 }
 
 impl SpendKind {
@@ -116,6 +134,8 @@ impl SpendKind {
             Self::ClientAssertion => "client_assertion",
             Self::ActorToken => "actor_token",
             Self::HandOver => "hand_over",
+            Self::SecurityEvent => "security_event",
+            Self::LogoutToken => "logout_token",
         }
     }
 }
@@ -212,6 +232,7 @@ impl Loss {
             Self::AlreadySpent { kind: SpendKind::HandOver } => "hand_over_spent",
             Self::AlreadySpent { kind: SpendKind::ActorToken } => "actor_token_replayed",
             Self::AlreadySpent { kind: SpendKind::ClientAssertion } => "client_assertion_replayed",
+            Self::AlreadySpent { kind: SpendKind::SecurityEvent | SpendKind::LogoutToken } => "event_seen",
             Self::TreeTooHigh => "token_tree_too_high",
             Self::TreeLimit(limited) => limited.by.code(),
             Self::ClockBehind => "clock_unsteady",
@@ -243,25 +264,29 @@ impl Change {
             Self::Refuse(refuse) => &refuse.decision,
             Self::Revoke(revoke) => &revoke.decision,
             Self::Lockdown(lockdown) => &lockdown.decision,
+            Self::Hear(hear) => &hear.revoke.decision,
             Self::Configure(configure) => &configure.decision,
         }
     }
 
-    /// All that it spends if it is done, the assertion first.
+    /// All that it spends if it is done, the assertion or event first.
     pub(super) fn spends(&self) -> impl Iterator<Item = &Spend> {
-        let (assertion, rest) = match self {
+        let (first, rest) = match self {
             Self::Issue(issue) => (issue.assertion.as_ref(), issue.spend.as_slice()),
             Self::Refuse(refuse) => (refuse.assertion.as_ref(), [].as_slice()),
+            Self::Hear(hear) => (Some(&hear.event), [].as_slice()),
             Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) => (None, [].as_slice()),
         };
-        assertion.into_iter().chain(rest)
+        first.into_iter().chain(rest)
     }
 
     /// The token that it issues, if it does.
     pub(super) fn issue(&self) -> Option<&Issue> {
         match self {
             Self::Issue(issue) => Some(issue),
-            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) => None,
+            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) | Self::Configure(_) => {
+                None
+            }
         }
     }
 }
@@ -293,6 +318,12 @@ impl From<Revoke> for Change {
 impl From<Lockdown> for Change {
     fn from(lockdown: Lockdown) -> Self {
         Self::Lockdown(Box::new(lockdown))
+    }
+}
+
+impl From<Hear> for Change {
+    fn from(hear: Hear) -> Self {
+        Self::Hear(Box::new(hear))
     }
 }
 

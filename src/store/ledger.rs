@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::change::{
-    Change, Committed, Configure, Issue, Lockdown, Loss, Place, Receipt, Revoke, Spend, SpendKind,
+    Change, Committed, Configure, Hear, Issue, Lockdown, Loss, Place, Receipt, Revoke, Spend, SpendKind,
 };
 use super::entry::Entry;
 use super::read::Head;
@@ -148,6 +148,10 @@ impl<'b> Ledger<'b> {
                 self.lock_down(lockdown);
                 Ok(None)
             }
+            Change::Hear(hear) => self.admit(Some(&hear.event)).map(|()| {
+                self.hear(hear);
+                None
+            }),
             Change::Configure(configure) => {
                 self.configure(configure);
                 Ok(None)
@@ -280,22 +284,30 @@ impl<'b> Ledger<'b> {
 
     fn revoke(&mut self, revoke: &Revoke) {
         let not_before = self.head.not_before(self.now);
+        revoke.keys.iter().for_each(|key| self.kill(key, not_before, revoke));
+    }
+
+    /// Events tell when they happened by their issuer's clock, which also tells when its sessions began. What lies in
+    /// our future is cut: nobody revokes in advance.
+    fn hear(&mut self, hear: &Hear) {
+        self.revoke(&hear.revoke);
+        let present = self.head.not_before(self.now);
+        hear.until.iter().for_each(|(key, until)| self.kill(key, micros(*until).min(present), &hear.revoke));
+    }
+
+    fn kill(&mut self, key: &RevocationKey, not_before: i64, revoke: &Revoke) {
+        let known = self.revoked.entry(key.clone()).or_default();
+        let not_before = known.map_or(not_before, |known| known.max(not_before));
+        *known = Some(not_before);
+        let earlier = self.writes.revocations.get(key).map_or(i64::MIN, |row| row.keep_until);
         let row = RevocationRow {
             not_before,
-            keep_until: micros(revoke.keep_until),
+            keep_until: micros(revoke.keep_until).max(earlier),
             tenant: revoke.decision.tenant.as_ref().map(ToString::to_string),
             reason: revoke.reason.clone(),
             decision_id: revoke.decision.id.to_string(),
         };
-        for key in &revoke.keys {
-            let known = self.revoked.entry(key.clone()).or_default();
-            let not_before = known.map_or(not_before, |known| known.max(not_before));
-            *known = Some(not_before);
-            let earlier = self.writes.revocations.get(key).map_or(i64::MIN, |row| row.keep_until);
-            let keep_until = row.keep_until.max(earlier);
-            let row = RevocationRow { not_before, keep_until, ..row.clone() };
-            self.writes.revocations.insert(key.clone(), row);
-        }
+        self.writes.revocations.insert(key.clone(), row);
     }
 
     fn lock_down(&mut self, lockdown: &Lockdown) {

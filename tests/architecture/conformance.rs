@@ -7,7 +7,7 @@ use std::path::Path;
 const DOCUMENT: &str = "docs/reference/conformance.md";
 
 /// The rules that must have a row: prefix and highest number.
-const RULES: [(&str, u32); 14] = [
+const RULES: [(&str, u32); 15] = [
     ("TX-", 19),
     ("TT-", 7),
     ("TA-", 3),
@@ -20,6 +20,7 @@ const RULES: [(&str, u32); 14] = [
     ("DP-", 3),
     ("IN-", 3),
     ("RV-", 2),
+    ("SE-", 4),
     ("TR-", 5),
     ("T", 42),
 ];

@@ -24,6 +24,8 @@ mod dev;
 #[path = "../openapi/document.rs"]
 mod document;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod exchange;
 #[cfg(test)]
 mod handover;

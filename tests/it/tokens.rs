@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde_json::{Value, json};
 
+use crate::events::{logout_claims, revoked_claims};
 use crate::support::idp::{bend, claims, compact, header};
 use crate::support::keyed::Keyed;
 use crate::support::server::{ACCESS_TOKEN, ID_TOKEN, JWT, ORDERS, Server};
@@ -33,8 +34,16 @@ async fn as_actor(server: &Server, token: &str) -> crate::support::server::Answe
     server.exchange("support-agent", &server.session(json!({})), &form).await
 }
 
+/// What ends sessions, as a provider that is heard signs it.
+fn events(server: &Server) -> [(&'static str, String); 2] {
+    [
+        ("a good logout token", server.idp.sign("logout+jwt", &logout_claims(server))),
+        ("a good security event", server.idp.sign("secevent+jwt", &revoked_claims(server))),
+    ]
+}
+
 /// JWTs of every other kind, each signed by the key that would make it believed.
-async fn other_kinds(server: &Server) -> Vec<(&'static str, String)> {
+pub(crate) async fn other_kinds(server: &Server) -> Vec<(&'static str, String)> {
     let session = server.session_claims();
     let own = claims(&server.root().await);
     let idp = |typ: &str, with: Value| server.idp.sign(typ, &bend(session.clone(), with));
@@ -82,6 +91,7 @@ async fn other_kinds(server: &Server) -> Vec<(&'static str, String)> {
 async fn jw_04_t18_no_other_kind_of_jwt_passes_as_subject_token() {
     let server = Server::start().await;
     let mut others = other_kinds(&server).await;
+    others.extend(events(&server));
     others.push(("an actor token", server.actor_token("pod-1")));
     for (what, token) in others {
         for declared in [ACCESS_TOKEN, ID_TOKEN, JWT] {
@@ -96,6 +106,7 @@ async fn jw_04_t18_no_other_kind_of_jwt_passes_as_subject_token() {
 async fn jw_04_no_other_kind_of_jwt_passes_as_actor_token() {
     let server = Server::start().await;
     let mut others = other_kinds(&server).await;
+    others.extend(events(&server));
     let actor = server.actor_claims("support-agent", "pod-1");
     for typ in ["JWT", "at+jwt", "client-authentication+jwt", "dpop+jwt", "logout+jwt", "actor+jws"] {
         others.push(("the agent's own key under another type", server.actor_keys.sign(typ, &actor).unwrap()));
@@ -116,6 +127,7 @@ async fn jw_04_t18_no_other_kind_of_jwt_authenticates_a_client() {
     let keyed = Keyed::start().await;
     let server = &keyed.server;
     let mut others = other_kinds(server).await;
+    others.extend(events(server));
     others.push(("a session token", server.session(json!({}))));
     others.push(("an actor token", server.actor_token("pod-1")));
     others.push(("a token of ours", server.root().await));

@@ -11,7 +11,7 @@ use crate::configuration::apply::fit;
 use crate::configuration::documents::{Document, place};
 use crate::domain::ids::ClientId;
 use crate::domain::objects::{
-    AuthSpec, Object, ResourceSpec, SecretHash, Spec, TaskTypeSpec, TrustedIssuerSpec,
+    AuthSpec, CaepSpec, Object, ResourceSpec, SecretHash, Spec, TaskTypeSpec, TrustedIssuerSpec,
 };
 use crate::domain::snapshot::Snapshot;
 use crate::hash::sha256;
@@ -37,6 +37,8 @@ const PUBLISHED: [&str; 2] = [
     "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
     "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 ];
+/// What mends a bad secret.
+const REMEDY: &str = "make a secret with `taskgrant secret`";
 /// The tenant of `taskgrant dev`.
 const DEMO: &str = "demo";
 /// A login older than a day is hardly a session.
@@ -150,8 +152,11 @@ impl One<'_, '_> {
         }
         if spec.max_session_age > LONG_SESSION {
             let message = format!("a login of {} hours ago still starts tasks", spec.max_session_age / 3600);
-            let remedy = "sessions end with their token (`session_end: token`); keep it at 86400 or less";
+            let remedy = "the end of a session (`session_end`) does not bound it; keep it at 86400 or less";
             self.warn("session_age", "spec.max_session_age", &message, remedy);
+        }
+        if let Some(caep) = spec.logout.as_ref().and_then(|logout| logout.caep.as_ref()) {
+            self.transmitter(caep);
         }
         for (index, accept) in spec.accept.iter().enumerate() {
             let audience = accept.audience.as_str();
@@ -175,6 +180,18 @@ impl One<'_, '_> {
         if spec.entitlements.is_empty() {
             let message = "without entitlements no principal of this issuer may delegate anything";
             self.warn("entitles_nobody", "spec", message, "add `entitlements`");
+        }
+    }
+
+    fn transmitter(&mut self, spec: &CaepSpec) {
+        if let Some(uri) = &spec.jwks_uri {
+            self.address("spec.logout.caep.jwks_uri", uri, "a transmitter's keys");
+        }
+        for (index, hash) in spec.bearer_sha256.iter().enumerate() {
+            if GUESSES.iter().any(|guess| sha256(&[guess.as_bytes()]) == *hash.bytes()) {
+                let path = format!("spec.logout.caep.bearer_sha256[{index}]");
+                self.error("secret_guessable", &path, "the hash of a secret that anybody can guess", REMEDY);
+            }
         }
     }
 
@@ -209,7 +226,6 @@ impl One<'_, '_> {
 
     /// Secrets are 256 random bits, so that a fast hash is enough: a hash of anything else is weak.
     fn secrets(&mut self, client: Option<&str>, auth: &AuthSpec, seen: &mut BTreeMap<[u8; 32], String>) {
-        const REMEDY: &str = "make a secret with `taskgrant secret`";
         let client = client.unwrap_or_default();
         let own = [client.to_owned(), format!("{client}-secret"), format!("{client}_secret")];
         for (index, hash) in auth.secret_sha256.iter().enumerate() {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::logout::LogoutSpec;
 use crate::domain::ids::Name;
 use crate::domain::scope::Scope;
 
@@ -39,6 +40,9 @@ pub struct TrustedIssuerSpec {
     /// When its sessions end.
     #[serde(default)]
     pub session_end: SessionEnd,
+    /// How the server hears that they have ended before; not at all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logout: Option<LogoutSpec>,
     /// Oldest login (`auth_time`, else `iat`) that is still a session, in seconds.
     #[serde(default = "default_max_session_age")]
     pub max_session_age: u32,
@@ -57,6 +61,14 @@ pub struct TrustedIssuerSpec {
     /// Claim that lists the principal's roles for policy.
     #[serde(default = "default_roles_claim")]
     pub roles_claim: String,
+}
+
+impl TrustedIssuerSpec {
+    /// The `iss` of the security events that end its sessions, where such are heard.
+    pub fn event_issuer(&self) -> Option<&str> {
+        let caep = self.logout.as_ref()?.caep.as_ref()?;
+        Some(caep.issuer.as_deref().unwrap_or(&self.issuer))
+    }
 }
 
 /// The algorithms of whoever declares none.
@@ -117,13 +129,17 @@ pub enum PrincipalClass {
     Workload,
 }
 
-/// When a session ends. Ends later than the session token itself need logout events, which this version does not take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// When a session ends. Only an issuer whose logouts are heard may have sessions that outlast their token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionEnd {
     /// With the session token's `exp`.
     #[default]
     Token,
+    /// At the instant that this claim tells, in seconds since 1970; dots lead into nested objects.
+    Claim(String),
+    /// This many seconds after `auth_time`.
+    AfterAuthTime(u32),
 }
 
 /// What principals that match may delegate. A dimension left out is not limited; matching rules add up.

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict'
 import * as client from 'openid-client'
 import { clients } from './directory.mjs'
 
-export async function login({ issuer, resource, user, clientId }) {
+// `jar` holds the cookies of the browser: another one is another session.
+export async function login({ issuer, resource, user, clientId, jar = new Map() }) {
   const app = clients.find((c) => c.client_id === clientId)
   const config = await client.discovery(new URL(issuer), clientId, app.client_secret, undefined, {
     execute: [client.allowInsecureRequests],
@@ -21,25 +22,43 @@ export async function login({ issuer, resource, user, clientId }) {
     code_challenge: await client.calculatePKCECodeChallenge(verifier),
     code_challenge_method: 'S256',
   })
-  const callback = await browse(start, app.redirect_uris[0], { login: { login: user, password: 'any' }, consent: {} })
+  const callback = await browse(start, app.redirect_uris[0], { login: { login: user, password: 'any' }, consent: {} }, jar)
   return client.authorizationCodeGrant(
     config, callback, { pkceCodeVerifier: verifier, expectedState: state, expectedNonce: nonce }, { resource })
 }
 
+const cookies = (jar) => ({ cookie: [...jar].map(([name, value]) => `${name}=${value}`).join('; ') })
+
+function keep(jar, response) {
+  for (const cookie of response.headers.getSetCookie()) {
+    const [, name, value] = /^([^=]+)=([^;]*)/.exec(cookie)
+    value ? jar.set(name, value) : jar.delete(name)
+  }
+}
+
+// Signs the browser of `jar` out (OpenID Connect RP-Initiated Logout 1.0), and says yes where the provider asks.
+export async function logout({ issuer, idToken, jar }) {
+  const { end_session_endpoint: end } = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json()
+  const asked = await fetch(`${end}?${new URLSearchParams({ id_token_hint: idToken })}`, { headers: cookies(jar) })
+  keep(jar, asked)
+  const page = await asked.text()
+  const [, xsrf] = /name="xsrf" value="([^"]+)"/.exec(page) ?? assert.fail(`unexpected page: ${page.slice(0, 300)}`)
+  const [, action] = /action="([^"]+)"/.exec(page)
+  const ended = await fetch(new URL(action, end), {
+    method: 'POST', redirect: 'manual', headers: cookies(jar), body: new URLSearchParams({ xsrf, logout: 'yes' }) })
+  assert(ended.status < 400, `the provider did not sign out: ${ended.status}`)
+}
+
 // Follows redirects with a cookie jar, answers the provider's forms, and stops where the application would take over.
-async function browse(start, stop, answers) {
-  const jar = new Map()
+async function browse(start, stop, answers, jar) {
   let [url, init] = [start, {}]
   for (let hop = 0; hop < 12; hop++) {
     const response = await fetch(url, {
       ...init,
       redirect: 'manual',
-      headers: { cookie: [...jar].map(([name, value]) => `${name}=${value}`).join('; ') },
+      headers: cookies(jar),
     })
-    for (const cookie of response.headers.getSetCookie()) {
-      const [, name, value] = /^([^=]+)=([^;]*)/.exec(cookie)
-      value ? jar.set(name, value) : jar.delete(name)
-    }
+    keep(jar, response)
     const location = response.headers.get('location')
     if (location) {
       ;[url, init] = [new URL(location, url), {}]

@@ -1,14 +1,15 @@
-// A company's identity provider, played by oidc-provider: `node provider.mjs ISSUER_FILE`.
+// A company's identity provider, played by oidc-provider: `node provider.mjs ISSUER_FILE TASKGRANT_URL`.
 //
 // It listens on a free loopback port and writes its issuer URL to ISSUER_FILE once it serves. Access tokens for the
 // resource that is asked for, a taskgrant, are RFC 9068 JWTs (RS256); ID tokens are signed with ES256, so that both algorithms are met.
+// It tells the taskgrant of every logout from the portal, by back-channel logout.
 import { createServer } from 'node:http'
 import { renameSync, writeFileSync } from 'node:fs'
 import { exportJWK, generateKeyPair } from 'jose'
 import { Provider } from 'oidc-provider'
 import { clients, users } from './directory.mjs'
 
-const [issuerFile] = process.argv.slice(2)
+const [issuerFile, taskgrant] = process.argv.slice(2)
 const server = createServer()
 await new Promise((done) => server.listen(0, '127.0.0.1', done))
 const issuer = `http://127.0.0.1:${server.address().port}`
@@ -16,8 +17,10 @@ const issuer = `http://127.0.0.1:${server.address().port}`
 const signingKey = async (alg) =>
   ({ ...(await exportJWK((await generateKeyPair(alg, { extractable: true })).privateKey)), alg, use: 'sig', kid: alg.toLowerCase() })
 
+const hears = { backchannel_logout_uri: `${taskgrant}/backchannel-logout`, backchannel_logout_session_required: true }
+
 const provider = new Provider(issuer, {
-  clients,
+  clients: clients.map((client) => (client.client_id === 'support-portal' ? { ...client, ...hears } : client)),
   jwks: { keys: [await signingKey('RS256'), await signingKey('ES256')] },
   cookies: { keys: ['interop-only'] },
   scopes: ['openid', 'groups'],
@@ -28,9 +31,11 @@ const provider = new Provider(issuer, {
   extraTokenClaims: (ctx, token) => ({
     groups: users[token.accountId].groups,
     auth_time: ctx.oidc.entities.AuthorizationCode.authTime,
+    sid: ctx.oidc.entities.AuthorizationCode.sid,
   }),
   ttl: { AccessToken: 1800, IdToken: 1800, Session: 3600, Grant: 3600, Interaction: 600 },
   features: {
+    backchannelLogout: { enabled: true },
     resourceIndicators: {
       enabled: true,
       getResourceServerInfo: (_, resource) => ({
@@ -39,6 +44,7 @@ const provider = new Provider(issuer, {
     },
   },
 })
+provider.on('backchannel.error', (_, error, client) => console.error(`logout not told to ${client.clientId}:`, error))
 server.on('request', provider.callback())
 writeFileSync(`${issuerFile}.part`, issuer)
 renameSync(`${issuerFile}.part`, issuerFile)

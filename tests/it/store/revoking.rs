@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use taskgrant::clock::Clock as _;
 use taskgrant::domain::record::{RevocationKey, RevocationKind};
-use taskgrant::store::change::{Committed, Issue, Loss};
+use taskgrant::store::change::{Committed, Hear, Issue, Loss, Spend, SpendKind};
 use taskgrant::store::trees::Hanging;
 
 use super::{Deployment, on_both};
@@ -223,6 +223,54 @@ async fn what_killed_a_token_is_told_from_its_row_and_live_ones_are_found_by_wha
         let rest = d.store.live_tokens(&all(), Some(first[0].jti), now, 10).await.unwrap();
         assert_eq!(rest.len(), 1);
         assert_eq!(d.store.revocations(now, 10).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+/// An event about alice's logins up to `until`, under an id of its own.
+fn event(d: &Deployment, jti: &str, issue: &Issue, until: chrono::DateTime<chrono::Utc>) -> Hear {
+    let principal = &issue.token.principal;
+    let keep_until = until + TimeDelta::days(7);
+    Hear {
+        event: Spend { kind: SpendKind::SecurityEvent, key: format!("{}\n{jti}", principal.iss), keep_until },
+        revoke: d.revoke(vec![]),
+        until: vec![(RevocationKey::principal(&principal.iss, &principal.sub), until)],
+    }
+}
+
+#[tokio::test]
+async fn se_04_an_event_kills_what_began_by_its_own_time_and_is_heard_once() {
+    on_both(async |d| {
+        let (before, after) = (d.root(), {
+            d.clock.shift(60);
+            d.root()
+        });
+        for issue in [&before, &after] {
+            d.done(issue.clone()).await;
+        }
+        let at = before.token.session.since;
+        let none = event(d, "1", &before, at - TimeDelta::seconds(1));
+        d.done(none.clone()).await;
+        assert!(is_alive(d, &before).await, "it began later");
+        d.done(event(d, "2", &before, at)).await;
+        assert!(!is_alive(d, &before).await && is_alive(d, &after).await);
+        assert_eq!(
+            d.lost(d.child(&before)).await,
+            Loss::Revoked { kind: RevocationKind::Principal },
+            "the lock's own look agrees"
+        );
+        d.done(d.child(&after)).await;
+        // An older event takes nothing back, and one that was heard is not acted upon again.
+        d.done(event(d, "3", &before, at - TimeDelta::days(1))).await;
+        assert!(!is_alive(d, &before).await);
+        let again = Hear { event: none.event, ..event(d, "", &after, after.token.session.since) };
+        assert_eq!(d.lost(again).await, Loss::AlreadySpent { kind: SpendKind::SecurityEvent });
+        assert!(is_alive(d, &after).await);
+        // A time to come is cut to the present, like any revocation.
+        d.done(event(d, "4", &after, d.clock.now() + TimeDelta::hours(1))).await;
+        assert!(!is_alive(d, &after).await);
+        d.clock.shift(10);
+        d.done(d.root()).await;
     })
     .await;
 }
