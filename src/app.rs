@@ -59,6 +59,7 @@ use crate::policy::suite;
 use crate::revocation::events::Events;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Rotation};
+use crate::status::{self, StatusLists};
 use crate::store::Store;
 use crate::store::change::{Change, CommitFault, Configure};
 use crate::store::error::StoreError;
@@ -102,6 +103,8 @@ pub struct App {
     pub time: TimeWatch,
     /// Randomness.
     pub random: Random,
+    /// Status lists.
+    pub status: StatusLists,
     /// The limits in force.
     pub limits: Arc<Limits>,
     /// Whose new tokens are stopped.
@@ -139,7 +142,7 @@ pub enum StartFault {
         problem: String,
     },
     /// The first change cannot be committed.
-    #[error("the policy bundle cannot be kept: {0}")]
+    #[error("the first changes cannot be committed: {0}")]
     Commit(#[from] CommitFault),
     /// The admin socket.
     #[error(transparent)]
@@ -206,6 +209,15 @@ impl App {
         let active = Active::serving(in_force, key_sets.clone());
         let random = Random::default();
         let time = TimeWatch::new(clock.clone(), store.head().await?.greatest_iat);
+        let status = StatusLists::new(status::Parts {
+            config: config.status,
+            issuer: config.public_url.as_str().into(),
+            keys: keys.clone(),
+            store: store.clone(),
+            writer: writer.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+        });
         let rotation = Rotation::new(keys.clone(), store.clone(), writer.clone(), clock.clone());
         let app = Self {
             config,
@@ -218,6 +230,7 @@ impl App {
             clock,
             time,
             random,
+            status,
             limits,
             lockdowns,
             metrics,
@@ -226,6 +239,7 @@ impl App {
             writer_task,
         };
         app.keep_bundle().await?;
+        app.status.tend().await?;
         app.rotation.tend().await;
         Ok(app)
     }
@@ -271,6 +285,7 @@ impl App {
             lockdowns: self.lockdowns.clone(),
             limits: self.limits.clone(),
             aggregates: self.aggregates.clone(),
+            status: self.status.clone(),
             metrics: self.metrics.clone(),
         });
         let issuer: Arc<str> = self.config.public_url.as_str().into();
@@ -305,6 +320,7 @@ impl App {
                 key_sets: self.key_sets.clone(),
             }),
             aggregates: self.aggregates.clone(),
+            status: self.status.clone(),
             limits: self.limits.clone(),
             takes_certificates: self.config.takes_certificates(),
         }
@@ -344,6 +360,7 @@ impl App {
             self.lockdowns.clone(),
             self.store.clone(),
         ));
+        let publishing = tokio::spawn(self.status.clone().publish());
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
         let (over, ops_stop) = oneshot::channel::<()>();
@@ -362,7 +379,7 @@ impl App {
         if !self.front(public, extra, connections).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
         }
-        [counting, tending, watching].iter().for_each(JoinHandle::abort);
+        [counting, tending, watching, publishing].iter().for_each(JoinHandle::abort);
         recorder.record().await;
         drop(recorder);
         drop((ended, over));
@@ -375,8 +392,11 @@ impl App {
 
     /// Lets the writer commit all that waits, and closes the store.
     async fn close(self) {
-        let Self { writer, active, rotation, lockdowns, writer_task, store, .. } = self;
-        drop((writer, active, rotation, lockdowns));
+        let Self { writer, active, rotation, lockdowns, status, writer_task, store, .. } = self;
+        if status.close().await.is_err() {
+            warn!("it could not be recorded until when the tokens of the status lists live");
+        }
+        drop((writer, active, rotation, lockdowns, status));
         if tokio::time::timeout(DRAIN, writer_task).await.is_err() {
             warn!("the writer did not end in time");
         }
@@ -410,7 +430,12 @@ impl App {
     /// public one.
     fn ops(&self, readiness: Arc<Readiness>, connections: Arc<Connections>) -> Front {
         let count: Arc<dyn Fn() -> usize + Send + Sync> = Arc::new(move || connections.len());
-        let router = ops_router(Ops { readiness, metrics: self.metrics.clone(), connections: count });
+        let router = ops_router(Ops {
+            readiness,
+            metrics: self.metrics.clone(),
+            status: self.status.clone(),
+            connections: count,
+        });
         let connections = Connections::new();
         Front { router, limits: self.limits.clone(), connections, metrics: self.metrics.clone(), tls: None }
     }

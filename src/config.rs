@@ -56,6 +56,9 @@ pub struct Config {
     /// What is kept in memory to save work.
     #[serde(default)]
     pub cache: CacheConfig,
+    /// Status lists, for those who verify offline.
+    #[serde(default)]
+    pub status: StatusConfig,
     /// What one caller, and all of them together, may use.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -133,6 +136,23 @@ pub struct CacheConfig {
 impl Default for CacheConfig {
     fn default() -> Self {
         Self { verified_tokens: 10_000 }
+    }
+}
+
+/// Status lists, for those who verify offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StatusConfig {
+    /// Whether tokens carry a place in a status list. Lists of tokens that were issued before are served all the same.
+    pub enabled: bool,
+    /// Seconds that a list may be kept by those who verify: what a revoked token stays good for offline. It must be well
+    /// below the life of tokens.
+    pub ttl: u32,
+}
+
+impl Default for StatusConfig {
+    fn default() -> Self {
+        Self { enabled: true, ttl: 15 }
     }
 }
 
@@ -393,6 +413,9 @@ impl Config {
         if !["ES256", "EdDSA", "RS256", "RS256-3072"].contains(&self.keys.algorithm.as_str()) {
             return refuse("keys.algorithm", "must be ES256, EdDSA, RS256 or RS256-3072");
         }
+        if !(1..=600).contains(&self.status.ttl) {
+            return refuse("status.ttl", "must be 1 to 600 seconds");
+        }
         self.limits.validate()
     }
 }
@@ -522,6 +545,17 @@ mod tests {
         ] {
             let config = Config::from_toml(&format!("public_url = 'https://a'\n{good}")).unwrap();
             assert!(config.takes_certificates(), "{good}");
+        }
+    }
+
+    #[test]
+    fn status_lists_are_on_and_their_ttl_has_a_range() {
+        let read = |more: &str| Config::from_toml(&format!("public_url = 'https://a'\n[status]\n{more}"));
+        assert_eq!(read("").unwrap().status, StatusConfig { enabled: true, ttl: 15 });
+        assert!(!read("enabled = false").unwrap().status.enabled);
+        for bad in [0, 601] {
+            let text = read(&format!("ttl = {bad}")).unwrap_err().to_string();
+            assert!(text.starts_with("status.ttl: "), "{text}");
         }
     }
 

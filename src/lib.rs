@@ -38,5 +38,6 @@ pub mod policy;
 pub mod recent;
 pub mod revocation;
 pub mod rotation;
+pub mod status;
 pub mod store;
 pub mod terminal;

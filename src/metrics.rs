@@ -91,6 +91,12 @@ pub struct Now {
     pub ready: bool,
     /// Lockdowns in force.
     pub lockdowns: usize,
+    /// Seconds since the moment that the served status lists tell of.
+    pub status_age: i64,
+    /// Status lists that are served.
+    pub status_lists: usize,
+    /// Bits that are set in them.
+    pub status_revoked: u64,
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -116,6 +122,9 @@ pub struct Metrics {
     queue: Gauge,
     connections: Gauge,
     ready: Gauge,
+    status_age: Gauge,
+    status_lists: Gauge,
+    status_revoked: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -150,6 +159,9 @@ impl Default for Metrics {
             queue: Gauge::default(),
             connections: Gauge::default(),
             ready: Gauge::default(),
+            status_age: Gauge::default(),
+            status_lists: Gauge::default(),
+            status_revoked: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -183,6 +195,10 @@ impl Metrics {
         r.register("writer_queue", "Changes that wait to be committed", self.queue.clone());
         r.register("connections", "Open connections of the public listener", self.connections.clone());
         r.register("ready", "1 when /readyz says so", self.ready.clone());
+        let age = self.status_age.clone();
+        r.register("status_list_age_seconds", "How old the news in the status lists is", age);
+        r.register("status_lists", "Status lists that are served", self.status_lists.clone());
+        r.register("status_list_revoked", "Bits that are set in status lists", self.status_revoked.clone());
     }
 
     /// All of it in the text format that Prometheus scrapes.
@@ -192,6 +208,9 @@ impl Metrics {
         self.connections.set(number(now.connections));
         self.ready.set(now.ready.into());
         self.lockdowns.set(number(now.lockdowns));
+        self.status_age.set(now.status_age);
+        self.status_lists.set(number(now.status_lists));
+        self.status_revoked.set(i64::try_from(now.status_revoked).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a text does not fail.
         let _ = encode(&mut text, &self.registry);

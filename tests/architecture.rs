@@ -25,7 +25,7 @@ mod layers {
         &["log", "clock", "metrics"],
         &["keys"],
         &["policy", "issuers", "store", "config"],
-        &["aggregates", "configuration", "limits", "lockdown"],
+        &["aggregates", "configuration", "limits", "lockdown", "status"],
         &["authentication", "exchange", "introspection", "revocation", "rotation"],
         &["http", "admin"],
         &["app", "terminal"],

@@ -13,6 +13,7 @@ use super::ids::{ApprovalId, ClientId, Jti, Name, TaskId};
 use super::principal::Principal;
 use super::resource::ResourceUri;
 use super::scope::ScopeSet;
+use super::status::StatusClaim;
 
 /// The subject identifier of RFC 9493 §3.2.3, format `iss_sub`: the principal as its own issuer names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +115,9 @@ pub struct TokenClaims {
     /// Sender constraint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
+    /// Its place in a status list (SL-01); none where lists are switched off, and in tokens of older servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusClaim>,
     /// The token it was narrowed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_jti: Option<Jti>,
@@ -158,6 +162,8 @@ pub struct Envelope {
     pub login: Login,
     /// The approval.
     pub approval: Option<ApprovalClaim>,
+    /// Its place in a status list.
+    pub status: Option<StatusClaim>,
 }
 
 /// Why the claims of a token of ours are not readable here.
@@ -213,6 +219,7 @@ impl TokenClaims {
             may_act: grant.may_act.as_ref().map(may_act),
             approval: envelope.approval,
             cnf: grant.capability.sender_key.clone().map(|jkt| Confirmation { jkt }),
+            status: envelope.status,
             parent_jti: envelope.parent,
             auth_time: envelope.login.auth_time,
             acr: envelope.login.acr,

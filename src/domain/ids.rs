@@ -193,6 +193,10 @@ uuid_id!(
     /// Id of an approval.
     ApprovalId
 );
+uuid_id!(
+    /// Id of a status list, the last segment of its URI.
+    StatusListId
+);
 
 #[cfg(test)]
 mod tests {

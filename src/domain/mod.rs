@@ -22,4 +22,5 @@ pub mod request;
 pub mod resource;
 pub mod scope;
 pub mod snapshot;
+pub mod status;
 pub mod widening;

@@ -107,7 +107,7 @@ pub struct TokenRecord {
     pub exp: DateTime<Utc>,
     /// Thumbprint of the sender's key (`cnf.jkt`), for a bound token.
     pub key_thumbprint: Option<String>,
-    /// Status list and index, once status lists exist.
+    /// Status list and index; none where lists are switched off.
     pub status: Option<(String, i64)>,
     /// The approval it was granted under.
     pub approval_id: Option<ApprovalId>,

@@ -27,6 +27,7 @@ use crate::domain::snapshot::{Resource, TaskType};
 use crate::hash::sha256;
 use crate::keys::jws::MAX_COMPACT;
 use crate::policy::judgement::{Judgement, Outcome};
+use crate::status::record_of;
 
 /// Longest claims in bytes: as Base64, with a header and the longest signature, they stay below [`MAX_COMPACT`].
 const MAX_CLAIMS: usize = (MAX_COMPACT - 1024) / 4 * 3;
@@ -68,7 +69,7 @@ impl Exchange {
             }
             Origin::Session { .. } => {}
         }
-        let granted = self.granted(at, verified, grant, narrowed);
+        let granted = self.granted(at, verified, grant, narrowed)?;
         if is_too_large(&granted.claims) { Err(Refusal::TooLarge) } else { Ok(granted) }
     }
 
@@ -188,7 +189,7 @@ impl Exchange {
         verified: &Verified,
         grant: Grant,
         narrowed: Vec<&'static str>,
-    ) -> Granted {
+    ) -> Result<Granted, Refusal> {
         let parent = match &verified.origin {
             Origin::Session { .. } => None,
             Origin::Parent(parent) => Some(parent),
@@ -203,6 +204,7 @@ impl Exchange {
             task_type: began_with.label(),
             login: verified.login.clone(),
             approval: parent.and_then(|p| p.approval.clone()),
+            status: self.parts.status.draw(grant.capability.expires_at).map_err(|_| Refusal::StoreFault)?,
         };
         let claims = TokenClaims::new(&grant, envelope);
         let (task, session) = match &verified.origin {
@@ -210,7 +212,7 @@ impl Exchange {
             Origin::Parent(parent) => (None, parent.task.session.clone()),
         };
         let spends = parent.filter(|p| p.grant.may_act.is_some());
-        Granted {
+        Ok(Granted {
             parent_digest: parent.map(|p| p.digest),
             spends: spends.map(|p| (p.jti, p.grant.capability.expires_at)),
             grant,
@@ -221,7 +223,7 @@ impl Exchange {
             issued_at: at.now,
             narrowed,
             dry_run: verified.wish.dry_run,
-        }
+        })
     }
 }
 
@@ -330,7 +332,7 @@ impl Granted {
             iat: self.issued_at,
             exp: grant.capability.expires_at,
             key_thumbprint: grant.capability.sender_key.clone(),
-            status: None,
+            status: self.claims.status.as_ref().map(record_of),
             approval_id: self.claims.approval.as_ref().map(|a| a.id),
             decision_id,
             kid,

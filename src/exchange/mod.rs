@@ -33,6 +33,7 @@ use crate::keys::live::{LiveKeys, Signed};
 use crate::limits::Limits;
 use crate::lockdown::Lockdowns;
 use crate::metrics::{Metrics, Outcome};
+use crate::status::StatusLists;
 use crate::store::Store;
 use crate::store::change::{CommitFault, Committed, Issue, Loss, Receipt, Refuse, Spend, SpendKind};
 use crate::store::error::StoreError;
@@ -77,6 +78,8 @@ pub struct Parts {
     pub limits: Arc<Limits>,
     /// Refusals that are only counted.
     pub aggregates: Arc<Aggregates>,
+    /// Places in status lists.
+    pub status: StatusLists,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
 }

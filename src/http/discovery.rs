@@ -47,7 +47,8 @@ fn document(public: &Public) -> Value {
     let ring = public.keys.ring();
     let signing: BTreeSet<&str> =
         ring.published().iter().filter_map(|p| p.key.declared()).map(Algorithm::name).collect();
-    json!({
+    let lists = public.status.enabled().then(|| at("/oauth/status"));
+    let document = json!({
         "issuer": public.issuer,
         "token_endpoint": at("/oauth/token"),
         "jwks_uri": at("/oauth/jwks"),
@@ -71,5 +72,14 @@ fn document(public: &Public) -> Value {
         ],
         "taskgrant_requested_token_types_supported": ["urn:ietf:params:oauth:token-type:access_token"],
         "taskgrant_token_signing_alg_values_supported": signing,
-    })
+    });
+    with_lists(document, lists)
+}
+
+/// The member is left out where lists are switched off (SL-02).
+fn with_lists(mut document: Value, at: Option<String>) -> Value {
+    if let (Some(members), Some(at)) = (document.as_object_mut(), at) {
+        members.insert("status_list_aggregation_endpoint".to_owned(), at.into());
+    }
+    document
 }

@@ -141,6 +141,28 @@ impl OAuthError {
         Self::new(StatusCode::NOT_FOUND, "not_found", "nothing is served at this path")
     }
 
+    /// Status lists are kept as they are now, not as they were (SL-02).
+    pub(super) fn no_past_lists() -> Self {
+        let words = "time: only the present status list is served; leave the parameter out";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "invalid_request", words)
+            .with("reason_code", "status_list_time")
+            .with("retry", "never")
+    }
+
+    /// `Accept` does not admit what there is.
+    pub(super) fn not_acceptable(media_type: &str) -> Self {
+        let words = format!("Accept: only {media_type} is served here");
+        let error = Self::new(StatusCode::NOT_ACCEPTABLE, "invalid_request", &words);
+        error.with("reason_code", "not_acceptable").with("retry", "never")
+    }
+
+    /// The bits of a status list are too old to be served.
+    pub(super) fn list_unavailable() -> Self {
+        let words = "the status list is not up to date; try again, and accept nothing by an older one";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", words);
+        error.with("reason_code", "status_list_stale").with("retry", "later")
+    }
+
     /// Not now: nothing was issued or changed as far as is known (TX-10).
     pub(super) fn unavailable() -> Self {
         let words = "the decision cannot be recorded now, so nothing is issued; try again";

@@ -17,6 +17,7 @@ use crate::configuration::active::Active;
 use crate::issuers::keysets::KeySets;
 use crate::lockdown::Lockdowns;
 use crate::metrics::{Metrics, Now};
+use crate::status::StatusLists;
 use crate::store::Store;
 use crate::store::writer::Writer;
 
@@ -92,6 +93,8 @@ pub struct Ops {
     pub readiness: Arc<Readiness>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// How old the lists are.
+    pub status: StatusLists,
     /// How many connections the public listener has open.
     pub connections: Arc<dyn Fn() -> usize + Send + Sync>,
 }
@@ -121,11 +124,15 @@ pub(super) async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response 
 /// `GET /metrics`, in the text format of OpenMetrics 1.0.
 pub(super) async fn metrics(State(ops): State<Ops>) -> Response {
     let lockdown = ops.readiness.lockdowns.count();
+    let status = ops.status.state();
     let now = Now {
         lockdowns: lockdown.tenants + usize::from(lockdown.all),
         queue: ops.readiness.writer.waiting(),
         connections: (ops.connections)(),
         ready: ops.readiness.reasons().await.is_empty(),
+        status_age: status.age,
+        status_lists: status.lists,
+        status_revoked: status.revoked,
     };
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], ops.metrics.text(now)).into_response()

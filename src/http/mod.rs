@@ -11,6 +11,7 @@ pub mod health;
 mod introspect;
 pub mod link;
 pub mod source;
+mod status;
 mod task_types;
 mod token;
 
@@ -32,6 +33,7 @@ use crate::keys::live::LiveKeys;
 use crate::limits::Limits;
 use crate::revocation::Revocation;
 use crate::revocation::events::Events;
+use crate::status::StatusLists;
 use certificate::ShownCertificate;
 use error::OAuthError;
 use health::{Ops, Readiness};
@@ -67,6 +69,8 @@ pub struct Public {
     pub readiness: Arc<Readiness>,
     /// Failed client authentications and refused events, recorded as aggregates.
     pub aggregates: Arc<Aggregates>,
+    /// Status lists.
+    pub status: StatusLists,
     /// Rates of callers.
     pub limits: Arc<Limits>,
     /// Whether a client can show a certificate, here or to a proxy.
@@ -107,6 +111,8 @@ pub fn router(public: Public) -> Router {
         .route("/oauth/jwks", get(discovery::jwks))
         .route("/events", post(events::events).fallback(wrong_method))
         .route("/backchannel-logout", post(events::backchannel_logout).fallback(wrong_method))
+        .route("/oauth/status", get(status::lists))
+        .route("/oauth/status/{list}", get(status::list))
         .route("/task-types", get(task_types::task_types).post(task_types::task_types_by_form))
         .route("/.well-known/openid-configuration", get(discovery::metadata));
     let mut router = Router::new()

@@ -127,20 +127,29 @@ pub(super) const WRITE: Sql = Sql {
     ),
 };
 
-/// Revocations; one that exists keeps the later times and takes over the newer reason.
+/// A status list that is opened, or that is full: from then on it is known until when its tokens live.
+pub(super) const PUT_LIST: &str = "INSERT INTO status_lists (id, size, opened_at, keep_until) \
+     VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO UPDATE SET keep_until = excluded.keep_until";
+/// Forgets the lists of which no token can live.
+pub(super) const PURGE_LISTS: &str = "DELETE FROM status_lists WHERE keep_until < $1";
+
+/// Revocations; one that exists keeps the later times and takes over the newer reason. Each is marked with its commit.
 pub(super) const REVOKE: Sql = Sql {
-    sqlite: "INSERT INTO revocations (kind, key, not_before, keep_until, tenant, reason, decision_id) \
-             SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 \
+    sqlite: "INSERT INTO revocations (kind, key, not_before, keep_until, tenant, reason, decision_id, epoch) \
+             SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, \
+               (SELECT epoch FROM log_head WHERE id = 1) \
                FROM json_each($1) WHERE true \
              ON CONFLICT (kind, key) DO UPDATE SET not_before = max(not_before, excluded.not_before), \
                keep_until = max(keep_until, excluded.keep_until), tenant = excluded.tenant, \
-               reason = excluded.reason, decision_id = excluded.decision_id",
-    postgres: "INSERT INTO revocations AS r (kind, key, not_before, keep_until, tenant, reason, decision_id) \
-               SELECT j->>0, j->>1, (j->>2)::bigint, (j->>3)::bigint, j->>4, j->>5, j->>6 \
+               reason = excluded.reason, decision_id = excluded.decision_id, epoch = excluded.epoch",
+    postgres: "INSERT INTO revocations AS r \
+                 (kind, key, not_before, keep_until, tenant, reason, decision_id, epoch) \
+               SELECT j->>0, j->>1, (j->>2)::bigint, (j->>3)::bigint, j->>4, j->>5, j->>6, \
+                 (SELECT epoch FROM log_head WHERE id = 1) \
                  FROM json_array_elements($1::json) j \
                ON CONFLICT (kind, key) DO UPDATE SET not_before = GREATEST(r.not_before, excluded.not_before), \
                  keep_until = GREATEST(r.keep_until, excluded.keep_until), tenant = excluded.tenant, \
-                 reason = excluded.reason, decision_id = excluded.decision_id",
+                 reason = excluded.reason, decision_id = excluded.decision_id, epoch = excluded.epoch",
 };
 
 /// Takes back what alone can be taken back: lockdowns.

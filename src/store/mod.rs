@@ -21,6 +21,7 @@ pub mod health;
 mod ledger;
 pub mod read;
 pub mod rows;
+pub mod status;
 mod transaction;
 pub mod trees;
 pub mod writer;

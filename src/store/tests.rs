@@ -2,11 +2,17 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
-use super::batch::{CONFIGURE, LIFT, LOCK, MARKS, PURGE, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE};
+use super::batch::{
+    CONFIGURE, LIFT, LOCK, MARKS, PURGE, PURGE_LISTS, PUT_LIST, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE,
+};
 use super::folder::Location;
 use super::read::{
     BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS, TASK,
     TASK_OF_ISSUER, TOKEN,
+};
+use super::status::{
+    HAND_OVERS, LIST, LISTS, REVOKED_SINCE, TASKS_NAMED, TASKS_PAGE, TOKENS_NAMED, TOKENS_OF_TASKS,
+    TOKENS_PAGE,
 };
 use super::trees::{LIVE_TOKENS, RECORDS_OF_TASK, REVOCATIONS, REVOCATIONS_OF_KIND, TOKENS_OF_TASK};
 use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
@@ -15,9 +21,17 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 19] = [
+const SHARED: [&str; 27] = [
     LOCK,
     PURGE,
+    PUT_LIST,
+    PURGE_LISTS,
+    LIST,
+    LISTS,
+    REVOKED_SINCE,
+    HAND_OVERS,
+    TASKS_PAGE,
+    TOKENS_PAGE,
     TASK,
     TASK_OF_ISSUER,
     TOKEN,
@@ -37,7 +51,19 @@ const SHARED: [&str; 19] = [
     LATEST_MIGRATION,
 ];
 /// Two dialects side by side.
-const BATCH: [Sql; 8] = [TOKENS, REVOKED, MARKS, SPENT, WRITE, REVOKE, LIFT, CONFIGURE];
+const BATCH: [Sql; 11] = [
+    TOKENS,
+    REVOKED,
+    MARKS,
+    SPENT,
+    WRITE,
+    REVOKE,
+    LIFT,
+    CONFIGURE,
+    TASKS_NAMED,
+    TOKENS_NAMED,
+    TOKENS_OF_TASKS,
+];
 
 async fn prepare_all(store: &Store) {
     match store.db() {
@@ -74,9 +100,14 @@ async fn every_statement_prepares_on_both_databases() {
 
 #[test]
 fn no_statement_is_left_out_above() {
-    let sources =
-        [include_str!("batch.rs"), include_str!("read.rs"), include_str!("trees.rs"), include_str!("mod.rs")]
-            .concat();
+    let sources = [
+        include_str!("batch.rs"),
+        include_str!("read.rs"),
+        include_str!("status.rs"),
+        include_str!("trees.rs"),
+        include_str!("mod.rs"),
+    ]
+    .concat();
     let declared =
         |kind: &str| sources.lines().filter(|line| line.contains("const ") && line.contains(kind)).count();
     // `BEGIN` cannot be prepared; `POSTGRES_SESSION` and the error code `UNDEFINED_TABLE` are not for both.
@@ -88,6 +119,7 @@ fn no_statement_is_left_out_above() {
 fn only_the_writer_opens_a_transaction() {
     for (file, source) in [
         ("read.rs", include_str!("read.rs")),
+        ("status.rs", include_str!("status.rs")),
         ("trees.rs", include_str!("trees.rs")),
         ("mod.rs", include_str!("mod.rs")),
     ] {

@@ -9,13 +9,16 @@ use sqlx::postgres::{PgBindIterExt as _, PgConnection, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{Connection as _, Transaction, query, query_as};
 
-use super::batch::{BEGIN, CONFIGURE, LIFT, LOCK, PURGE, REVOKE, REVOKED, SPENT, TOKENS, WRITE};
+use super::batch::{
+    BEGIN, CONFIGURE, LIFT, LOCK, PURGE, PURGE_LISTS, PUT_LIST, REVOKE, REVOKED, SPENT, TOKENS, WRITE,
+};
 use super::change::SpendKind;
 use super::entry::Entry;
 use super::error::StoreError;
 use super::ledger::{RevocationRow, Writes};
 use super::read::{Head, HeadRow};
 use super::rows::{BundleRow, Bytes, Known, KnownRow, ObjectRow, as_array, as_hex, micros, to_json};
+use super::status::StatusListRow;
 use super::{Db, Pools};
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::RevocationKey;
@@ -169,6 +172,33 @@ impl Conn<'_> {
         match self {
             Self::Sqlite(conn) => query(PURGE).bind(before).execute(conn).await.map(drop)?,
             Self::Postgres(conn) => query(PURGE).bind(before).execute(conn).await.map(drop)?,
+        }
+        Ok(())
+    }
+
+    /// Records a status list.
+    pub(super) async fn put_list(self, list: &StatusListRow) -> Result<(), StoreError> {
+        let (id, size) = (list.id.to_string(), i64::from(list.size));
+        let (opened_at, keep_until) = (micros(list.opened_at), micros(list.keep_until));
+        match self {
+            Self::Sqlite(conn) => {
+                let query = query(PUT_LIST).bind(id).bind(size).bind(opened_at).bind(keep_until);
+                query.execute(conn).await.map(drop)?;
+            }
+            Self::Postgres(conn) => {
+                let query = query(PUT_LIST).bind(id).bind(size).bind(opened_at).bind(keep_until);
+                query.execute(conn).await.map(drop)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets status lists of which no token has lived since `before`.
+    pub(super) async fn purge_lists(self, before: DateTime<Utc>) -> Result<(), StoreError> {
+        let before = micros(before);
+        match self {
+            Self::Sqlite(conn) => query(PURGE_LISTS).bind(before).execute(conn).await.map(drop)?,
+            Self::Postgres(conn) => query(PURGE_LISTS).bind(before).execute(conn).await.map(drop)?,
         }
         Ok(())
     }

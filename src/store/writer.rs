@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use ring::rand::SystemRandom;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ use super::change::{Change, CommitFault, Committed, Loss, Spend, SpendKind};
 use super::entry::{Entry, salt};
 use super::error::StoreError;
 use super::ledger::Ledger;
+use super::status::StatusListRow;
 use super::transaction::{Batch, WriteConnection};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -50,25 +51,27 @@ type Answer = Result<Settled, CommitFault>;
 enum Settled {
     Change(Committed),
     Spend(Result<(), Loss>),
+    List,
 }
 
 /// What the writer is asked to do, with all that can be computed before the lock.
 enum Work {
     Change { change: Change, entry: Box<Entry> },
     Spend(Spend),
+    List(StatusListRow),
 }
 
 impl Work {
     fn change(&self) -> Option<&Change> {
         match self {
             Self::Change { change, .. } => Some(change),
-            Self::Spend(_) => None,
+            Self::Spend(_) | Self::List(_) => None,
         }
     }
 
     fn spends(&self) -> impl Iterator<Item = &Spend> {
         let alone = match self {
-            Self::Change { .. } => None,
+            Self::Change { .. } | Self::List(_) => None,
             Self::Spend(spend) => Some(spend),
         };
         self.change().into_iter().flat_map(Change::spends).chain(alone)
@@ -168,7 +171,7 @@ impl Writer {
         let entry = Box::new(Entry::new(change.decision(), salt, self.keep_inputs));
         match self.send(Work::Change { change, entry }).await? {
             Settled::Change(committed) => Ok(committed),
-            Settled::Spend(_) => Err(CommitFault::Unavailable),
+            Settled::Spend(_) | Settled::List => Err(CommitFault::Unavailable),
         }
     }
 
@@ -177,8 +180,14 @@ impl Writer {
     pub async fn spend(&self, spend: Spend) -> Result<Result<(), Loss>, CommitFault> {
         match self.send(Work::Spend(spend)).await? {
             Settled::Spend(outcome) => Ok(outcome),
-            Settled::Change(_) => Err(CommitFault::Unavailable),
+            Settled::Change(_) | Settled::List => Err(CommitFault::Unavailable),
         }
+    }
+
+    /// Records a status list, or until when the tokens of one that was recorded live. That is no decision: nothing of
+    /// anybody's changes by it.
+    pub async fn put_list(&self, list: StatusListRow) -> Result<(), CommitFault> {
+        self.send(Work::List(list)).await.map(drop)
     }
 
     async fn send(&self, work: Work) -> Answer {
@@ -346,6 +355,7 @@ impl WriterTask {
         let settled = batch.iter().map(|job| match &job.work {
             Work::Change { change, entry } => Settled::Change(ledger.take(change, entry)),
             Work::Spend(spend) => Settled::Spend(ledger.spend(spend)),
+            Work::List(_) => Settled::List,
         });
         let settled = settled.collect();
         let (writes, head) = ledger.into_writes();
@@ -359,6 +369,7 @@ impl WriterTask {
             tx.conn().configure(&writes).await?;
         }
         tx.conn().write(&writes, &head).await?;
+        put_lists(&mut tx, batch, now).await?;
         if purge {
             tx.conn().purge_spent(now - PURGE_AFTER).await?;
         }
@@ -402,6 +413,21 @@ async fn read_spent(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]) 
         let found = tx.conn().spent(&keys).await?;
         let row = |(at,)| keys.get(usize::try_from(at).ok()?).map(|(kind, key)| (*kind, (*key).to_owned()));
         ledger.learn_spent(found.into_iter().filter_map(row));
+    }
+    Ok(())
+}
+
+/// Rare: a list or two a day, or one for every so many thousand tokens.
+async fn put_lists(tx: &mut Batch<'_>, batch: &[Job], now: DateTime<Utc>) -> Result<(), StoreError> {
+    let mut put = false;
+    for job in batch {
+        if let Work::List(list) = &job.work {
+            tx.conn().put_list(list).await?;
+            put = true;
+        }
+    }
+    if put {
+        tx.conn().purge_lists(now - PURGE_AFTER).await?;
     }
     Ok(())
 }

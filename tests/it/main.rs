@@ -60,6 +60,8 @@ mod secrets;
 #[cfg(test)]
 mod setup;
 #[cfg(test)]
+mod status;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod support;

@@ -308,6 +308,7 @@ fn envelope() -> Envelope {
         task_type: "refund@1".to_owned(),
         login: Login::default(),
         approval: None,
+        status: None,
     }
 }
 
