@@ -104,6 +104,7 @@ async fn each_fault_is_told_under_its_code_and_fails_or_not() {
         ("taskgrant.toml", "listen = '127.0.0.1", "listen = '0.0.0.0", "error", "config"),
         ("objects.yaml", "review_by: 2099-01-01", "review_by: 2024-01-01", "error", "review_overdue"),
         ("objects.yaml", "agents: [class:support]", "agents: [class:supprot]", "warning", "no_starter"),
+        ("objects.yaml", "{default: 180, max: 300}", "{default: 59, max: 300}", "warning", "status_ttl"),
         ("objects.yaml", "resources: [orders, mail]", "resources: [ordres, mail]", "error", "objects"),
         ("objects.yaml", "  facts: [email]", "  any_agent: true", "warning", "any_agent"),
         ("objects.yaml", "  facts: [email]", "  max_session_age: 604800", "warning", "session_age"),

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use openidconnect::url::Url;
 
 use super::Findings;
-use crate::config::Config;
+use crate::config::{Config, StatusConfig};
 use crate::configuration::apply::fit;
 use crate::configuration::documents::{Document, place};
 use crate::domain::ids::ClientId;
@@ -41,6 +41,8 @@ const PUBLISHED: [&str; 2] = [
 const REMEDY: &str = "make a secret with `taskgrant secret`";
 /// The tenant of `taskgrant dev`.
 const DEMO: &str = "demo";
+/// How many times its `ttl` a token should live, for a status list to be of use.
+const LIVES: u32 = 4;
 /// A login older than a day is hardly a session.
 const LONG_SESSION: u32 = 24 * 3600;
 /// Top-level names that are nobody's (RFC 2606 §2).
@@ -68,7 +70,10 @@ pub(super) fn check(found: &mut Findings, documents: &[Document], config: &Confi
                 one.secrets(spec.client_id.as_ref().map(ClientId::as_str), &spec.auth, &mut secrets);
             }
             Spec::Agent(spec) => one.secrets(Some(spec.client_id.as_str()), &spec.auth, &mut secrets),
-            Spec::TaskType(spec) => one.task_type(spec, today),
+            Spec::TaskType(spec) => {
+                one.task_type(spec, today);
+                one.status(spec, config.status);
+            }
             Spec::CertificateAuthority(spec) => one.authority(&spec.certificates, today),
             Spec::Tenant(_) | Spec::AuthorizationDetailType(_) | Spec::Exception(_) => {}
         }
@@ -251,6 +256,17 @@ impl One<'_, '_> {
             let owner = String::from(spec.owner.clone());
             let remedy = format!("have {owner} look at it, and set the next date");
             self.error("review_overdue", "spec.review_by", &message, &remedy);
+        }
+    }
+
+    /// A list that may be kept for as long as a token lives tells nobody of its revocation (SL-03).
+    fn status(&mut self, spec: &TaskTypeSpec, lists: StatusConfig) {
+        let (life, ttl) = (spec.lifetime.token.default, lists.ttl);
+        if lists.enabled && life < ttl.saturating_mul(LIVES) {
+            let message = format!("its tokens live {life} s, and a status list may be kept for {ttl} s");
+            let remedy =
+                format!("set `status.ttl` to {} at most, or let the tokens live longer", life / LIVES);
+            self.warn("status_ttl", "spec.lifetime", &message, &remedy);
         }
     }
 }

@@ -7,6 +7,7 @@ mod issuing;
 mod logging;
 pub(crate) mod raw;
 mod revoking;
+mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
