@@ -23,6 +23,9 @@ mod fuzzed;
 #[path = "properties/grants.rs"]
 mod grants;
 #[cfg(test)]
+#[path = "properties/status.rs"]
+mod status;
+#[cfg(test)]
 #[path = "properties/tenants.rs"]
 mod tenants;
 #[cfg(test)]

@@ -144,9 +144,8 @@ impl OAuthError {
     /// Status lists are kept as they are now, not as they were (SL-02).
     pub(super) fn no_past_lists() -> Self {
         let words = "time: only the present status list is served; leave the parameter out";
-        Self::new(StatusCode::NOT_IMPLEMENTED, "invalid_request", words)
-            .with("reason_code", "status_list_time")
-            .with("retry", "never")
+        let error = Self::new(StatusCode::NOT_IMPLEMENTED, "invalid_request", words);
+        error.with("reason_code", "status_list_time").with("retry", "never")
     }
 
     /// `Accept` does not admit what there is.

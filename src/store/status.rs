@@ -13,9 +13,9 @@ use super::change::SpendKind;
 use super::error::StoreError;
 use super::rows::{TokenRow, corrupt, instant, micros, parsed, to_json, token_columns};
 use super::transaction::Conn;
-use super::{Db, Store, ledger, on_db};
+use super::{Db, Store, on_db};
 use crate::domain::ids::{Jti, StatusListId, TaskId, shown};
-use crate::domain::record::{LONGEST_TASK, RevocationKey, RevocationKind, TokenRecord};
+use crate::domain::record::{Bears, LONGEST_TASK, RevocationKey, RevocationKind, TokenRecord};
 
 pub(super) const LIST: &str =
     "SELECT id, size, opened_at, keep_until FROM status_lists WHERE id = $1 AND keep_until > $2";
@@ -129,16 +129,43 @@ impl Revoked {
 
     /// Whether one of them kills `token`.
     pub fn kills(&self, token: &TokenRecord) -> bool {
-        let dead = |(key, bears): &(RevocationKey, _)| {
-            self.not_before.get(key).is_some_and(|not_before| ledger::kills(*bears, *not_before))
+        let dead = |(key, bears): &(RevocationKey, Bears)| {
+            self.not_before.get(key).is_some_and(|not_before| bears.kills(*not_before))
         };
         token.killed_by().iter().any(dead)
     }
 
-    /// What the keys of these kinds end in: the name that is a column of its own.
-    fn names(&self, kinds: &[RevocationKind]) -> Vec<String> {
-        let keys = self.not_before.keys().filter(|key| kinds.contains(&key.kind));
+    /// What the keys that are looked for there end in: the name that is a column of its own.
+    fn names(&self, found_by: FoundBy) -> Vec<String> {
+        let keys = self.not_before.keys().filter(|key| found_by_of(key.kind) == Some(found_by));
         keys.filter_map(|key| key.key.rsplit('\n').next()).map(str::to_owned).collect()
+    }
+}
+
+/// How the tasks are found that a revocation may touch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FoundBy {
+    /// The key is the task's.
+    Task,
+    /// The key is that of a token of it.
+    Token,
+    /// The task bears the name.
+    TaskName,
+    /// A token of it bears the name.
+    TokenName,
+}
+
+/// None for what kills nothing that was issued.
+fn found_by_of(kind: RevocationKind) -> Option<FoundBy> {
+    use RevocationKind as Kind;
+    match kind {
+        Kind::Task | Kind::Completion => Some(FoundBy::Task),
+        Kind::Token => Some(FoundBy::Token),
+        Kind::Principal | Kind::Session | Kind::TaskType | Kind::Issuer | Kind::Tenant => {
+            Some(FoundBy::TaskName)
+        }
+        Kind::Agent | Kind::SigningKey => Some(FoundBy::TokenName),
+        Kind::Lockdown => None,
     }
 }
 
@@ -252,18 +279,17 @@ impl Store {
         now: DateTime<Utc>,
         oldest: DateTime<Utc>,
     ) -> Result<BTreeSet<String>, StoreError> {
-        use RevocationKind::{Agent, Issuer, Principal, Session, SigningKey, Task, TaskType, Tenant, Token};
-        let mut tasks: BTreeSet<String> = revoked.names(&[Task]).into_iter().collect();
-        let tokens = revoked.names(&[Token]);
+        let mut tasks: BTreeSet<String> = revoked.names(FoundBy::Task).into_iter().collect();
+        let tokens = revoked.names(FoundBy::Token);
         for jtis in tokens.chunks(TASKS) {
             let found = on_reader!(self, conn => conn.tokens(jtis).await?);
             tasks.extend(found.iter().map(|token| token.task_id.to_string()));
         }
         let first = TaskId::new(now - LONGEST_TASK - SKEW, [0; 10]).to_string();
-        let names = revoked.names(&[Principal, Session, TaskType, Issuer, Tenant]);
+        let names = revoked.names(FoundBy::TaskName);
         self.walk((TASKS_PAGE, &TASKS_NAMED), first, now, &names, &mut tasks).await?;
         let first = Jti::new(oldest - SKEW, [0; 10]).to_string();
-        let names = revoked.names(&[Agent, SigningKey]);
+        let names = revoked.names(FoundBy::TokenName);
         self.walk((TOKENS_PAGE, &TOKENS_NAMED), first, now, &names, &mut tasks).await?;
         Ok(tasks)
     }

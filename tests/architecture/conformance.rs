@@ -7,7 +7,7 @@ use std::path::Path;
 const DOCUMENT: &str = "docs/reference/conformance.md";
 
 /// The rules that must have a row: prefix and highest number.
-const RULES: [(&str, u32); 15] = [
+const RULES: [(&str, u32); 16] = [
     ("TX-", 19),
     ("TT-", 7),
     ("TA-", 3),
@@ -21,6 +21,7 @@ const RULES: [(&str, u32); 15] = [
     ("IN-", 3),
     ("RV-", 2),
     ("SE-", 4),
+    ("SL-", 3),
     ("TR-", 5),
     ("T", 42),
 ];

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::document::Document;
+use crate::support::idp::claims;
 use crate::support::server::{Answer, ORDERS, Server, secret};
 
 #[track_caller]
@@ -74,6 +75,27 @@ async fn answers_to_exchanges_are_as_documented() {
     }
     let empty: Value = Value::Null;
     assert_eq!(server.revoke("support-agent", &root).await.body, empty);
+}
+
+#[tokio::test]
+async fn answers_about_status_lists_are_as_documented() {
+    let server = Server::start().await;
+    as_documented("/oauth/status", "get", &server.get("/oauth/status", &[]).await);
+    let uri = claims(&server.root().await)["status"]["status_list"]["uri"].as_str().unwrap().to_owned();
+    let path = uri.strip_prefix(&server.issuer).unwrap();
+    let accept = |value: &str| vec![("accept".to_owned(), value.to_owned())];
+    let mut statuses = std::collections::BTreeSet::new();
+    for (path, headers) in [
+        (path.to_owned(), accept("*/*")),
+        (path.to_owned(), accept("text/html")),
+        (format!("{path}?time=1"), accept("*/*")),
+        (format!("{path}x"), accept("*/*")),
+    ] {
+        let answer = server.get(&path, &headers).await;
+        as_documented("/oauth/status/{list}", "get", &answer);
+        statuses.insert(answer.status);
+    }
+    assert!(statuses.contains(&406) && statuses.contains(&404) && statuses.contains(&501), "{statuses:?}");
 }
 
 #[tokio::test]

@@ -76,6 +76,9 @@ async fn t27_what_is_published_as_dead_is_what_is_dead_for_every_kind_of_revocat
             // Every key of this kind that bears on the grandchild, one by one; only the stranger shares none.
             let grandchild = d.store.token(forest[2].token.jti).await.unwrap().unwrap();
             let keys = grandchild.killed_by().into_iter().map(|(key, _)| key).filter(|key| key.kind == kind);
+            let keys: Vec<_> = keys.collect();
+            // A lockdown kills nothing that was issued.
+            assert_eq!(keys.is_empty(), kind == RevocationKind::Lockdown, "{kind:?}");
             for key in keys {
                 d.done(d.revoke(vec![key.clone()])).await;
                 seen.extend(places(d, &mut since).await);
