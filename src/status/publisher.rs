@@ -65,7 +65,9 @@ impl Published {
     fn update(&mut self, live: &[StatusListRow], places: &[(String, i64)], as_of: Option<DateTime<Utc>>) {
         let ids: BTreeSet<StatusListId> = live.iter().map(|row| row.id).collect();
         self.lists.retain(|id, _| ids.contains(id));
-        live.iter().for_each(|row| self.add(row));
+        for row in live {
+            self.add(row);
+        }
         for (list, index) in places {
             let list = list.parse().ok().and_then(|id: StatusListId| self.lists.get_mut(&id));
             // A place of a list that is gone is that of a token that has expired meanwhile.

@@ -64,13 +64,9 @@ impl StatusLists {
         let good = |signed: &Signed| {
             signed.kid == kid && (now < signed.iat + ttl || signed.iat.timestamp() == as_of.timestamp())
         };
-        let signed = match list.signed.take().filter(good) {
-            Some(signed) => list.signed.insert(signed),
-            None => {
-                let signed = self.sign(id, list, as_of).ok_or(NotServed::NotNow)?;
-                list.signed.insert(signed)
-            }
-        };
+        let kept = list.signed.take().filter(good);
+        let signed = kept.or_else(|| self.sign(id, list, as_of)).ok_or(NotServed::NotNow)?;
+        let signed = list.signed.insert(signed);
         if now >= signed.iat + ttl * i32::try_from(LIVES).unwrap_or(i32::MAX) {
             return Err(NotServed::NotNow);
         }

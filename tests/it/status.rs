@@ -88,7 +88,7 @@ async fn sl_01_a_token_says_where_its_status_stands_and_the_list_is_served_there
     assert_eq!(told["status_list"]["bits"], 1);
     assert_eq!(told.as_object().unwrap().len(), 5, "{told}");
     let bytes = bytes(&answer.text);
-    assert!(bytes.len() as u64 * 8 == SIZE && bytes.iter().all(|byte| *byte == 0));
+    assert!(u64::try_from(bytes.len()).unwrap() * 8 == SIZE && bytes.iter().all(|byte| *byte == 0));
     // What may be kept is what is left of `ttl`.
     let cache = answer.headers["cache-control"].strip_prefix("public, max-age=").unwrap();
     assert!((0..=15).contains(&cache.parse::<i64>().unwrap()), "{cache}");
@@ -119,8 +119,7 @@ async fn sl_01_accept_is_minded_and_a_list_that_is_known_is_not_sent_again() {
     let known = get("if-none-match", &format!("\"x\", {etag}")).await;
     assert_eq!((known.status, known.text.as_str(), &known.headers["etag"]), (304, "", &etag));
     assert_eq!(get("if-none-match", "\"x\"").await.status, 200);
-    let all: Vec<(&str, u16)> = vec![("?time=1700000000", 501), ("?time", 501), ("?other=1", 200)];
-    for (query, status) in all {
+    for (query, status) in [("?time=1700000000", 501), ("?time", 501), ("?other=1", 200)] {
         assert_eq!(server.get(&format!("{path}{query}"), &[]).await.status, status, "{query}");
     }
     let answer = server.get(&format!("{path}?time=1"), &[]).await;
@@ -262,9 +261,8 @@ async fn sl_02_after_a_restart_old_lists_are_served_and_new_tokens_come_from_ano
     let (dead, live) = (server.root().await, server.root().await);
     server.revoke("support-agent", &dead).await;
     let data: Arc<_> = server.data.clone();
-    let (issuer, clock) = (server.issuer.clone(), server.clock.clone());
+    let issuer = server.issuer.clone();
     server.stop().await;
-    drop(clock);
     let server = Server::start_in(data, Idp::start().await, "").await;
     // The test's server has another port, and so its lists another address.
     let moved = |token: &str| {
