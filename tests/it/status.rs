@@ -41,8 +41,8 @@ async fn fetch(server: &Server, uri: &str) -> Answer {
 }
 
 fn bytes(list: &str) -> Vec<u8> {
-    let lst = claims(list)["status_list"]["lst"].as_str().unwrap().to_owned();
-    decompress_to_vec_zlib(&URL_SAFE_NO_PAD.decode(lst).unwrap()).unwrap()
+    let packed = claims(list)["status_list"]["lst"].as_str().unwrap().to_owned();
+    decompress_to_vec_zlib(&URL_SAFE_NO_PAD.decode(packed).unwrap()).unwrap()
 }
 
 /// The token's bit in its list.
