@@ -197,6 +197,7 @@ fn own_claims(claims: Map<String, Value>) {
         task_type: claims.task_type.clone(),
         login: claims.login(),
         approval: claims.approval.clone(),
+        status: None,
     };
     let issued = TokenClaims::new(&grant, envelope);
     assert_eq!(issued.grant(&rules).as_ref(), Ok(&grant), "what a token says is what is said of it");

@@ -283,7 +283,7 @@ impl Store {
         let tokens = revoked.names(FoundBy::Token);
         for jtis in tokens.chunks(TASKS) {
             let found = on_reader!(self, conn => conn.tokens(jtis).await?);
-            tasks.extend(found.iter().map(|token| token.task_id.to_string()));
+            tasks.extend(found.iter().map(|known| known.token.task_id.to_string()));
         }
         let first = TaskId::new(now - LONGEST_TASK - SKEW, [0; 10]).to_string();
         let names = revoked.names(FoundBy::TaskName);
@@ -361,7 +361,7 @@ impl Store {
         for jtis in jtis.chunks(TASKS) {
             let jtis: Vec<String> = jtis.iter().map(Jti::to_string).collect();
             let tokens = on_reader!(self, conn => conn.tokens(&jtis).await?);
-            places.extend(tokens.into_iter().filter_map(|token| token.status));
+            places.extend(tokens.into_iter().filter_map(|known| known.token.status));
         }
         Ok(places)
     }

@@ -1,8 +1,10 @@
 // An issuer of good and bad tokens for testing the verifiers: `node samples.mjs ISSUER_FILE`.
 //
 // GET /samples: {"expect": what the service expects, "samples": [{name, token, accepted}]}. One bend per sample.
+// GET /status-samples: the same of tokens with a status; POST /break and /mend: from then on no list is served, or again.
 import { createServer } from 'node:http'
 import { renameSync, writeFileSync } from 'node:fs'
+import { deflateSync } from 'node:zlib'
 import { SignJWT, UnsecuredJWT, exportJWK, generateKeyPair } from 'jose'
 
 const [issuerFile] = process.argv.slice(2)
@@ -73,6 +75,70 @@ const refused = {
   'a payload swapped under the signature': await swapped(),
 }
 const list = (tokens, accepted) => Object.entries(tokens).map(([name, token]) => ({ name, token, accepted }))
+
+// Status lists. Bit 1 is set, of 16; each list is signed when it is asked for.
+const at = (name) => `${issuer}/oauth/status/${name}`
+const pack = (...bytes) => deflateSync(Uint8Array.from(bytes)).toString('base64url')
+const bits = (lst = pack(0b10, 0), more = {}) => ({ status_list: { bits: 1, lst, ...more } })
+const listOf = (bend = {}, head = {}, key = ours.privateKey) => (uri, now) =>
+  new SignJWT({ sub: uri, iat: now, exp: now + 60, ttl: 15, ...bits(), ...bend })
+    .setProtectedHeader({ alg: 'ES256', typ: 'statuslist+jwt', kid: 'ours', ...head }).sign(key)
+const lists = {
+  good: listOf(),
+  short: (uri, now) => listOf({ ttl: 1, exp: now + 4 })(uri, now),
+  'typ-jwt': listOf({}, { typ: 'JWT' }),
+  'typ-at': listOf({}, { typ: 'at+jwt' }),
+  'no-typ': listOf({}, { typ: undefined }),
+  sub: listOf({ sub: at('good') }),
+  expired: (uri, now) => listOf({ iat: now - 100, exp: now - 40 })(uri, now),
+  'no-exp': listOf({ exp: undefined }),
+  foreign: listOf({}, {}, foreign.privateKey),
+  rs256: listOf({}, { alg: 'RS256', kid: 'rsa' }, rsa.privateKey),
+  'two-bits': listOf(bits(pack(0, 0, 0, 0), { bits: 2 })),
+  'not-packed': listOf(bits(Buffer.from([0, 0]).toString('base64url'))),
+}
+let broken = false
+const withStatus = (status_list) => sign({ status: { status_list } })
+const placed = (name, idx) => withStatus({ idx, uri: at(name) })
+const alive = {
+  'a live token': await placed('good', 0),
+  'a live token whose bit is set from the other end': await placed('good', 6),
+  'the last place of a list': await placed('good', 15),
+}
+const dead = {
+  'a revoked token': await placed('good', 1),
+  'a place beyond the end': await placed('good', 16),
+  'a place far beyond the end': await placed('good', 1 << 20),
+  'a negative place': await placed('good', -1),
+  'a place that is no number': await placed('good', '0'),
+  'a token without status': await sign(),
+  'a status of another mechanism': await sign({ status: { token_status: 0 } }),
+  'a list at another origin': await withStatus({ idx: 0, uri: 'http://127.0.0.1:9/oauth/status/good' }),
+  'a list whose address only begins alike': await withStatus({ idx: 0, uri: `${issuer}.evil.example/oauth/status/good` }),
+  'a list that is not there': await placed('missing', 0),
+  'a redirect instead of a list': await placed('moved', 0),
+  'typ JWT for a list': await placed('typ-jwt', 0),
+  'typ of an access token for a list': await placed('typ-at', 0),
+  'a list without typ': await placed('no-typ', 0),
+  'a list of another address': await placed('sub', 0),
+  'a list that has run out': await placed('expired', 0),
+  'a list that never runs out': await placed('no-exp', 0),
+  'a list by a foreign key': await placed('foreign', 0),
+  'a list by RS256': await placed('rs256', 0),
+  'a list of two bits': await placed('two-bits', 0),
+  'a list that is not packed': await placed('not-packed', 0),
+  'an expired token with a live place': await sign({ exp: now - 300, status: { status_list: { idx: 0, uri: at('good') } } }),
+  'the list itself as token': await listOf(good)(at('good'), now),
+}
+
+async function answerList(name, response) {
+  if (name === 'moved') return response.writeHead(302, { location: at('good') }).end()
+  const make = broken ? undefined : lists[name]
+  if (!make) return response.writeHead(broken ? 503 : 404).end()
+  const list = await make(at(name), Math.floor(Date.now() / 1000))
+  response.writeHead(200, { 'content-type': 'application/statuslist+jwt' }).end(list)
+}
+
 const routes = {
   '/.well-known/oauth-authorization-server': { issuer, jwks_uri: `${issuer}/oauth/jwks` },
   '/oauth/jwks': jwks,
@@ -81,7 +147,13 @@ const routes = {
     samples: [...list(accepted, true), ...list(refused, false)],
   },
 }
+routes['/status-samples'] = {
+  expect: routes['/samples'].expect, short: await placed('short', 0),
+  samples: [...list(alive, true), ...list(dead, false)],
+}
 server.on('request', (request, response) => {
+  if (request.url.startsWith('/oauth/status/')) return answerList(request.url.slice('/oauth/status/'.length), response)
+  if (['/break', '/mend'].includes(request.url)) broken = request.url === '/break'
   const body = routes[request.url]
   response.writeHead(body ? 200 : 404, { 'content-type': 'application/json' }).end(JSON.stringify(body ?? {}))
 })

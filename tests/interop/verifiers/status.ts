@@ -40,7 +40,7 @@ export class StatusLists {
       typ: 'statuslist+jwt', subject: uri, algorithms: ['ES256'], requiredClaims: ['iat', 'exp', 'ttl', 'status_list'],
     })
     if (told.status_list.bits !== 1) throw new Error('a status list of another kind')
-    const packed = new Blob([base64url.decode(told.status_list.lst)]).stream()
+    const packed = new Blob([Uint8Array.from(base64url.decode(told.status_list.lst))]).stream()
     const bits = await new Response(packed.pipeThrough(new DecompressionStream('deflate'))).arrayBuffer()
     // Counted from `iat`, so that a cache in between makes nothing last longer.
     return { bits: new Uint8Array(bits), exp: told.exp, lookAgain: Math.min(told.iat, Date.now() / 1000) + told.ttl }
