@@ -287,29 +287,29 @@ impl Store {
         }
         let first = TaskId::new(now - LONGEST_TASK - SKEW, [0; 10]).to_string();
         let names = revoked.names(FoundBy::TaskName);
-        self.walk((TASKS_PAGE, &TASKS_NAMED), first, now, &names, &mut tasks).await?;
+        tasks.extend(self.walk((TASKS_PAGE, &TASKS_NAMED), first, now, &names).await?);
         let first = Jti::new(oldest - SKEW, [0; 10]).to_string();
         let names = revoked.names(FoundBy::TokenName);
-        self.walk((TOKENS_PAGE, &TOKENS_NAMED), first, now, &names, &mut tasks).await?;
+        tasks.extend(self.walk((TOKENS_PAGE, &TOKENS_NAMED), first, now, &names).await?);
         Ok(tasks)
     }
 
-    /// Looks through a table in bounded steps for those that bear one of `names`.
+    /// Looks through a table in bounded steps for tasks that bear one of `names`.
     async fn walk(
         &self,
         (page, sql): (&'static str, &Sql),
         mut after: String,
         now: DateTime<Utc>,
         names: &[String],
-        tasks: &mut BTreeSet<String>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let mut tasks = BTreeSet::new();
         if names.is_empty() {
-            return Ok(());
+            return Ok(tasks);
         }
         loop {
             let last: Option<String> = on_db!(self.db(), pools =>
                 query_scalar(page).bind(&after).bind(PAGE).fetch_one(&pools.read).await?);
-            let Some(until) = last else { return Ok(()) };
+            let Some(until) = last else { return Ok(tasks) };
             let look = Look { after: &after, until: &until, now: micros(now) };
             tasks.extend(on_reader!(self, conn => conn.named(sql, look, names).await?));
             after = until;
