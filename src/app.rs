@@ -66,6 +66,7 @@ use crate::store::error::StoreError;
 use crate::store::folder::Location;
 use crate::store::rows::BundleRow;
 use crate::store::writer::{self, Writer};
+use crate::tasks::{self, Tasks};
 
 /// How long policy inputs are kept for replay.
 const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
@@ -308,6 +309,7 @@ impl App {
             ),
             introspection: Introspection::new(issuer, keys.clone(), self.store.clone(), clock),
             revocation: self.revocation(),
+            tasks: self.tasks(),
             keys,
             exchange,
             readiness: Arc::new(Readiness {
@@ -415,6 +417,7 @@ impl App {
             rotation: self.rotation.clone(),
             revocation: self.revocation(),
             lockdowns: self.lockdowns.clone(),
+            tasks: self.tasks(),
         })
         .merge(status)
     }
@@ -474,6 +477,20 @@ impl App {
     /// The use case behind every revocation.
     pub fn revocation(&self) -> Revocation {
         Revocation::new(revocation::Parts {
+            store: self.store.clone(),
+            writer: self.writer.clone(),
+            active: self.active.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            aggregates: self.aggregates.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
+    /// The use cases of tasks.
+    pub fn tasks(&self) -> Tasks {
+        Tasks::new(tasks::Parts {
+            issuer: self.config.public_url.clone(),
             store: self.store.clone(),
             writer: self.writer.clone(),
             active: self.active.clone(),

@@ -6,10 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::clock::Clock;
 use crate::configuration::active::InForce;
-use crate::domain::chain::Chain;
 use crate::domain::claims::TokenClaims;
 use crate::domain::record::TokenRecord;
-use crate::domain::snapshot::{Agent, Resource, Snapshot};
+use crate::domain::snapshot::{Agent, Resource};
 use crate::hash::sha256;
 use crate::keys::live::LiveKeys;
 use crate::store::Store;
@@ -74,7 +73,7 @@ impl Introspection {
         }
         let issued = |record: &TokenRecord| record.capability_digest == sha256(&[&claims.canonical()]);
         let Some(record) = self.store.token(claims.jti).await?.filter(issued) else { return Ok(None) };
-        if !stands(&world.snapshot, &record, &claims, &self.issuer) || !self.store.is_alive(&record).await? {
+        if !world.snapshot.stands(&record, &self.issuer) || !self.store.is_alive(&record).await? {
             return Ok(None);
         }
         let once = claims.may_act.is_some();
@@ -83,20 +82,6 @@ impl Introspection {
         }
         Ok(Some(active(&claims)))
     }
-}
-
-/// Whether the token's issuer, task type and every agent of ours in its chain are there and not disabled (T20).
-fn stands(snapshot: &Snapshot, record: &TokenRecord, claims: &TokenClaims, own_issuer: &str) -> bool {
-    let tenant = &record.tenant;
-    let issuer = snapshot.issuer(&record.principal.iss).is_some_and(|issuer| issuer.reach.serves(tenant));
-    let task_type = snapshot.task_type(tenant, &record.task_type);
-    let task_type = task_type.is_some_and(|t| t.reach.tenant == record.task_type_tenant && !t.spec.disabled);
-    let chain = Chain::from_json(&claims.act);
-    let agents = chain.is_ok_and(|chain| {
-        let mut own = chain.actors().filter(|actor| actor.iss == own_issuer);
-        own.all(|actor| snapshot.standing_agent(&actor.sub, tenant).is_some())
-    });
-    issuer && task_type && agents
 }
 
 /// RFC 7662 §2.2: the token's own claims, `active` and `token_type`.

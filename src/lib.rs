@@ -40,4 +40,5 @@ pub mod revocation;
 pub mod rotation;
 pub mod status;
 pub mod store;
+pub mod tasks;
 pub mod terminal;

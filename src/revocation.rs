@@ -7,7 +7,7 @@ pub mod target;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::DateTime;
 use serde_json::json;
 use thiserror::Error;
 
@@ -18,16 +18,13 @@ use crate::domain::chain::Chain;
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::domain::ids::DecisionId;
-use crate::domain::record::{RevocationKey, RevocationKind};
+use crate::domain::record::{KEPT_AFTER, RevocationKey, RevocationKind};
 use crate::domain::snapshot::Agent;
 use crate::keys::live::LiveKeys;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::change::{Change, Revoke};
 use crate::store::writer::Writer;
-
-/// How long a row outlives what it kills: a clock that was set forward for less than that, and back, revives nothing.
-const KEEP_AFTER: TimeDelta = TimeDelta::hours(2);
 
 /// Why nothing was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +110,7 @@ impl Revocation {
         let whose = if held { "that holds it" } else { "that it was handed on by" };
         let revoke = Revoke {
             keys: vec![RevocationKey::token(claims.jti)],
-            keep_until: task_end + KEEP_AFTER,
+            keep_until: task_end + KEPT_AFTER,
             reason: format!("revoked by the agent {whose}"),
             decision,
         };

@@ -211,6 +211,7 @@ mod docs {
                 "policy" => &["check", "test", "eval", "schema"],
                 "keys" => &["list", "rotate", "retire", "reload"],
                 "config" => &["check"],
+                "task" => &["tree", "complete"],
                 "lockdown" => &["on", "off", "status"],
                 _ => &[],
             };

@@ -17,6 +17,7 @@ mod openapi {
     const ADMIN: &str = include_str!("../src/admin/api.rs");
     const ADMIN_KEYS: &str = include_str!("../src/admin/keys.rs");
     const ADMIN_REVOCATIONS: &str = include_str!("../src/admin/revocations.rs");
+    const ADMIN_TASKS: &str = include_str!("../src/admin/tasks.rs");
     const REFUSAL: &str = include_str!("../src/domain/refusal.rs");
     const CEILING: &str = include_str!("../src/domain/ceiling.rs");
     const ISSUERS: &str = include_str!("../src/issuers/fault.rs");
@@ -65,7 +66,7 @@ mod openapi {
 
     #[test]
     fn every_route_is_documented_and_the_reverse() {
-        let sources = [HTTP, ADMIN, ADMIN_KEYS, ADMIN_REVOCATIONS];
+        let sources = [HTTP, ADMIN, ADMIN_KEYS, ADMIN_REVOCATIONS, ADMIN_TASKS];
         let routes = sources.into_iter().flat_map(|source| literals(production(source)));
         let routes: BTreeSet<String> =
             routes.filter(|t| t.starts_with('/')).map(|t| t.trim_end_matches("{path}").to_owned()).collect();

@@ -23,6 +23,7 @@ use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
 use crate::lockdown::{LockdownRequest, LockdownState};
 use crate::revocation::order::Revoked;
 use crate::rotation::{KeyInfo, Retired, Rotated, Stopped};
+use crate::tasks::tree::TaskView;
 
 /// How long the server may take.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -138,6 +139,11 @@ impl AdminClient {
     /// `GET /admin/v1/lockdown`.
     pub async fn lockdown(&self) -> Result<Result<LockdownState, Refused>, ClientFault> {
         self.call(Method::GET, "/admin/v1/lockdown", None::<&()>).await
+    }
+
+    /// `GET /admin/v1/tasks/{id}`; `id` must be fit for a path.
+    pub async fn task(&self, id: &str) -> Result<Result<TaskView, Refused>, ClientFault> {
+        self.call(Method::GET, &format!("/admin/v1/tasks/{id}"), None::<&()>).await
     }
 
     async fn connect(&self) -> Result<UnixStream, SocketFault> {

@@ -5,6 +5,7 @@ pub mod client;
 pub mod keys;
 pub mod revocations;
 pub mod socket;
+pub mod tasks;
 
 use axum::Router;
 
@@ -12,6 +13,7 @@ use crate::configuration::apply::Configuration;
 use crate::lockdown::Lockdowns;
 use crate::revocation::Revocation;
 use crate::rotation::Rotation;
+use crate::tasks::Tasks;
 
 /// The use cases that admins call.
 pub struct Desk {
@@ -23,6 +25,8 @@ pub struct Desk {
     pub revocation: Revocation,
     /// Lockdown.
     pub lockdowns: Lockdowns,
+    /// Tasks.
+    pub tasks: Tasks,
 }
 
 /// All routes of the admin API.
@@ -31,4 +35,5 @@ pub fn router(desk: Desk) -> Router {
         .merge(keys::router(desk.rotation))
         .merge(revocations::router(desk.revocation))
         .merge(revocations::lockdown_router(desk.lockdowns))
+        .merge(tasks::router(desk.tasks))
 }

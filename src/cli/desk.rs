@@ -15,10 +15,11 @@ use crate::configuration::apply;
 use crate::lockdown::Lockdowns;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
-use crate::revocation::{Parts, Revocation};
+use crate::revocation::{self, Revocation};
 use crate::store::Store;
 use crate::store::folder::Location;
 use crate::store::writer::Writer;
+use crate::tasks::{self, Tasks};
 use crate::terminal::output::{Exit, Output};
 
 /// What came of a command: an answer, a refusal, or no answer.
@@ -36,6 +37,7 @@ pub(super) enum Desk {
 pub(super) struct Folder {
     pub(super) revocation: Revocation,
     pub(super) lockdowns: Lockdowns,
+    pub(super) tasks: Tasks,
     writer: JoinHandle<()>,
 }
 
@@ -69,8 +71,8 @@ impl Desk {
     /// Lets what was begun end.
     pub(super) async fn close(self) {
         if let Self::Folder(folder) = self {
-            let Folder { revocation, lockdowns, writer } = *folder;
-            drop((revocation, lockdowns));
+            let Folder { revocation, lockdowns, tasks, writer } = *folder;
+            drop((revocation, lockdowns, tasks));
             // The writer ends with its last handle; then the data folder is free again.
             let _ = writer.await;
         }
@@ -86,17 +88,28 @@ impl Folder {
         let in_force = apply::load(&store, &config.public_url, policy).await.map_err(|e| e.to_string())?;
         let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone());
-        let revocation = Revocation::new(Parts {
+        let active = Active::new(in_force);
+        let revocation = Revocation::new(revocation::Parts {
             store: store.clone(),
             writer: writer.clone(),
-            active: Active::new(in_force),
+            active: active.clone(),
+            clock: clock.clone(),
+            random: Random::default(),
+            aggregates: Arc::default(),
+            metrics: Arc::default(),
+        });
+        let tasks = Tasks::new(tasks::Parts {
+            issuer: config.public_url.clone(),
+            store,
+            writer,
+            active,
             clock,
             random: Random::default(),
             aggregates: Arc::default(),
             metrics: Arc::default(),
         });
         let lockdowns = lockdowns.await.map_err(|error| error.to_string())?;
-        Ok(Self { revocation, lockdowns, writer: task })
+        Ok(Self { revocation, lockdowns, tasks, writer: task })
     }
 }
 

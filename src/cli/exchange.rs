@@ -1,12 +1,11 @@
 //! `taskgrant exchange`: one token exchange from the command line (RFC 8693).
 
 use std::io::Read;
-use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::server::{Server, ServerArgs};
 use super::token;
-use crate::dev::file::DevFile;
 use crate::domain::request::{ACCESS_TOKEN, TOKEN_EXCHANGE};
 use crate::terminal::http::{Answer, Credentials, Http};
 use crate::terminal::output::{Exit, Output};
@@ -16,21 +15,9 @@ use crate::terminal::output::{Exit, Output};
 /// Without --issuer and --token-endpoint it asks the demo that `taskgrant dev` runs here.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// What a running `taskgrant dev` wrote.
-    #[arg(long, default_value = ".taskgrant/dev.json", value_name = "FILE")]
-    pub dev_file: PathBuf,
-    /// Another server, by its issuer URL: its metadata names the token endpoint.
-    #[arg(long, value_name = "URL", help_heading = "Another server")]
-    pub issuer: Option<String>,
-    /// Its token endpoint, where the metadata shall not be asked.
-    #[arg(long, value_name = "URL", help_heading = "Another server")]
-    pub token_endpoint: Option<String>,
-    /// The agent that asks; in the demo the first one unless told otherwise.
-    #[arg(long, value_name = "ID")]
-    pub client_id: Option<String>,
-    /// Environment variable with the agent's secret; the demo's are known.
-    #[arg(long, value_name = "NAME")]
-    pub client_secret_env: Option<String>,
+    /// Which server, and who asks.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// A user of the demo, on whose behalf: signs them in first.
     #[arg(long, conflicts_with = "subject_token", value_name = "NAME")]
     pub user: Option<String>,
@@ -72,15 +59,6 @@ pub struct Args {
     pub json: bool,
 }
 
-/// The server to ask, and who asks.
-struct Server {
-    issuer: Option<String>,
-    token_endpoint: String,
-    client_id: String,
-    client_secret: String,
-    demo: Option<DevFile>,
-}
-
 /// Makes the exchange and prints what came of it.
 pub async fn run(args: &Args, stdin: &mut (dyn Read + Send), output: &mut Output<'_>) -> Exit {
     match exchange(args, stdin).await {
@@ -94,7 +72,7 @@ pub async fn run(args: &Args, stdin: &mut (dyn Read + Send), output: &mut Output
 
 async fn exchange(args: &Args, stdin: &mut (dyn Read + Send)) -> Result<Answer, String> {
     let http = Http::new().map_err(|why| why.to_string())?;
-    let server = Server::find(args, &http).await?;
+    let server = Server::find(&args.server, &http).await?;
     let subject = match &args.subject_token {
         Some(place) => token::read(place, stdin)?,
         None => session(args, &server, &http).await?,
@@ -102,71 +80,6 @@ async fn exchange(args: &Args, stdin: &mut (dyn Read + Send)) -> Result<Answer, 
     let form = form(args, &server, &subject)?;
     let client = Credentials { id: &server.client_id, secret: &server.client_secret };
     http.post(&server.token_endpoint, Some(client), form).await.map_err(|why| why.to_string())
-}
-
-impl Server {
-    async fn find(args: &Args, http: &Http) -> Result<Self, String> {
-        let token_endpoint = match (&args.token_endpoint, &args.issuer) {
-            (None, None) => return Self::demo(args),
-            (Some(endpoint), _) => endpoint.clone(),
-            (None, Some(issuer)) => discover(issuer, http).await?,
-        };
-        let missing = |option: &str| format!("another server needs {option}");
-        let client_id = args.client_id.clone().ok_or_else(|| missing("--client-id"))?;
-        let client_secret = secret(args)?.ok_or_else(|| missing("--client-secret-env"))?;
-        Ok(Self { issuer: args.issuer.clone(), token_endpoint, client_id, client_secret, demo: None })
-    }
-
-    fn demo(args: &Args) -> Result<Self, String> {
-        let demo = DevFile::read(&args.dev_file).map_err(|why| {
-            let file = args.dev_file.display();
-            format!(
-                "no demo runs here (`{file}`: {why}): start `taskgrant dev`, or name a server with --issuer"
-            )
-        })?;
-        let known: Vec<&str> = demo.agents.iter().map(|a| a.client_id.as_str()).collect();
-        let wanted = args.client_id.as_deref().or(known.first().copied()).unwrap_or_default();
-        let agent = demo.agents.iter().find(|a| a.client_id == wanted);
-        let client_secret = match (secret(args)?, agent) {
-            (Some(given), _) => given,
-            (None, Some(agent)) => agent.client_secret.clone(),
-            (None, None) => {
-                let known = known.join(", ");
-                return Err(format!(
-                    "the demo has no agent `{wanted}`, only {known}; for yours give --client-secret-env"
-                ));
-            }
-        };
-        Ok(Self {
-            issuer: Some(demo.issuer.clone()),
-            token_endpoint: demo.token_endpoint.clone(),
-            client_id: wanted.to_owned(),
-            client_secret,
-            demo: Some(demo),
-        })
-    }
-}
-
-/// The token endpoint that the metadata of `issuer` names (RFC 8414 §3); the metadata must be the issuer's own.
-async fn discover(issuer: &str, http: &Http) -> Result<String, String> {
-    let split = issuer.find("://").map_or(0, |at| at + 3);
-    let path = issuer.get(split..).and_then(|rest| rest.find('/')).map_or(issuer.len(), |at| at + split);
-    let (host, path) = issuer.split_at(path);
-    let url = format!("{host}/.well-known/oauth-authorization-server{}", path.trim_end_matches('/'));
-    let metadata = http.get(&url).await.map_err(|why| why.to_string())?;
-    match (metadata.text("issuer"), metadata.text("token_endpoint")) {
-        (Some(named), Some(endpoint)) if named == issuer => Ok(endpoint.to_owned()),
-        (Some(named), Some(_)) => Err(format!("{url} is of the issuer `{named}`, not `{issuer}`")),
-        _ => Err(format!("{url} is no authorization server metadata (status {})", metadata.status)),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the operator names the variable: it is not configuration")]
-fn secret(args: &Args) -> Result<Option<String>, String> {
-    let Some(name) = &args.client_secret_env else { return Ok(None) };
-    std::env::var(name)
-        .map(Some)
-        .map_err(|_| format!("the environment variable `{name}` is not set, or is no text"))
 }
 
 /// Signs a user of the demo in, and gives their session token of the wanted type.

@@ -18,6 +18,8 @@ pub mod revoke;
 pub mod schema;
 pub mod secret;
 mod serve;
+mod server;
+pub mod task;
 mod token;
 
 use std::path::Path;
@@ -63,6 +65,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Revoke(Box<revoke::Args>),
     Lockdown(lockdown::LockdownArgs),
+    Task(Box<task::TaskArgs>),
     /// Check, test and evaluate policy bundles.
     Policy(policy::Args),
     Schema(schema::SchemaArgs),
@@ -121,6 +124,10 @@ pub fn main() -> ExitCode {
         .into(),
         Command::Lockdown(args) => on_terminal(|output| {
             with_runtime(output, async |output| lockdown::run(&args, Arc::new(SystemClock), output).await)
+        })
+        .into(),
+        Command::Task(args) => on_terminal(|output| {
+            with_runtime(output, async |output| task::run(&args, Arc::new(SystemClock), output).await)
         })
         .into(),
         Command::Policy(args) => on_terminal(|output| policy::run(&args, output)).into(),

@@ -24,6 +24,10 @@ pub struct TreeLimits {
 /// Longest life of a task; no token outlives its task (L5).
 pub const LONGEST_TASK: TimeDelta = TimeDelta::days(30);
 
+/// How long a revocation outlives what it kills: a clock that was set forward for less than that, and back, revives
+/// nothing.
+pub const KEPT_AFTER: TimeDelta = TimeDelta::hours(2);
+
 /// Stands for all tenants in the key of a lockdown: no tenant is called so.
 pub const ALL_TENANTS: &str = "*";
 

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::ceiling::Bound;
+use super::chain::Chain;
 use super::details::{DetailRules, Details};
 use super::ids::{ClientId, Name};
 use super::objects::{
     AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ConditionSpec, ExceptionSpec, Object,
     ResourceSpec, Selector, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
 };
+use super::record::TokenRecord;
 use super::resource::ResourceUri;
 use super::scope::ScopeSet;
 
@@ -290,6 +292,20 @@ impl Snapshot {
     pub fn standing_agent(&self, id: &str, tenant: &Name) -> Option<&Arc<Agent>> {
         let agent = id.parse().ok().and_then(|id| self.agent(&id));
         agent.filter(|agent| !agent.spec.disabled && agent.reach.serves(tenant))
+    }
+
+    /// Whether the token's issuer, task type and every agent of ours in its chain are there and not disabled (T20).
+    pub fn stands(&self, token: &TokenRecord, own_issuer: &str) -> bool {
+        let tenant = &token.tenant;
+        let issuer = self.issuer(&token.principal.iss).is_some_and(|issuer| issuer.reach.serves(tenant));
+        let task_type = self.task_type(tenant, &token.task_type);
+        let task_type =
+            task_type.is_some_and(|t| t.reach.tenant == token.task_type_tenant && !t.spec.disabled);
+        let agents = Chain::from_json(&token.chain).is_ok_and(|chain| {
+            let mut own = chain.actors().filter(|actor| actor.iss == own_issuer);
+            own.all(|actor| self.standing_agent(&actor.sub, tenant).is_some())
+        });
+        issuer && task_type && agents
     }
 
     /// A resource by its own client id.

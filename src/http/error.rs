@@ -162,6 +162,21 @@ impl OAuthError {
         error.with("reason_code", "status_list_stale").with("retry", "later")
     }
 
+    /// No such task, as far as the caller may know: the same answer for what is not its business (L10).
+    pub(super) fn task_unknown() -> Self {
+        let words = "no such task, or nothing of it is this agent's";
+        let error = Self::new(StatusCode::NOT_FOUND, "not_found", words);
+        error.with("reason_code", "task_unknown").with("retry", "never")
+    }
+
+    /// The task is another agent's to complete.
+    pub(super) fn task_not_yours(decision_id: Option<DecisionId>) -> Self {
+        let words =
+            "only the agent that started the task completes it; revoke what grew from your own tokens";
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", words).decided(decision_id);
+        error.with("reason_code", "task_not_yours").with("retry", "never")
+    }
+
     /// Not now: nothing was issued or changed as far as is known (TX-10).
     pub(super) fn unavailable() -> Self {
         let words = "the decision cannot be recorded now, so nothing is issued; try again";

@@ -13,6 +13,7 @@ pub mod link;
 pub mod source;
 mod status;
 mod task_types;
+mod tasks;
 mod token;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::limits::Limits;
 use crate::revocation::Revocation;
 use crate::revocation::events::Events;
 use crate::status::StatusLists;
+use crate::tasks::Tasks;
 use certificate::ShownCertificate;
 use error::OAuthError;
 use health::{Ops, Readiness};
@@ -65,6 +67,8 @@ pub struct Public {
     pub revocation: Revocation,
     /// What identity providers tell.
     pub events: Events,
+    /// Tasks.
+    pub tasks: Tasks,
     /// For `/readyz`.
     pub readiness: Arc<Readiness>,
     /// Failed client authentications and refused events, recorded as aggregates.
@@ -114,6 +118,8 @@ pub fn router(public: Public) -> Router {
         .route("/oauth/status", get(status::lists))
         .route("/oauth/status/{list}", get(status::list))
         .route("/task-types", get(task_types::task_types).post(task_types::task_types_by_form))
+        .route("/tasks/{id}", get(tasks::task).post(tasks::task_by_form))
+        .route("/tasks/{id}/complete", post(tasks::complete).fallback(wrong_method))
         .route("/.well-known/openid-configuration", get(discovery::metadata));
     let mut router = Router::new()
         .route(&format!("/.well-known/oauth-authorization-server{path}"), get(discovery::metadata))

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use thiserror::Error;
 
+use super::Revocation;
 use super::target::Target;
-use super::{KEEP_AFTER, Revocation};
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::ids::{ClientId, DecisionId, TaskId};
 use crate::domain::principal::Principal;
-use crate::domain::record::{LONGEST_TASK, RevocationKey, TaskRecord, TokenRecord};
+use crate::domain::record::{KEPT_AFTER, LONGEST_TASK, RevocationKey, TaskRecord, TokenRecord};
 use crate::store::change::{CommitFault, Revoke};
 use crate::store::error::StoreError;
 use crate::store::trees::Mark;
@@ -145,7 +145,7 @@ impl Revocation {
     fn keep_until(&self, target: &Target, task: Option<&TaskRecord>) -> DateTime<Utc> {
         let now = self.parts.clock.now();
         if let Some(task) = task {
-            return task.deadline + KEEP_AFTER;
+            return task.deadline + KEPT_AFTER;
         }
         let age = |seconds: u32| TimeDelta::seconds(i64::from(seconds));
         let world = self.parts.active.load();
@@ -161,7 +161,7 @@ impl Revocation {
             | Target::Issuer { .. }
             | Target::Tenant { .. } => ages.max().unwrap_or_default().max(LONGEST_TASK),
         };
-        now + longest + KEEP_AFTER
+        now + longest + KEPT_AFTER
     }
 
     async fn count(&self, target: &Target, task: Option<&TaskRecord>) -> Result<Toll, OrderFault> {

@@ -166,7 +166,17 @@ impl Store {
     pub async fn marks(&self, tokens: &[TokenRecord]) -> Result<Marks, StoreError> {
         let keys: HashSet<RevocationKey> =
             tokens.iter().flat_map(TokenRecord::killed_by).map(|(key, _)| key).collect();
-        let pairs: Vec<_> = keys.iter().map(|key| (key.kind.as_str(), key.key.as_str())).collect();
+        let marks = self.marks_of(keys.iter()).await?;
+        Ok(Marks(marks.into_iter().map(|mark| (mark.key.clone(), mark)).collect()))
+    }
+
+    /// The row of `key`.
+    pub async fn mark(&self, key: &RevocationKey) -> Result<Option<Mark>, StoreError> {
+        Ok(self.marks_of(std::iter::once(key)).await?.pop())
+    }
+
+    async fn marks_of(&self, keys: impl Iterator<Item = &RevocationKey>) -> Result<Vec<Mark>, StoreError> {
+        let pairs: Vec<_> = keys.map(|key| (key.kind.as_str(), key.key.as_str())).collect();
         let Sql { sqlite, postgres } = MARKS;
         let rows: Vec<MarkRow> = match self.db() {
             Db::Sqlite(pools) => sqlx::query_as(sqlite).bind(to_json(&pairs)).fetch_all(&pools.read).await?,
@@ -175,8 +185,7 @@ impl Store {
                 sqlx::query_as(postgres).bind(kinds).bind(keys).fetch_all(&pools.read).await?
             }
         };
-        let marks = rows.into_iter().map(Mark::try_from);
-        Ok(Marks(marks.map(|mark| mark.map(|mark| (mark.key.clone(), mark))).collect::<Result<_, _>>()?))
+        rows.into_iter().map(Mark::try_from).collect()
     }
 
     /// The latest `most` revocations that are kept at `now`. Completed tasks and lockdowns are none.

@@ -12,19 +12,12 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::support::process::Site;
-use crate::support::server::{Answer, ORDERS, Server, http, secret};
+use crate::support::server::{Answer, ORDERS, Server, basic, http};
 
 const ROOT: [(&str, &str); 2] = [("task_type", "refund_order"), ("resource", ORDERS)];
 const FORM: &str = "application/x-www-form-urlencoded";
 /// Longer than anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn basic(client_id: &str) -> (String, String) {
-    use base64::Engine as _;
-    let pair = format!("{client_id}:{}", secret(client_id));
-    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-    ("authorization".to_owned(), format!("Basic {encoded}"))
-}
 
 async fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(server.issuer.strip_prefix("http://").unwrap()).await.unwrap()

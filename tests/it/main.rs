@@ -66,6 +66,8 @@ mod store;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tasks;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod tokens;

@@ -4,19 +4,12 @@ use serde_json::{Value, json};
 
 use crate::document::Document;
 use crate::support::idp::claims;
-use crate::support::server::{Answer, ORDERS, Server, secret};
+use crate::support::server::{Answer, ORDERS, Server, basic};
 
 #[track_caller]
 fn as_documented(path: &str, method: &str, answer: &Answer) {
     let faults = Document::read().faults_of_answer(path, method, answer.status, &answer.body);
     assert!(faults.is_empty(), "{method} {path} {}: {faults:#?}\n{:#}", answer.status, answer.body);
-}
-
-fn basic(client_id: &str) -> (String, String) {
-    use base64::Engine as _;
-    let pair = format!("{client_id}:{}", secret(client_id));
-    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-    ("authorization".to_owned(), format!("Basic {encoded}"))
 }
 
 #[tokio::test]

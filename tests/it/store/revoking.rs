@@ -274,3 +274,26 @@ async fn se_04_an_event_kills_what_began_by_its_own_time_and_is_heard_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn rv_02_one_row_kills_ten_descendants_and_a_thousand() {
+    const ROWS: &str = "SELECT count(*) FROM revocations";
+    on_both(async |d| {
+        for (turn, count) in [10, 1000].into_iter().enumerate() {
+            let root = d.root();
+            d.done(root.clone()).await;
+            let children: Vec<Issue> = (0..count).map(|_| d.child(&root)).collect();
+            let issued = d.together(children.iter().cloned().map(Into::into).collect()).await;
+            assert!(issued.iter().all(|answer| matches!(answer, Ok(Committed::Done(_)))));
+            let size = d.store.head().await.unwrap().frontier.size();
+            d.done(d.revoke(vec![RevocationKey::token(root.token.jti)])).await;
+            let written = d.store.head().await.unwrap().frontier.size() - size;
+            assert_eq!((d.raw().await.number(ROWS).await, written), (i64::try_from(turn).unwrap() + 1, 1));
+            let tree = d.store.tokens_of_task(root.token.task_id, 10_000).await.unwrap();
+            let marks = d.store.marks(&tree).await.unwrap();
+            assert_eq!(tree.len(), count + 1);
+            assert!(tree.iter().all(|token| marks.killer(token).is_some()));
+        }
+    })
+    .await;
+}

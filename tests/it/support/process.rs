@@ -119,6 +119,16 @@ impl Site {
         (output.status.code().unwrap(), text)
     }
 
+    /// The same as a client with this secret, at the site's server.
+    pub(crate) async fn told_as(&self, (id, secret): (&str, &str), args: &[&str]) -> (i32, String) {
+        let server = ["--issuer", &self.issuer, "--client-id", id, "--client-secret-env", "SECRET"];
+        let mut command = self.command(&[args, &server[..]].concat(), Stdio::piped());
+        command.env("SECRET", secret);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        (output.status.code().unwrap(), text)
+    }
+
     /// Exchanges a session token of the site's provider with these claims more, as a client with this secret.
     pub(crate) async fn start_task(
         &self,

@@ -110,6 +110,12 @@ pub(crate) fn secret(client_id: &str) -> String {
     format!("tgs_test-secret-of-{client_id}")
 }
 
+/// A client's secret as `client_secret_basic`.
+pub(crate) fn basic(client_id: &str) -> (String, String) {
+    let pair = STANDARD.encode(format!("{client_id}:{}", secret(client_id)));
+    ("authorization".to_owned(), format!("Basic {pair}"))
+}
+
 /// SHA-256 in hexadecimal, as objects register secrets.
 pub(crate) fn sha256(text: &str) -> String {
     let hex = |mut hex: String, byte: &u8| {
@@ -346,9 +352,7 @@ impl Server {
 
     /// Posts a form with the client's secret by `client_secret_basic`.
     pub(crate) async fn post(&self, path: &str, client_id: &str, form: &[(&str, &str)]) -> Answer {
-        let basic = STANDARD.encode(format!("{client_id}:{}", secret(client_id)));
-        let headers = [("authorization".to_owned(), format!("Basic {basic}"))];
-        self.send(path, &headers, encode(form), "application/x-www-form-urlencoded").await
+        self.send(path, &[basic(client_id)], encode(form), "application/x-www-form-urlencoded").await
     }
 
     /// Posts any body with any headers.
