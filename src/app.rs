@@ -1,8 +1,11 @@
 //! Wiring: builds store, keys, policy, issuers and use cases, and owns the tasks.
 
 mod connections;
+mod fault;
+mod follow;
 mod front;
 pub mod reload;
+mod tend;
 pub mod tls;
 
 use std::future::Future;
@@ -16,37 +19,38 @@ use std::time::Duration;
 use axum::Router;
 use chrono::TimeDelta;
 use serde_json::json;
-use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use self::connections::Connections;
+pub use self::fault::StartFault;
+use self::follow::Follower;
 use self::front::Front;
 use self::reload::Reload;
-use self::tls::{Tls, TlsFault};
+use self::tls::Tls;
 use crate::admin::Desk;
 use crate::admin::socket::{AdminSocket, SocketFault};
 use crate::aggregates::{Aggregates, Refused};
 use crate::authentication::Authentication;
 use crate::clock::watch::TimeWatch;
 use crate::clock::{Clock, Random};
-use crate::config::{Config, ConfigFault};
+use crate::config::Config;
 use crate::configuration::active::{Active, InForce};
-use crate::configuration::apply::{self, Configuration, LoadFault};
+use crate::configuration::apply::{self, Configuration};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::exchange::{Exchange, Parts};
 use crate::http::guard::{Guard, guarded};
 use crate::http::health::{Ops, Readiness, StoreProbe};
 use crate::http::source::Forwarding;
+use crate::http::standing::Standing;
 use crate::http::{Public, ops_router};
 use crate::introspection::Introspection;
 use crate::issuers::keyset::Freshness;
 use crate::issuers::keysets::KeySets;
-use crate::issuers::outbound::{FetchFault, Outbound, OutboundPolicy};
+use crate::issuers::outbound::{Outbound, OutboundPolicy};
 use crate::issuers::session::Issuers;
-use crate::keys::keyring::KeyRingFault;
 use crate::keys::live::LiveKeys;
 use crate::keys::signing::KeySpec;
 use crate::limits::Limits;
@@ -54,16 +58,15 @@ use crate::lockdown::Lockdowns;
 use crate::metrics::Metrics;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
-use crate::policy::fault::PolicyFault;
 use crate::policy::suite;
 use crate::revocation::events::Events;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Rotation};
 use crate::status::{self, StatusLists};
 use crate::store::Store;
-use crate::store::change::{Change, CommitFault, Configure};
+use crate::store::change::{Change, Configure};
 use crate::store::error::StoreError;
-use crate::store::folder::Location;
+use crate::store::folder::{FolderLock, Location};
 use crate::store::rows::BundleRow;
 use crate::store::writer::{self, Writer};
 use crate::tasks::{self, Tasks};
@@ -72,8 +75,6 @@ use crate::tasks::{self, Tasks};
 const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
 /// How often it is recorded what was only counted (L12).
 const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
-/// How often clocks and signing keys are looked after.
-const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How long what is under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(15);
 /// The same for operators, who have nothing to lose.
@@ -92,6 +93,7 @@ pub struct App {
     pub writer: Writer,
     /// Objects and policy in force.
     pub active: Active,
+    configuration: Configuration,
     /// Trusted issuers' keys.
     pub key_sets: Arc<KeySets>,
     /// Our keys.
@@ -115,56 +117,17 @@ pub struct App {
     aggregates: Arc<Aggregates>,
     tls: Option<Arc<Tls>>,
     writer_task: JoinHandle<()>,
+    standing: Standing,
+    /// The data folder where the database is a server's; else the store holds it.
+    _folder: Option<FolderLock>,
 }
 
-/// Why the server does not start.
-#[derive(Debug, Error)]
-pub enum StartFault {
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigFault),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The signing keys.
-    #[error(transparent)]
-    Keys(#[from] KeyRingFault),
-    /// A policy bundle: file and line are in it.
-    #[error("policy: {0}")]
-    Policy(#[from] PolicyFault),
-    /// A test that a policy bundle brings fails.
-    #[error("policy: {at}: test `{name}` fails: {problem}")]
-    PolicyTest {
-        /// The test.
-        name: String,
-        /// Its file.
-        at: String,
-        /// Why.
-        problem: String,
-    },
-    /// The first change cannot be committed.
-    #[error("the first changes cannot be committed: {0}")]
-    Commit(#[from] CommitFault),
-    /// The admin socket.
-    #[error(transparent)]
-    Admin(#[from] SocketFault),
-    /// The stored objects no longer fit together.
-    #[error(transparent)]
-    Objects(#[from] LoadFault),
-    /// The client for outbound requests.
-    #[error("outbound requests: {0}")]
-    Outbound(#[from] FetchFault),
-    /// TLS.
-    #[error(transparent)]
-    Tls(#[from] TlsFault),
-    /// A listener.
-    #[error("cannot listen on {at}: {source}")]
-    Listen {
-        /// Where.
-        at: String,
-        /// The system's words.
-        source: io::Error,
-    },
+/// Where the deployment of `config` keeps its data.
+pub fn location(config: &Config) -> Result<Location, StoreError> {
+    match &config.database {
+        Some(url) => url.expose().parse(),
+        None => Ok(Location::Folder(config.data.clone())),
+    }
 }
 
 impl App {
@@ -180,7 +143,8 @@ impl App {
         policy: PolicyEngine,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartFault> {
-        let store = Store::open(&Location::Folder(config.data.clone())).await?;
+        let folder = config.database.as_ref().map(|_| FolderLock::take(&config.data)).transpose()?;
+        let store = Store::open(&location(&config)?).await?;
         let spec: KeySpec = config.keys.algorithm.parse().unwrap_or_default();
         let known = rotation::known(&store).await?;
         let keys = LiveKeys::open(config.keys_folder(), spec, &known, clock.clone())?;
@@ -208,6 +172,13 @@ impl App {
         let limits = Arc::new(Limits::new(config.limits.clone(), metrics.clone()));
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone()).await?;
         let active = Active::serving(in_force, key_sets.clone());
+        let configuration = Configuration::new(
+            store.clone(),
+            writer.clone(),
+            active.clone(),
+            clock.clone(),
+            config.public_url.clone(),
+        );
         let random = Random::default();
         let time = TimeWatch::new(clock.clone(), store.head().await?.greatest_iat);
         let status = StatusLists::new(status::Parts {
@@ -225,6 +196,7 @@ impl App {
             store,
             writer,
             active,
+            configuration,
             key_sets,
             keys,
             rotation,
@@ -238,6 +210,8 @@ impl App {
             aggregates: Arc::default(),
             tls,
             writer_task,
+            standing: Standing::default(),
+            _folder: folder,
         };
         app.keep_bundle().await?;
         app.status.tend().await?;
@@ -262,8 +236,8 @@ impl App {
         let decision = self.recorder().decision(Kind::Admin, Outcome::Allow, record);
         let decision = Decision { policy: Some(version.to_owned()), ..decision };
         let bundles = vec![bundle];
-        let change =
-            Configure { put: Vec::new(), retire: Vec::new(), bundles, settings: Vec::new(), decision };
+        let (put, retire, settings, base) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let change = Configure { put, retire, bundles, settings, base, decision };
         self.writer.submit(Change::Configure(Box::new(change))).await?;
         Ok(())
     }
@@ -276,6 +250,7 @@ impl App {
             issuer: self.config.public_url.clone(),
             environment: self.config.environment.clone(),
             active: self.active.clone(),
+            configuration: self.configuration.clone(),
             issuers,
             keys: keys.clone(),
             store: self.store.clone(),
@@ -317,6 +292,7 @@ impl App {
                 store: StoreProbe::new(self.store.clone()),
                 writer: self.writer.clone(),
                 time: self.time.clone(),
+                standing: self.standing.clone(),
                 active: self.active.clone(),
                 lockdowns: self.lockdowns.clone(),
                 key_sets: self.key_sets.clone(),
@@ -356,12 +332,14 @@ impl App {
         let recorder = Arc::new(self.recorder());
         let counting = tokio::spawn(recorder.clone().record_every_minute());
         let watching = tokio::spawn(tls::watch(self.tls.clone()));
-        let tending = tokio::spawn(tend(
+        let tending = tokio::spawn(tend::tend(
             self.rotation.clone(),
             self.time.clone(),
             self.lockdowns.clone(),
             self.store.clone(),
+            self.configuration.clone(),
         ));
+        let following = tokio::spawn(self.follower().run(self.store.clone()));
         let publishing = tokio::spawn(self.status.clone().publish());
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
@@ -381,7 +359,7 @@ impl App {
         if !self.front(public, extra, connections).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
         }
-        [counting, tending, watching, publishing].iter().for_each(JoinHandle::abort);
+        [counting, tending, watching, following, publishing].iter().for_each(JoinHandle::abort);
         recorder.record().await;
         drop(recorder);
         drop((ended, over));
@@ -394,16 +372,28 @@ impl App {
 
     /// Lets the writer commit all that waits, and closes the store.
     async fn close(self) {
-        let Self { writer, active, rotation, lockdowns, status, writer_task, store, .. } = self;
+        let Self { writer, active, configuration, rotation, lockdowns, status, writer_task, store, .. } =
+            self;
         if status.close().await.is_err() {
             warn!("it could not be recorded until when the tokens of the status lists live");
         }
-        drop((writer, active, rotation, lockdowns, status));
+        drop((writer, active, configuration, rotation, lockdowns, status));
         if tokio::time::timeout(DRAIN, writer_task).await.is_err() {
             warn!("the writer did not end in time");
         }
         store.close().await;
         info!("stopped");
+    }
+
+    fn follower(&self) -> Follower {
+        Follower {
+            configuration: self.configuration(),
+            rotation: self.rotation.clone(),
+            keys: self.keys.clone(),
+            time: self.time.clone(),
+            clock: self.clock.clone(),
+            standing: self.standing.clone(),
+        }
     }
 
     fn admin(&self) -> Result<AdminSocket, SocketFault> {
@@ -468,10 +458,9 @@ impl App {
         )
     }
 
-    /// The use case behind `apply`.
+    /// The use case behind `apply`. It holds the writer: drop it before the end is waited for.
     pub fn configuration(&self) -> Configuration {
-        let (store, writer, active) = (self.store.clone(), self.writer.clone(), self.active.clone());
-        Configuration::new(store, writer, active, self.clock.clone(), self.config.public_url.clone())
+        self.configuration.clone()
     }
 
     /// The use case behind every revocation.
@@ -531,24 +520,6 @@ pub(crate) fn policy(bundle: Bundle) -> Result<PolicyEngine, StartFault> {
         return Err(StartFault::PolicyTest { name, at, problem: failed.problem.clone().unwrap_or_default() });
     }
     Ok(PolicyEngine::compile(bundle)?)
-}
-
-/// Looks after the clocks, the lockdowns and the signing keys.
-async fn tend(rotation: Rotation, time: TimeWatch, lockdowns: Lockdowns, store: Store) {
-    let mut every = tokio::time::interval(TEND_EVERY);
-    loop {
-        every.tick().await;
-        // Another replica may have issued by a clock that is ahead of ours.
-        if let Ok(head) = store.head().await {
-            time.issued(head.greatest_iat);
-        }
-        // Or have begun or ended a lockdown. One that cannot be read now is read at the next turn.
-        lockdowns.refresh().await.ok();
-        // The watch itself tells the log. By a wrong clock a key might seem to have outlived its tokens.
-        if time.check().is_ok() {
-            rotation.tend().await;
-        }
-    }
 }
 
 struct Recorder {

@@ -19,6 +19,10 @@ pub trait Clock: Send + Sync {
     /// Time since an instant that stays the same while the process runs. It never goes back, and goes on while the
     /// machine sleeps.
     fn steady(&self) -> Duration;
+    /// The time of day that another machine has shown: as it was read, but where a test lets time pass for all.
+    fn elsewhere(&self, shown: DateTime<Utc>) -> DateTime<Utc> {
+        shown
+    }
 }
 
 /// A clock that nobody sets and that counts suspension (clock_gettime(2)).
@@ -76,6 +80,11 @@ impl Clock for ShiftedClock {
 
     fn steady(&self) -> Duration {
         SystemClock.steady() + Duration::from_secs(self.0.steady.load(Ordering::SeqCst))
+    }
+
+    /// What passed, passed there too; what was set, was set here.
+    fn elsewhere(&self, shown: DateTime<Utc>) -> DateTime<Utc> {
+        shown + TimeDelta::seconds(i64::try_from(self.0.steady.load(Ordering::SeqCst)).unwrap_or(i64::MAX))
     }
 }
 

@@ -1,5 +1,7 @@
 //! File and environment to one validated [`Config`]; the only reader of the environment.
 
+mod database;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,8 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use thiserror::Error;
+
+pub use self::database::DatabaseUrl;
 
 /// Prefix of environment variables; `__` goes one section down: `TASKGRANT_POLICY__BUNDLES`.
 const PREFIX: &str = "TASKGRANT_";
@@ -24,9 +28,16 @@ pub struct Config {
     /// Where the public endpoints listen.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Folder of the database, the keys and the admin socket.
+    /// Folder of the database, unless `database` is set, of the keys and of the admin socket.
     #[serde(default = "default_data")]
     pub data: PathBuf,
+    /// URL of a PostgreSQL database in place of the one in the data folder: for replicas. It may hold a password, and is
+    /// printed nowhere.
+    #[serde(default)]
+    pub database: Option<DatabaseUrl>,
+    /// File that holds the URL, readable by its owner only, in place of `database`.
+    #[serde(default)]
+    pub database_file: Option<PathBuf>,
     /// The deployment's name for itself, told to policy.
     #[serde(default = "default_environment")]
     pub environment: String,
@@ -355,9 +366,12 @@ impl Config {
     }
 
     fn extract(figment: &Figment) -> Result<Self, ConfigFault> {
-        let read: Self =
+        let mut read: Self =
             figment.extract().map_err(|e| ConfigFault::Shape { key: key(&e), why: explain(&e) })?;
         read.validate()?;
+        if let Some(file) = &read.database_file {
+            read.database = Some(DatabaseUrl::of_file(file)?);
+        }
         Ok(read)
     }
 
@@ -409,6 +423,12 @@ impl Config {
         }
         if self.proxy_client_cert && self.behind_proxy.is_empty() {
             return refuse("proxy_client_cert", "needs `behind_proxy`: only a listed proxy is believed");
+        }
+        if self.database.is_some() && self.database_file.is_some() {
+            return refuse("database_file", "stands in place of `database`: set one of them");
+        }
+        if let Some(Err(why)) = self.database.as_ref().map(DatabaseUrl::check) {
+            return refuse("database", why);
         }
         if !["ES256", "EdDSA", "RS256", "RS256-3072"].contains(&self.keys.algorithm.as_str()) {
             return refuse("keys.algorithm", "must be ES256, EdDSA, RS256 or RS256-3072");

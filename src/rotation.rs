@@ -3,6 +3,8 @@
 //! A key is published before it signs, for as long as others may keep our key set, and published after it signed,
 //! until the last token it signed has expired. An emergency ends a key at once, and what it signed with it.
 
+mod follow;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +31,8 @@ use crate::store::writer::Writer;
 
 /// The setting that tells which key signs: a restart goes on with it, so that no key signs that nobody could know.
 const SIGNER: &str = "signing_key";
+/// The setting that names the decision of the last change of the published keys: it has other replicas look.
+const CHANGED: &str = "signing_keys_changed";
 /// After it stopped signing a key rests at least this long: what it signed last is committed by then, or never.
 const REST: TimeDelta = TimeDelta::minutes(1);
 /// A key that is about to take over counts as signing: it may do so while it is being stopped.
@@ -171,7 +175,7 @@ struct Turn {
 /// What the store remembers of the signing keys.
 pub async fn known(store: &Store) -> Result<Known, StoreError> {
     let (signer, stopped) = (store.setting(SIGNER).await?, store.stopped_keys().await?);
-    Ok(Known { signer, stopped, ..Known::default() })
+    Ok(Known { signer, stopped, shared: store.is_shared(), ..Known::default() })
 }
 
 impl Rotation {
@@ -202,12 +206,13 @@ impl Rotation {
         }
         let fresh = self.make().await?;
         let asked = json!({"command": "keys rotate", "kid": fresh.kid(), "signing_key": ring.kid()});
-        let decision = self.decision(account, asked);
-        let decision_id = decision.id;
-        if let Err(fault) = self.0.writer.submit(decision).await {
-            discard(&fresh);
-            return Err(fault.into());
-        }
+        let decision_id = match self.change(account, asked, []).await {
+            Ok(decision_id) => decision_id,
+            Err(fault) => {
+                discard(&fresh);
+                return Err(fault.into());
+            }
+        };
         let ring = self.read_again().await?;
         drop(turn);
         let not_before = ring.next().map_or_else(|| self.0.clock.now(), |(_, at)| at);
@@ -284,8 +289,17 @@ impl Rotation {
     /// Reads the key folder again. On a fault the keys that serve go on serving.
     pub async fn reload(&self) -> Result<(), RotationFault> {
         let mut turn = self.0.turn.lock().await;
+        let before = self.0.keys.ring();
         let ring = self.read_again().await?;
         self.remembered(&mut turn).await;
+        let kids = |ring: &KeyRing| ring.published().iter().map(|p| p.key.thumbprint().to_owned()).collect();
+        let (before, now): (BTreeSet<String>, BTreeSet<String>) = (kids(&before), kids(&ring));
+        if before != now {
+            let asked = json!({"command": "keys reload", "before": before, "published": now});
+            if let Err(fault) = self.change(BY_ITSELF, asked, []).await {
+                warn!(%fault, "other replicas could not be told of the keys: reload them too");
+            }
+        }
         info!(signing = ring.kid(), published = ring.published().len(), "signing keys read again");
         Ok(())
     }
@@ -298,7 +312,7 @@ impl Rotation {
         let (ring, now) = (self.0.keys.ring(), self.0.clock.now());
         for published in ring.published().iter().filter(|p| state(&ring, p) == KeyState::Retiring) {
             let kid = published.key.thumbprint();
-            if turn.look_again.get(kid).is_some_and(|at| now < *at) {
+            if turn.look_again.get(kid).is_some_and(|at| now < *at) || self.is_gone(published) {
                 continue;
             }
             let has_signed = turn.have_signed.contains(kid);
@@ -313,6 +327,11 @@ impl Rotation {
             };
             turn.look_again.insert(kid.to_owned(), look_again);
         }
+    }
+
+    /// Whether another replica has removed the key already: this one follows.
+    fn is_gone(&self, published: &Published) -> bool {
+        self.0.store.is_shared() && published.path.as_ref().is_some_and(|path| !path.exists())
     }
 
     async fn retire_unneeded(
@@ -338,8 +357,7 @@ impl Rotation {
         if let Some(until) = info.until.max(rested) {
             return Err(RotationFault::Needed { kid, tokens, until });
         }
-        let decision = self.decision(account, json!({"command": "keys retire", "kid": info.kid}));
-        self.0.writer.submit(decision).await?;
+        self.change(account, json!({"command": "keys retire", "kid": info.kid}), []).await?;
         PrivateDocument::remove(info.file.as_ref()).map_err(KeyRingFault::from)?;
         self.0.keys.drop_keys(&BTreeSet::from([kid]), false, None);
         info!(kid = info.kid, account, "a signing key that nothing needs any more is removed");
@@ -380,20 +398,36 @@ impl Rotation {
     async fn remember(&self, turn: &mut Turn) -> Result<(), RotationFault> {
         let ring = self.0.keys.ring();
         let before = self.0.store.setting(SIGNER).await?;
-        if before.as_deref() == Some(ring.kid()) {
+        if before.as_deref().is_some_and(|before| before == ring.kid() || !self.supersedes(&ring, before)) {
             return Ok(());
         }
         let asked = json!({"command": "keys", "signing_key": ring.kid(), "before": before});
         turn.have_signed.extend(before);
-        let change = Configure {
-            put: Vec::new(),
-            retire: Vec::new(),
-            bundles: Vec::new(),
-            settings: vec![(SIGNER.to_owned(), ring.kid().to_owned())],
-            decision: self.decision(BY_ITSELF, asked),
-        };
-        self.0.writer.submit(change).await?;
+        self.change(BY_ITSELF, asked, [(SIGNER.to_owned(), ring.kid().to_owned())]).await?;
         Ok(())
+    }
+
+    /// Whether our signer may be noted in place of `before`. Among replicas only by the one where it took over, or for a
+    /// key that was stopped: two that note their own would never agree.
+    fn supersedes(&self, ring: &KeyRing, before: &str) -> bool {
+        !self.0.store.is_shared() || ring.took_over_from(before) || ring.has_stopped(before)
+    }
+
+    /// Commits a change of the keys, with the settings that go with it, so that other replicas look at them.
+    async fn change<const N: usize>(
+        &self,
+        account: &str,
+        asked: Value,
+        settings: [(String, String); N],
+    ) -> Result<DecisionId, CommitFault> {
+        let decision = self.decision(account, asked);
+        let decision_id = decision.id;
+        let changed = (CHANGED.to_owned(), decision_id.to_string());
+        let settings = settings.into_iter().chain([changed]).collect();
+        let (put, retire, bundles, base) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let change = Configure { put, retire, bundles, settings, base, decision };
+        self.0.writer.submit(change).await?;
+        Ok(decision_id)
     }
 
     /// The same where it comes too late to be refused. What is not noted makes the next start wait, no more.

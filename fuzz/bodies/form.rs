@@ -3,7 +3,7 @@
 use serde_json::Value;
 use taskgrant::domain::ids::{ClientId, Name};
 use taskgrant::domain::refusal::Refusal;
-use taskgrant::domain::request::{ACCESS_TOKEN, ExchangeRequest, TOKEN_EXCHANGE, Target};
+use taskgrant::domain::request::{ACCESS_TOKEN, ExchangeRequest, Presented, TOKEN_EXCHANGE, Target};
 use taskgrant::http::form;
 
 type Form = Vec<(String, String)>;
@@ -130,7 +130,7 @@ fn says_what_was_sent(form: &[(String, String)], request: &ExchangeRequest) {
     let wish = &request.wish;
     assert_eq!(sent("grant_type"), Some(TOKEN_EXCHANGE));
     assert_eq!(sent("subject_token"), Some(request.subject_token.compact()));
-    assert_eq!(sent("actor_token"), request.actor_token.as_ref().map(|token| token.compact()));
+    assert_eq!(sent("actor_token"), request.actor_token.as_ref().map(Presented::compact));
     assert_eq!(sent("task_type"), request.task_type.as_ref().map(Name::as_str));
     assert_eq!(sent("delegate_to"), wish.delegate_to.as_ref().map(ClientId::as_str));
     assert_eq!(json("authorization_details"), wish.details);

@@ -1,7 +1,7 @@
 //! `taskgrant apply`: through the running server, or in process where none runs.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -47,10 +47,10 @@ pub struct ApplyArgs {
 }
 
 /// The deployment to apply to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Deployment {
-    /// Its data folder.
-    pub data: PathBuf,
+    /// Where its data lies.
+    pub location: Location,
     /// The admin socket of its server.
     pub admin_socket: PathBuf,
     /// Its `iss`.
@@ -102,9 +102,18 @@ async fn in_process(
     let (configuration, task) = open(deployment, clock, request.options.dry_run).await?;
     let answer = configuration.apply(request.documents, request.options, &Peer::own().account()).await;
     drop(configuration);
-    // The writer ends with its last handle; then the data folder is free again.
+    // The writer ends with its last handle, and the store with it; then the data folder is free again.
     let _ = task.await;
     Ok(answer.map_err(Refused::from))
+}
+
+/// Why nothing is changed: on PostgreSQL a server does it (DESIGN §7).
+pub(super) fn no_server(admin_socket: &Path) -> String {
+    format!(
+        "the data is in PostgreSQL, so changes go through a server, and none answers on `{}`: start one, or run this where \
+         one runs",
+        admin_socket.display()
+    )
 }
 
 /// The use case over the data folder, whose lock is taken unless it is only looked at.
@@ -113,12 +122,22 @@ pub(super) async fn open(
     clock: Arc<dyn Clock>,
     only_look: bool,
 ) -> Result<(Configuration, JoinHandle<()>), String> {
-    let data = &deployment.data;
-    let location = if only_look { Location::to_look_at(data) } else { Location::Folder(data.clone()) };
+    let location = match &deployment.location {
+        Location::Folder(data) if only_look => Location::to_look_at(data),
+        // Nothing of ours would tell its servers.
+        Location::Postgres(_) if !only_look => return Err(no_server(&deployment.admin_socket)),
+        location @ (Location::Memory | Location::Folder(_) | Location::Postgres(_)) => location.clone(),
+    };
     let store = Store::open(&location).await.map_err(|error| error.to_string())?;
     // Nobody asks this process for a decision: the starter policy and an empty snapshot stand in.
     let policy = Bundle::embedded_base().and_then(PolicyEngine::compile).map_err(|e| e.to_string())?;
-    let active = Active::new(InForce { snapshot: Arc::default(), schemas: Arc::default(), policy });
-    let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
+    let nothing = InForce { generation: 0, snapshot: Arc::default(), schemas: Arc::default(), policy };
+    let active = Active::new(nothing);
+    let (writer, written) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
+    let last = store.clone();
+    let task = tokio::spawn(async move {
+        let _ = written.await;
+        last.close().await;
+    });
     Ok((Configuration::new(store, writer, active, clock, deployment.own_issuer.clone()), task))
 }

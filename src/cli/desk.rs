@@ -6,8 +6,10 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use tokio::task::JoinHandle;
 
+use super::apply::no_server;
 use crate::admin::api::Refused;
 use crate::admin::client::{AdminClient, ClientFault};
+use crate::app;
 use crate::clock::{Clock, Random};
 use crate::config::Config;
 use crate::configuration::active::Active;
@@ -81,7 +83,10 @@ impl Desk {
 
 impl Folder {
     async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let location = Location::Folder(config.data.clone());
+        let location = app::location(config).map_err(|error| error.to_string())?;
+        if matches!(location, Location::Postgres(_)) {
+            return Err(no_server(&config.admin_socket()));
+        }
         let store = Store::open(&location).await.map_err(|error| error.to_string())?;
         // Nobody asks this process for an exchange: the starter policy stands in.
         let policy = Bundle::embedded_base().and_then(PolicyEngine::compile).map_err(|e| e.to_string())?;

@@ -9,10 +9,12 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::admin::client::AdminClient;
+use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::objects::{Object, Spec};
 use crate::store::Store;
+use crate::store::folder::Location;
 use crate::terminal::output::{Exit, Output};
 
 /// Looks a deployment over, running or not: file modes, keys, disk, database, policy, the admin socket, and every trusted
@@ -113,7 +115,11 @@ async fn lines(args: &DoctorArgs, clock: &dyn Clock) -> Vec<Line> {
     lines.push(local::keys(&config));
     lines.push(local::disk(&config));
     lines.push(local::policy(&config));
-    let store = Store::look_at(&config.data).await;
+    let store = match app::location(&config) {
+        Ok(location @ Location::Postgres(_)) => Store::connect_only(&location).await.map(Some),
+        Ok(Location::Memory | Location::Folder(_)) => Store::look_at(&config.data).await,
+        Err(fault) => Err(fault),
+    };
     lines.extend(local::database(&store, clock).await);
     let (line, served) = local::admin_socket(&config).await;
     lines.push(line);

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
+use super::apply::no_server;
 use super::desk::{Answer, failed, heard, tell};
 use super::time;
 use crate::admin::api::Refused;
 use crate::admin::client::AdminClient;
 use crate::admin::keys::{RetireRequest, StopRequest};
 use crate::admin::socket::Peer;
+use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::live::LiveKeys;
@@ -123,7 +125,10 @@ async fn open(
     config: &Config,
     clock: Arc<dyn Clock>,
 ) -> Result<(Rotation, tokio::task::JoinHandle<()>), String> {
-    let location = Location::Folder(config.data.clone());
+    let location = app::location(config).map_err(|error| error.to_string())?;
+    if matches!(location, Location::Postgres(_)) {
+        return Err(no_server(&config.admin_socket()));
+    }
     let store = Store::open(&location).await.map_err(|error| error.to_string())?;
     let known = rotation::known(&store).await.map_err(|error| error.to_string())?;
     let spec = config.keys.algorithm.parse().unwrap_or_default();

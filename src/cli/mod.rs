@@ -11,6 +11,7 @@ pub mod init;
 pub mod inspect;
 pub mod keys;
 pub mod lockdown;
+pub mod migrate;
 pub mod plan;
 mod policy;
 mod report;
@@ -19,6 +20,7 @@ pub mod schema;
 pub mod secret;
 mod serve;
 mod server;
+pub mod store;
 pub mod task;
 mod token;
 
@@ -32,6 +34,7 @@ use ring::rand::SystemRandom;
 
 use self::apply::{ApplyArgs, Deployment};
 use self::plan::PlanArgs;
+use crate::app;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig};
 use crate::dev;
@@ -65,10 +68,12 @@ enum Command {
     Keys(keys::KeysArgs),
     Revoke(Box<revoke::Args>),
     Lockdown(lockdown::LockdownArgs),
+    Migrate(migrate::MigrateArgs),
     Task(Box<task::TaskArgs>),
     /// Check, test and evaluate policy bundles.
     Policy(policy::Args),
     Schema(schema::SchemaArgs),
+    Store(store::StoreArgs),
     /// Make a client secret, and the hash of it that objects hold.
     Secret(secret::SecretArgs),
 }
@@ -126,6 +131,13 @@ pub fn main() -> ExitCode {
             with_runtime(output, async |output| lockdown::run(&args, Arc::new(SystemClock), output).await)
         })
         .into(),
+        Command::Migrate(args) => {
+            on_terminal(|output| with_runtime(output, async |output| migrate::run(&args, output).await))
+                .into()
+        }
+        Command::Store(args) => {
+            on_terminal(|output| with_runtime(output, async |output| store::run(&args, output).await)).into()
+        }
         Command::Task(args) => on_terminal(|output| {
             with_runtime(output, async |output| task::run(&args, Arc::new(SystemClock), output).await)
         })
@@ -204,7 +216,8 @@ fn with_runtime(output: &mut Output<'_>, command: impl AsyncFnOnce(&mut Output<'
 
 fn deployment(config: &Path) -> Result<Deployment, String> {
     let config = Config::read(config).map_err(|fault| fault.to_string())?;
-    Ok(Deployment { admin_socket: config.admin_socket(), own_issuer: config.public_url, data: config.data })
+    let location = app::location(&config).map_err(|fault| fault.to_string())?;
+    Ok(Deployment { admin_socket: config.admin_socket(), own_issuer: config.public_url, location })
 }
 
 /// An instant as commands tell it.

@@ -28,6 +28,11 @@ pub enum ClockFault {
         /// Greatest `iat` of a committed token.
         greatest_iat: DateTime<Utc>,
     },
+    /// The database's clock and ours differ by this many milliseconds.
+    Differs {
+        /// Positive: the database's is ahead.
+        milliseconds: i64,
+    },
 }
 
 impl fmt::Display for ClockFault {
@@ -39,6 +44,13 @@ impl fmt::Display for ClockFault {
             }
             Self::Behind { greatest_iat } => {
                 write!(f, "the clock is behind the last token, which was issued at {greatest_iat}")
+            }
+            Self::Differs { milliseconds } => {
+                let seconds = (milliseconds + 500).div_euclid(1000);
+                write!(
+                    f,
+                    "the database's clock differs from this machine's by {seconds:+} s: synchronise them"
+                )
             }
         }
     }
@@ -60,13 +72,15 @@ struct State {
     greatest_iat: DateTime<Utc>,
     /// Why issuing is stopped; the baseline is then that of the step.
     fault: Option<ClockFault>,
+    /// By how many milliseconds the database's clock is ahead of ours, where that is too much.
+    differs: Option<i64>,
 }
 
 impl TimeWatch {
     /// Begins with the clocks as they stand, knowing the greatest `iat` of any committed token.
     pub fn new(clock: Arc<dyn Clock>, greatest_iat: DateTime<Utc>) -> Self {
         let (wall, steady) = (clock.now(), clock.steady());
-        let state = Mutex::new(State { wall, steady, greatest_iat, fault: None });
+        let state = Mutex::new(State { wall, steady, greatest_iat, fault: None, differs: None });
         Self(Arc::new(Inner { clock, state }))
     }
 
@@ -77,7 +91,24 @@ impl TimeWatch {
         // Under the lock, so that no thread comes with an older look than the one before.
         let (wall, steady) = (self.0.clock.now(), self.0.clock.steady());
         state.look(wall, steady);
-        state.fault.clone().map_or(Ok(()), Err)
+        let differs = state.differs.map(|milliseconds| ClockFault::Differs { milliseconds });
+        state.fault.clone().or(differs).map_or(Ok(()), Err)
+    }
+
+    /// Takes in what the database's clock showed at some moment between `asked`, by ours, and now.
+    pub fn database(&self, shown: DateTime<Utc>, asked: DateTime<Utc>) {
+        let (shown, now) = (self.0.clock.elsewhere(shown), self.0.clock.now());
+        let ahead = if shown > now { shown - now } else { (shown - asked).min(TimeDelta::zero()) };
+        let differs = (ahead.abs() > TOLERANCE).then(|| ahead.num_milliseconds());
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match (state.differs, differs) {
+            (None, Some(milliseconds)) => {
+                warn!(milliseconds, "the database's clock differs from ours: nothing is issued");
+            }
+            (Some(_), None) => info!("the database's clock agrees with ours again: tokens are issued"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        state.differs = differs;
     }
 
     /// Takes in that a token with this `iat` is committed.
@@ -107,7 +138,7 @@ impl State {
                 info!("the clock is believed again: tokens are issued");
                 (self.wall, self.steady, self.fault) = (wall, steady, None);
             }
-            Some(ClockFault::Behind { .. }) => {}
+            Some(ClockFault::Behind { .. } | ClockFault::Differs { .. }) => {}
             Some(ClockFault::Stepped { .. }) | None => {
                 warn!(%greatest_iat, "the clock is behind the last token: nothing is issued");
                 self.fault = Some(ClockFault::Behind { greatest_iat });
@@ -119,7 +150,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ShiftedClock;
+    use crate::clock::{ShiftedClock, SystemClock};
 
     fn watch() -> (ShiftedClock, TimeWatch) {
         let clock = ShiftedClock::default();
@@ -168,6 +199,30 @@ mod tests {
         clock.shift(3590);
         assert_eq!(watch.check(), Err(ClockFault::Behind { greatest_iat }));
         clock.shift(10);
+        assert_eq!(watch.check(), Ok(()));
+    }
+    #[test]
+    fn a_database_whose_clock_differs_stops_issuing_until_it_agrees_again() {
+        let (clock, watch) = watch();
+        let fault = |seconds: i64| {
+            let asked = clock.now();
+            watch.database(SystemClock.now() + TimeDelta::seconds(seconds), asked);
+            watch.check().err()
+        };
+        for seconds in [0, 1, -1] {
+            assert_eq!(fault(seconds), None, "{seconds}");
+        }
+        for seconds in [4, -4, 3600] {
+            let Some(ClockFault::Differs { milliseconds }) = fault(seconds) else { panic!("{seconds}") };
+            assert!((milliseconds - seconds * 1000).abs() < 1000, "{seconds} {milliseconds}");
+        }
+        assert_eq!(fault(0), None);
+        // Time that passes, passes for the database too.
+        clock.shift(3600);
+        assert_eq!(fault(0), None);
+        // An answer that took long says less: any moment of the wait may be the one that was shown.
+        let (shown, asked) = (SystemClock.now() - TimeDelta::seconds(5), clock.now() - TimeDelta::seconds(9));
+        watch.database(shown, asked);
         assert_eq!(watch.check(), Ok(()));
     }
 }

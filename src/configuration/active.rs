@@ -12,6 +12,8 @@ use crate::policy::engine::PolicyEngine;
 /// Everything declared that a decision stands on.
 #[derive(Clone, Debug)]
 pub struct InForce {
+    /// Generation of the objects, by which the commit knows whether they are still in force.
+    pub generation: i64,
     /// All declarative objects.
     pub snapshot: Arc<Snapshot>,
     /// The schemas of their authorization-detail types.
@@ -47,13 +49,13 @@ impl Active {
         self.value.load_full()
     }
 
-    /// Replaces the objects; the policy stays.
-    pub fn replace_objects(&self, snapshot: Snapshot, schemas: DetailSchemas) {
+    /// Replaces the objects by those of another generation; the policy stays.
+    pub fn replace_objects(&self, generation: i64, snapshot: &Arc<Snapshot>, schemas: &Arc<DetailSchemas>) {
         if let Some(key_sets) = &self.key_sets {
-            key_sets.follow(&snapshot);
+            key_sets.follow(snapshot);
         }
-        let (snapshot, schemas) = (Arc::new(snapshot), Arc::new(schemas));
         self.value.rcu(|now| InForce {
+            generation,
             snapshot: snapshot.clone(),
             schemas: schemas.clone(),
             policy: now.policy.clone(),

@@ -23,7 +23,7 @@ use crate::domain::objects::{Object, ObjectKind, ObjectRef, Spec};
 use crate::domain::snapshot::Snapshot;
 use crate::policy::engine::PolicyEngine;
 use crate::store::Store;
-use crate::store::change::{Change, CommitFault, Configure};
+use crate::store::change::{Change, CommitFault, Committed, Configure, Receipt};
 use crate::store::error::StoreError;
 use crate::store::rows::ObjectRow;
 use crate::store::writer::Writer;
@@ -69,7 +69,7 @@ pub enum ApplyFault {
     /// The change widens what is allowed, and that was not asked for.
     #[error("the change widens what is allowed: nothing is applied")]
     Widens(Vec<Fault>),
-    /// Somebody else published a version of the same object meanwhile.
+    /// Somebody else published meanwhile.
     #[error("the configuration was changed by somebody else meanwhile: apply again")]
     Conflict,
     /// The store does not answer. If a commit's outcome is unknown, the change may yet stand: apply again.
@@ -96,12 +96,14 @@ pub enum LoadFault {
 
 /// Reads all objects and puts them, with `policy`, into a value that can be put into force.
 pub async fn load(store: &Store, own_issuer: &str, policy: PolicyEngine) -> Result<InForce, LoadFault> {
+    // First: objects that are newer than the generation told with them are read again, older ones would be believed.
+    let generation = store.head().await?.generation;
     let current = objects(store.objects_current().await?)?;
     let earlier = earlier(store, &current).await?;
     let fit = |faults: Vec<build::Fault>| LoadFault::Objects(documents::place(&faults, &[]));
     let snapshot = build(&current, &earlier, own_issuer).map_err(fit)?;
     let schemas = DetailSchemas::compile(&snapshot).map_err(fit)?;
-    Ok(InForce { snapshot: Arc::new(snapshot), schemas: Arc::new(schemas), policy })
+    Ok(InForce { generation, snapshot: Arc::new(snapshot), schemas: Arc::new(schemas), policy })
 }
 
 /// Fits objects to one another as an apply does: references, rules, schemas, registered keys.
@@ -174,6 +176,25 @@ impl Configuration {
         run.await.unwrap_or_else(|error| Err(ApplyFault::Unavailable(error.to_string())))
     }
 
+    /// Sees to it that at least the generation `stored` is in force, which the store was seen to hold: another replica
+    /// published it, or a commit here whose outcome was unknown. What is in force stays where the store cannot be read.
+    pub async fn catch_up(&self, stored: i64) -> Result<(), LoadFault> {
+        let inner = &self.0;
+        if inner.active.load().generation >= stored {
+            return Ok(());
+        }
+        // An apply that has committed puts its own objects into force; of many that wait here only the first one reads.
+        let _turn = inner.turn.lock().await;
+        if inner.active.load().generation < stored {
+            let policy = inner.active.load().policy.clone();
+            let InForce { generation, snapshot, schemas, .. } =
+                load(&inner.store, &inner.own_issuer, policy).await?;
+            inner.active.replace_objects(generation, &snapshot, &schemas);
+            tracing::info!(generation, "the configuration was read again: the store's was newer");
+        }
+        Ok(())
+    }
+
     /// The objects in force, as they are stored.
     pub async fn objects(&self) -> Result<Vec<Object>, StoreError> {
         objects(self.0.store.objects_current().await?)
@@ -199,6 +220,7 @@ impl Inner {
             Err(faults) => return self.refuse(&order, ApplyFault::Documents(faults)).await,
         };
         let _turn = self.turn.lock().await;
+        let mut generation = self.store.head().await?.generation;
         let before = self.before(&read).await?;
         plan::carry(&before, &mut read);
         let next = match self.prepare(&before, &read, options.prune).await? {
@@ -214,10 +236,12 @@ impl Inner {
         }
         let mut decision_id = None;
         if !next.plan.is_empty() {
-            decision_id = Some(self.commit(&order, &next).await?);
+            let receipt = self.commit(&order, &next, generation).await?;
+            decision_id = Some(receipt.decision_id);
+            generation = receipt.generation;
         }
         // Also where nothing changed: a commit whose outcome was unknown is in force from here on.
-        self.active.replace_objects(next.snapshot, next.schemas);
+        self.active.replace_objects(generation, &Arc::new(next.snapshot), &Arc::new(next.schemas));
         Ok(Applied { plan: next.plan, dry_run: false, decision_id })
     }
 
@@ -293,8 +317,9 @@ impl Inner {
         Ok(Next { plan, put, retire, snapshot, schemas })
     }
 
-    /// The point of no return lies in `submit`: before it nothing has happened, after it the change stands.
-    async fn commit(&self, order: &Order<'_>, next: &Next) -> Result<DecisionId, ApplyFault> {
+    /// The point of no return lies in `submit`: before it nothing has happened, after it the change stands. `base` is the
+    /// generation that `next` was computed from.
+    async fn commit(&self, order: &Order<'_>, next: &Next, base: i64) -> Result<Receipt, ApplyFault> {
         let mut decision = self.decision(order, Outcome::Allow)?;
         let tenants: BTreeSet<&Name> = next.plan.changes().map(|step| &step.object.tenant).collect();
         decision.tenant = tenants.first().filter(|_| tenants.len() == 1).copied().cloned();
@@ -305,18 +330,20 @@ impl Inner {
                 .reasons
                 .push(reason("widening_allowed", "the operator allowed the change to widen"));
         }
-        let (id, at) = (decision.id, decision.at);
+        let at = decision.at;
         let row = |object: &Object| {
             let spec =
                 serde_json::to_vec(&object.spec).map_err(|e| ApplyFault::Unavailable(e.to_string()))?;
             Ok(ObjectRow { id: object.id.clone(), version: object.version, spec, published_at: at })
         };
         let put = next.put.iter().map(row).collect::<Result<_, ApplyFault>>()?;
-        let retire = next.retire.clone();
-        let change = Configure { put, retire, bundles: Vec::new(), settings: Vec::new(), decision };
+        let (retire, base) = (next.retire.clone(), Some(base));
+        let change = Configure { put, retire, bundles: Vec::new(), settings: Vec::new(), base, decision };
         match self.writer.submit(change).await {
-            Ok(_) => Ok(id),
-            Err(CommitFault::Rejected) => Err(ApplyFault::Conflict),
+            Ok(Committed::Done(receipt)) => Ok(receipt),
+            Ok(Committed::Superseded { .. } | Committed::Lost(..)) | Err(CommitFault::Rejected) => {
+                Err(ApplyFault::Conflict)
+            }
             Err(fault @ (CommitFault::Full | CommitFault::Unavailable)) => {
                 Err(ApplyFault::Unavailable(fault.to_string()))
             }

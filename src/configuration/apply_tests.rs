@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::domain::ids::ClientId;
 use crate::policy::bundle::Bundle;
 use crate::store::folder::Location;
 
@@ -123,6 +124,34 @@ async fn a_change_makes_the_next_version_and_keeps_the_earlier_one_for_its_tasks
     let (tenant, name) = ("acme".parse().unwrap(), "refund".parse().unwrap());
     let active = bench.active.load();
     assert_eq!(active.snapshot.task_type_version(&tenant, &name, 1).unwrap().spec.lifetime.task, 3600);
+}
+
+#[tokio::test]
+async fn secrets_made_by_command_belong_to_a_client_id() {
+    let bench = bench().await;
+    bench.good().await;
+    let helper: ClientId = "helper".parse().unwrap();
+    let added = bench.configuration.add_secret(&helper, "uid 0").await.unwrap();
+    let secrets = |client: &str| {
+        let snapshot = bench.active.load().snapshot.clone();
+        snapshot.agent(&client.parse().unwrap()).map(|agent| agent.spec.auth.secrets().count())
+    };
+    let prune = Options { prune: true, allow_widening: true, ..Options::default() };
+    for (from, to, client) in [
+        // Another object with the same client id has them, the same object with another client id has not.
+        ("name: helper\n", "name: aide\n", "helper"),
+        ("contact: a@acme.example", "contact: b@acme.example", "helper"),
+    ] {
+        let world = WORLD.replace(from, to);
+        bench.apply(&[("world.yaml", &world), ("task.yaml", TASK_TYPE)], prune).await.unwrap();
+        assert_eq!(secrets(client), Some(1), "{to}");
+    }
+    let renamed = WORLD.replace("client_id: helper", "client_id: aide");
+    bench.apply(&[("world.yaml", &renamed), ("task.yaml", TASK_TYPE)], prune).await.unwrap();
+    assert_eq!((secrets("helper"), secrets("aide")), (None, Some(0)));
+    // Nor does the old client id get them back.
+    bench.apply(&[("world.yaml", WORLD), ("task.yaml", TASK_TYPE)], prune).await.unwrap();
+    assert_eq!(secrets("helper"), Some(0), "{}", added.secret_id);
 }
 
 #[tokio::test]

@@ -103,14 +103,20 @@ impl Before {
     }
 }
 
-/// Puts into `documents` what no file says and the objects in force have: the secrets that a command has made.
+/// Puts into `documents` what no file says and the objects in force have: the secrets that a command has made. They belong
+/// to a client id of the tenant: they go with it to an object of another name, and not to another client id of the same object.
 pub fn carry(before: &Before, documents: &mut [Document]) {
-    let current: BTreeMap<&ObjectRef, &Object> = before.current.iter().map(|o| (&o.id, o)).collect();
+    let held = |object: &Object| {
+        let (client_id, auth) = object.spec.client()?;
+        Some(((object.id.kind, object.id.tenant.clone(), client_id.clone()), auth.issued_sha256.clone()))
+    };
+    let mut held: BTreeMap<_, _> = before.current.iter().filter_map(held).collect();
     for document in documents {
-        let mut held = current.get(&document.id).map(|object| object.spec.clone());
-        let held = held.as_mut().and_then(Spec::auth_mut);
+        let client_id = document.spec.client().map(|(client_id, _)| client_id.clone());
+        let owner = client_id.map(|client_id| (document.id.kind, document.id.tenant.clone(), client_id));
+        let held = owner.and_then(|owner| held.remove(&owner));
         if let (Some(held), Some(auth)) = (held, document.spec.auth_mut()) {
-            auth.issued_sha256 = std::mem::take(&mut held.issued_sha256);
+            auth.issued_sha256 = held;
         }
     }
 }

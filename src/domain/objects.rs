@@ -162,6 +162,21 @@ impl Spec {
         }
     }
 
+    /// The client and how it authenticates, of those that are one.
+    pub fn client(&self) -> Option<(&ClientId, &AuthSpec)> {
+        match self {
+            Self::Agent(spec) => Some((&spec.client_id, &spec.auth)),
+            Self::Resource(spec) => Some((spec.client_id.as_ref()?, &spec.auth)),
+            Self::Tenant(_)
+            | Self::TrustedIssuer(_)
+            | Self::WorkloadIssuer(_)
+            | Self::CertificateAuthority(_)
+            | Self::AuthorizationDetailType(_)
+            | Self::TaskType(_)
+            | Self::Exception(_) => None,
+        }
+    }
+
     /// How the client authenticates, of those that are one.
     pub fn auth_mut(&mut self) -> Option<&mut AuthSpec> {
         match self {

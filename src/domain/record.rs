@@ -119,6 +119,8 @@ pub struct TokenRecord {
     pub decision_id: DecisionId,
     /// The key that signed it (`kid`).
     pub kid: String,
+    /// The other keys that signed tokens above it. The caller leaves it empty: the commit takes it from the parent's record.
+    pub signers: Vec<String>,
 }
 
 /// What can be revoked: one row revokes all that hangs on it (DESIGN §7).
@@ -286,7 +288,7 @@ impl Bears {
 
 impl TokenRecord {
     /// Every revocation key that would kill this token, and how: its task's end, its own jti, its ancestors, its task,
-    /// the key that signed it, and by time its session, principal, issuer and tenant, the agents of its chain and its task type (L4).
+    /// the keys that signed any of them, and by time its session, principal, issuer and tenant, the agents of its chain and its task type (L4).
     ///
     /// What a fresh login revives is compared by when the person logged in, the rest by the token's `iat`.
     pub fn killed_by(&self) -> Vec<(RevocationKey, Bears)> {
@@ -297,7 +299,8 @@ impl TokenRecord {
         let mut keys = vec![(RevocationKey::completion(self.task_id), Bears::Always)];
         keys.extend(self.ancestors.iter().chain(std::iter::once(&self.jti)).map(jti));
         keys.push((RevocationKey::task(self.task_id), Bears::Always));
-        keys.push((RevocationKey::signing_key(&self.kid), Bears::Always));
+        let signers = std::iter::once(&self.kid).chain(&self.signers);
+        keys.extend(signers.map(|kid| (RevocationKey::signing_key(kid), Bears::Always)));
         let session = &self.session;
         let named = match &session.sid {
             Some(sid) => RevocationKey::session(&session.iss, sid),

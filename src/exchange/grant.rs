@@ -42,6 +42,8 @@ pub(super) struct Granted {
     pub(super) task_type: Arc<TaskType>,
     /// The hash of the claims that the parent showed.
     pub(super) parent_digest: Option<[u8; 32]>,
+    /// The generation of the configuration that it was decided by.
+    pub(super) generation: i64,
     /// The single-use token it spends, and that token's expiry.
     pub(super) spends: Option<(Jti, DateTime<Utc>)>,
     pub(super) issued_at: DateTime<Utc>,
@@ -214,6 +216,7 @@ impl Exchange {
         let spends = parent.filter(|p| p.grant.may_act.is_some());
         Ok(Granted {
             parent_digest: parent.map(|p| p.digest),
+            generation: at.world.generation,
             spends: spends.map(|p| (p.jti, p.grant.capability.expires_at)),
             grant,
             claims,
@@ -336,6 +339,7 @@ impl Granted {
             approval_id: self.claims.approval.as_ref().map(|a| a.id),
             decision_id,
             kid,
+            signers: Vec::new(),
         }
     }
 

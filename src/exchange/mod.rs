@@ -20,6 +20,7 @@ use crate::aggregates::Aggregates;
 use crate::clock::watch::TimeWatch;
 use crate::clock::{Clock, Random};
 use crate::configuration::active::{Active, InForce};
+use crate::configuration::apply::Configuration;
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind};
 use crate::domain::ids::{DecisionId, TaskId};
@@ -58,6 +59,8 @@ pub struct Parts {
     pub environment: String,
     /// Objects and policy in force.
     pub active: Active,
+    /// Reads them again where the store has newer ones.
+    pub configuration: Configuration,
     /// Trusted issuers' keys.
     pub issuers: Arc<Issuers>,
     /// Our keys.
@@ -145,6 +148,15 @@ pub enum NotIssued {
     Unavailable,
 }
 
+/// How often one exchange is decided, if what is in force is replaced each time before its commit.
+const MOST_ATTEMPTS: usize = 4;
+
+/// What was decided, and by what. None if nothing was, since the agent has to authenticate again.
+struct Attempt {
+    at: Moment,
+    decided: Option<Result<Granted, Refusal>>,
+}
+
 /// The facts of this moment that one exchange sees throughout.
 struct Moment {
     world: Arc<InForce>,
@@ -159,32 +171,63 @@ impl Exchange {
 
     /// One exchange by an authenticated agent: decided, recorded, and only then answered (L3, L12).
     pub async fn run(&self, mut asked: Asked<'_>) -> Result<Issued, NotIssued> {
-        let mut at = Moment { world: self.parts.active.load(), now: self.parts.clock.now() };
-        let caller = asked.agent.spec.client_id.as_str();
-        let mut story = Story::begin(self.parts.random.decision(at.now), caller, asked.trace.clone(), at.now);
-        let began = Instant::now();
-        let mut decided = self.decide(&at, &asked, &mut story).await;
-        let in_force = self.parts.active.load();
-        if !Arc::ptr_eq(&in_force, &at.world) {
-            // Keys may have been fetched for seconds: what an apply replaced meanwhile decides nothing.
-            at = Moment { world: in_force, now: self.parts.clock.now() };
-            decided = match at.world.snapshot.agent(&asked.agent.spec.client_id) {
-                Some(agent) if !agent.spec.disabled => {
-                    asked.agent = agent.clone();
-                    self.decide(&at, &asked, &mut story).await
-                }
-                Some(_) | None => Err(Refusal::AgentNotServed),
-            };
+        let (began, started) = (Instant::now(), self.parts.clock.now());
+        let mut task_type = String::new();
+        let mut ended = Err(NotIssued::Unavailable);
+        for _ in 0..MOST_ATTEMPTS {
+            let caller = asked.agent.spec.client_id.as_str();
+            let id = self.parts.random.decision(started);
+            let mut story = Story::begin(id, caller, asked.trace.clone(), started);
+            let attempt = self.attempt(&mut asked, &mut story).await;
+            task_type = story.task_type();
+            if let Some(end) = self.end(attempt, story, asked.assertion.clone()).await.transpose() {
+                ended = end;
+                break;
+            }
         }
-        let task_type = story.task_type();
-        let ended = match decided {
-            Ok(granted) if granted.dry_run => self.answer_dry_run(granted, story, asked.assertion).await,
-            Ok(granted) => self.issue(granted, story, asked.assertion).await,
-            Err(refusal) => Err(self.refuse(refusal, story, asked.assertion).await),
-        };
         let (outcome, reason_code) = told(&ended);
         self.parts.metrics.exchanged(outcome, reason_code, &task_type, began.elapsed());
         ended
+    }
+
+    /// Decides by what is in force now. The agent is the one that it has now, unless what authenticates it has changed
+    /// since: then it has to authenticate again.
+    async fn attempt(&self, asked: &mut Asked<'_>, story: &mut Story) -> Attempt {
+        let at = Moment { world: self.parts.active.load(), now: self.parts.clock.now() };
+        let decided = match at.world.snapshot.agent(&asked.agent.spec.client_id) {
+            Some(agent) if !agent.spec.disabled => {
+                if agent.spec.auth != asked.agent.spec.auth {
+                    return Attempt { at, decided: None };
+                }
+                asked.agent = agent.clone();
+                self.decide(&at, asked, story).await
+            }
+            Some(_) | None => Err(Refusal::AgentNotServed),
+        };
+        Attempt { at, decided: Some(decided) }
+    }
+
+    /// Records what was decided, and answers it; nothing if it was decided by what is no longer in force: then it has to
+    /// be decided again.
+    async fn end(
+        &self,
+        Attempt { at, decided }: Attempt,
+        story: Story,
+        assertion: Option<Spend>,
+    ) -> Result<Option<Issued>, NotIssued> {
+        let Some(decided) = decided else {
+            info!("what authenticates the agent was changed meanwhile: it has to authenticate again");
+            return Err(NotIssued::Unavailable);
+        };
+        // Keys may have been fetched for seconds. What is replaced between here and the commit, the commit sees.
+        if !Arc::ptr_eq(&self.parts.active.load(), &at.world) {
+            return Ok(None);
+        }
+        match decided {
+            Ok(granted) if granted.dry_run => self.answer_dry_run(granted, story, assertion).await.map(Some),
+            Ok(granted) => self.issue(granted, story, assertion).await,
+            Err(refusal) => Err(self.refuse(refusal, story, assertion).await),
+        }
     }
 
     /// A resource asked for what only agents may, at this `endpoint`: refused and recorded like any other refusal.
@@ -220,13 +263,14 @@ impl Exchange {
         Ok(granted)
     }
 
-    /// Steps 9 to 11: signs, commits, and answers only what is committed.
+    /// Steps 9 to 11: signs, commits, and answers only what is committed. Nothing is, if the configuration that it was
+    /// decided by is no longer in force: the newer one then is, here too.
     async fn issue(
         &self,
         granted: Granted,
         mut story: Story,
         assertion: Option<Spend>,
-    ) -> Result<Issued, NotIssued> {
+    ) -> Result<Option<Issued>, NotIssued> {
         let Ok(Signed { compact, kid }) = self.parts.keys.sign(ACCESS_TOKEN, &granted.claims) else {
             error!("the token could not be signed");
             return Err(NotIssued::Unavailable);
@@ -240,7 +284,14 @@ impl Exchange {
                 info!(decision_id = %receipt.decision_id, "token issued");
                 self.parts.time.issued(granted.issued_at);
                 self.tasks.grew(granted.task_id(), granted.parent(), receipt.place);
-                Ok(granted.answer(Some(minted.release(&receipt)), receipt.decision_id))
+                Ok(Some(granted.answer(Some(minted.release(&receipt)), receipt.decision_id)))
+            }
+            Ok(Committed::Superseded { generation }) => {
+                let caught_up = self.parts.configuration.catch_up(generation).await;
+                caught_up.map(|()| None).map_err(|fault| {
+                    warn!(%fault, "the newer configuration cannot be read: nothing is issued");
+                    NotIssued::Unavailable
+                })
             }
             Ok(Committed::Lost(loss, receipt)) => {
                 if let Loss::TreeLimit(limited) = loss {
@@ -306,7 +357,7 @@ impl Exchange {
     async fn record(&self, decision: Decision, assertion: Option<Spend>) -> Result<(), NotIssued> {
         match self.parts.writer.submit(Refuse { decision, assertion }).await {
             Ok(Committed::Done(_)) => Ok(()),
-            Ok(Committed::Lost(..)) => Err(NotIssued::Unauthenticated),
+            Ok(Committed::Lost(..) | Committed::Superseded { .. }) => Err(NotIssued::Unauthenticated),
             Err(fault) => Err(unavailable(fault)),
         }
     }
@@ -414,6 +465,7 @@ impl Granted {
             limits: TreeLimits::default(),
             spend: spend.collect(),
             assertion: None,
+            generation: self.generation,
             decision,
         }
     }

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::standing::Standing;
 use crate::clock::watch::TimeWatch;
 use crate::configuration::active::Active;
 use crate::issuers::keysets::KeySets;
@@ -60,6 +61,8 @@ pub struct Readiness {
     pub writer: Writer,
     /// The time must be one that can be believed.
     pub time: TimeWatch,
+    /// Among replicas, it must follow the others.
+    pub standing: Standing,
     /// Told for information.
     pub active: Active,
     /// Told for information: what is issued lives on under lockdown, and may be asked about.
@@ -82,6 +85,7 @@ impl Readiness {
             reasons.push("the store does not answer".to_owned());
         }
         reasons.extend(self.time.check().err().map(|fault| fault.to_string()));
+        reasons.extend(self.standing.reason());
         reasons
     }
 }

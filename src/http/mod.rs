@@ -11,6 +11,7 @@ pub mod health;
 mod introspect;
 pub mod link;
 pub mod source;
+pub mod standing;
 mod status;
 mod task_types;
 mod tasks;

@@ -47,6 +47,8 @@ pub struct KeyRing {
     /// When the signer took over in this process; none if it signed from the start.
     since: Option<DateTime<Utc>>,
     next: Option<Next>,
+    /// The key that signed before, from when the signer took over in this process until the store says so too.
+    before: Option<String>,
     /// In the order in which they are published: the signer, the next, the others from the newest on.
     published: Vec<Published>,
     stopped: BTreeSet<String>,
@@ -93,10 +95,25 @@ pub struct Known {
     pub signer: Option<String>,
     /// When that key took over.
     pub since: Option<DateTime<Utc>>,
+    /// The key that signed before it, as long as the store is not known to say so.
+    pub before: Option<String>,
     /// The key that waits already, and until when.
     pub next: Option<(String, Wait)>,
     /// Keys that were stopped for ever: their files count for nothing.
     pub stopped: BTreeSet<String>,
+    /// Whether other replicas sign by the same store. The signer that is known must then be in the folder, only a newer
+    /// key waits to take over, and none is made unless no signer is known: it could be in this folder alone.
+    pub shared: bool,
+}
+
+impl Known {
+    /// The signer, if nothing that was loaded is it and it was not stopped; with no key at all, also one that was.
+    fn missing(&self, loaded: &[Loaded]) -> Option<&str> {
+        let signer = self.signer.as_deref()?;
+        let is_here = loaded.iter().any(|found| found.key.kid() == signer);
+        let is_needed = loaded.is_empty() || !self.stopped.contains(signer);
+        (!is_here && is_needed).then_some(signer)
+    }
 }
 
 /// Why the keys cannot be opened.
@@ -113,6 +130,17 @@ pub enum KeyRingFault {
         /// Why.
         fault: SigningFault,
     },
+    /// The key that signs for all replicas is not here.
+    #[error(
+        "the key `{kid}` signs for all replicas, and no file in `{}` holds it: replicas share their key files",
+        folder.display()
+    )]
+    Missing {
+        /// The key's `kid`.
+        kid: String,
+        /// Where it should be.
+        folder: PathBuf,
+    },
     /// No key could be made.
     #[error("cannot make a signing key: {0}")]
     Generate(SigningFault),
@@ -127,6 +155,9 @@ pub enum SignFault {
     /// The signature failed.
     #[error(transparent)]
     Key(#[from] SigningFault),
+    /// Nothing may be signed now.
+    #[error("nothing is signed as long as it is not known which key signs")]
+    Withheld,
 }
 
 /// A key file of the folder.
@@ -168,7 +199,13 @@ impl KeyRing {
         let mut loaded = read(folder, &rng)?;
         loaded.retain(|found| !known.stopped.contains(found.key.kid()));
         let is_wanted = |found: &Loaded| found.key.algorithm() == spec.algorithm();
-        if !loaded.iter().any(is_wanted) {
+        if known.shared
+            && let Some(kid) = known.missing(&loaded)
+        {
+            return Err(KeyRingFault::Missing { kid: kid.to_owned(), folder: folder.to_owned() });
+        }
+        let may_make = !known.shared || known.signer.is_none();
+        if may_make && !loaded.iter().any(is_wanted) {
             let (key, path) = create(folder, spec, &rng)?;
             loaded.push(Loaded { key: Arc::new(key), path: Some(path) });
         }
@@ -179,13 +216,16 @@ impl KeyRing {
         };
         let has_signed = |found: &&Loaded| known.signer.as_deref() == Some(found.key.kid());
         let signer = loaded.iter().find(has_signed).map_or_else(|| wanted.clone(), |found| found.key.clone());
+        let at = |key: &SigningKey| loaded.iter().position(|found| found.key.kid() == key.kid());
+        let may_wait = wanted.kid() != signer.kid() && (!known.shared || at(&wanted) > at(&signer));
         let waiting = known.next.as_ref().filter(|(kid, _)| kid == wanted.kid()).map(|(_, at)| *at);
         let wait = waiting.unwrap_or_else(|| Wait::begin(clock));
-        let next = (wanted.kid() != signer.kid()).then_some(Next { key: wanted, wait });
+        let next = may_wait.then_some(Next { key: wanted, wait });
         let others = loaded.iter().rev().map(Loaded::published).collect();
         let since = known.since.filter(|_| known.signer.as_deref() == Some(signer.kid()));
         let bare = Self::of(signer, others, rng);
-        Ok(Self { since, next, stopped: known.stopped.clone(), ..bare }.settled())
+        Ok(Self { since, next, before: known.before.clone(), stopped: known.stopped.clone(), ..bare }
+            .settled())
     }
 
     /// A ring with one new key that is stored nowhere: for tests and benchmarks.
@@ -196,7 +236,17 @@ impl KeyRing {
 
     fn of(signer: Arc<SigningKey>, published: Vec<Published>, rng: SystemRandom) -> Self {
         let (jwks, access_token_header, stopped) = (Value::Null, String::new(), BTreeSet::new());
-        Self { signer, since: None, next: None, published, stopped, jwks, access_token_header, rng }
+        Self {
+            signer,
+            since: None,
+            next: None,
+            before: None,
+            published,
+            stopped,
+            jwks,
+            access_token_header,
+            rng,
+        }
     }
 
     /// Puts what is published into its order, each key once (`kid` is unique in a set, RFC 7517 §4.5), and writes what
@@ -222,8 +272,8 @@ impl KeyRing {
     /// The ring after the waiting key has taken over, if its time has come.
     pub fn promoted(&self, clock: &dyn Clock) -> Option<Self> {
         let next = self.next.as_ref().filter(|next| next.wait.until <= clock.steady())?;
-        let (signer, since) = (next.key.clone(), Some(clock.now()));
-        Some(Self { signer, since, next: None, ..self.clone() }.settled())
+        let (signer, since, before) = (next.key.clone(), Some(clock.now()), Some(self.kid().to_owned()));
+        Some(Self { signer, since, next: None, before, ..self.clone() }.settled())
     }
 
     /// The ring without the keys `kids`, which are stopped for ever if `stop` says so. `fresh` signs from now on;
@@ -242,6 +292,7 @@ impl KeyRing {
         }
         if let Some((Fresh { key, path }, now)) = fresh {
             ring.published.push(Published { key: key.public().clone(), path: Some(path) });
+            ring.before = Some(ring.kid().to_owned());
             (ring.signer, ring.since) = (Arc::new(key), Some(now));
         }
         ring.settled()
@@ -252,9 +303,21 @@ impl KeyRing {
         Known {
             signer: Some(self.kid().to_owned()),
             since: self.since,
+            before: self.before.clone(),
             next: self.next.as_ref().map(|next| (next.key.kid().to_owned(), next.wait)),
             stopped: self.stopped.clone(),
+            shared: false,
         }
+    }
+
+    /// Whether `kid` was stopped for ever.
+    pub fn has_stopped(&self, kid: &str) -> bool {
+        self.stopped.contains(kid)
+    }
+
+    /// Whether the signer took over from `kid` in this process.
+    pub fn took_over_from(&self, kid: &str) -> bool {
+        self.before.as_deref() == Some(kid)
     }
 
     /// The algorithm of new signatures.

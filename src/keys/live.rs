@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ struct Inner {
     clock: Arc<dyn Clock>,
     rng: SystemRandom,
     ring: ArcSwap<KeyRing>,
+    /// Whether other replicas sign by the same store.
+    shared: bool,
+    /// Whether nothing may be signed now.
+    withheld: AtomicBool,
     /// Held from looking at the ring until what replaces it serves.
     turn: Mutex<()>,
 }
@@ -56,8 +61,10 @@ impl LiveKeys {
     ) -> Result<Self, KeyRingFault> {
         let rng = SystemRandom::new();
         let first = KeyRing::load(&folder, spec, rng.clone(), known, clock.as_ref())?;
-        let turn = Mutex::new(());
-        Ok(Self(Arc::new(Inner { folder, spec, clock, rng, ring: ArcSwap::from_pointee(first), turn })))
+        let (turn, withheld, shared) = (Mutex::new(()), AtomicBool::new(false), known.shared);
+        let inner =
+            Inner { folder, spec, clock, rng, ring: ArcSwap::from_pointee(first), shared, withheld, turn };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The ring at this moment: a key whose time has come has taken over in it.
@@ -76,8 +83,16 @@ impl LiveKeys {
         inner.ring.load_full()
     }
 
+    /// Has nothing signed, or lets it be: a replica that does not know which key signs must not sign by another.
+    pub fn withhold(&self, withheld: bool) {
+        self.0.withheld.store(withheld, Ordering::Relaxed);
+    }
+
     /// Signs `claims`; see [`KeyRing::sign`].
     pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<Signed, SignFault> {
+        if self.0.withheld.load(Ordering::Relaxed) {
+            return Err(SignFault::Withheld);
+        }
         let ring = self.ring();
         Ok(Signed { compact: ring.sign(typ, claims)?, kid: ring.kid().to_owned() })
     }
@@ -107,7 +122,29 @@ impl LiveKeys {
     pub fn reload(&self) -> Result<Arc<KeyRing>, KeyRingFault> {
         let inner = &self.0;
         let _turn = inner.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = inner.up_to_date().known();
+        let known = Known { shared: inner.shared, ..inner.up_to_date().known() };
+        let ring = KeyRing::load(&inner.folder, inner.spec, inner.rng.clone(), &known, inner.clock.as_ref())?;
+        inner.ring.store(Arc::new(ring));
+        Ok(inner.ring.load_full())
+    }
+
+    /// Reads the folder again, knowing what the store says: its signer signs, unless ours took over from that and the
+    /// store does not say so yet. On a fault the ring that serves goes on serving. Not for an async thread.
+    pub fn follow(&self, stored: &Known) -> Result<Arc<KeyRing>, KeyRingFault> {
+        let inner = &self.0;
+        let _turn = inner.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = inner.up_to_date();
+        let own = ring.known();
+        let is_behind = |kid: &str| ring.took_over_from(kid) || stored.stopped.contains(kid);
+        let adopted = stored.signer.clone().filter(|kid| kid != ring.kid() && !is_behind(kid));
+        let stopped = &own.stopped | &stored.stopped;
+        let known = if adopted.is_some() {
+            let since = Some(inner.clock.now());
+            Known { signer: adopted, since, before: None, next: own.next, stopped, shared: inner.shared }
+        } else {
+            let before = own.before.filter(|kid| stored.signer.as_ref() == Some(kid));
+            Known { before, stopped, shared: inner.shared, ..own }
+        };
         let ring = KeyRing::load(&inner.folder, inner.spec, inner.rng.clone(), &known, inner.clock.as_ref())?;
         inner.ring.store(Arc::new(ring));
         Ok(inner.ring.load_full())

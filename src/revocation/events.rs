@@ -159,6 +159,8 @@ impl Events {
         match self.submit(Hear { event: spend, revoke, until }).await? {
             Committed::Done(_) => Ok(heard),
             Committed::Lost(..) => Ok(Heard::Seen),
+            // It stands on no generation of the configuration.
+            Committed::Superseded { .. } => Err(NotHeard::Unavailable),
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) const BEGIN: Sql =
 
 /// The first statement of every commit: the row lock on PostgreSQL.
 pub(super) const LOCK: &str =
-    "UPDATE log_head SET epoch = epoch + 1 WHERE id = 1 RETURNING size, frontier, greatest_iat";
+    "UPDATE log_head SET epoch = epoch + 1 WHERE id = 1 RETURNING size, frontier, greatest_iat, generation";
 
 /// The tokens of these ids, with how far their trees have grown: the newest row of a task, and of a parent, tells.
 pub(super) const TOKENS: Sql = Sql {
@@ -98,8 +98,8 @@ pub(super) const WRITE: Sql = Sql {
              value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, \
              value->>15, value->>16, unhex(value->>17), value->>18, value->>19, value->>20, \
              value->>21, value->>22, value->>23, value->>24, value->>25, value->>26, value->>27, value->>28, \
-             value->>29 FROM jsonb_each($5); \
-         UPDATE log_head SET size = $6, frontier = $7, greatest_iat = $8 WHERE id = 1",
+             value->>29, value->>30 FROM jsonb_each($5); \
+         UPDATE log_head SET size = $6, frontier = $7, greatest_iat = $8, generation = $9 WHERE id = 1",
     ),
     postgres: concat!(
         "WITH d AS (INSERT INTO decisions (idx, id, tenant, kind, at, outcome, leaf) \
@@ -122,8 +122,8 @@ pub(super) const WRITE: Sql = Sql {
              $37::text[], $38::text[], $39::text[], $40::text[], $41::bigint[], $42::text[], $43::text[], \
              $44::text[], $45::text[], $46::text[], $47::bigint[], $48::bytea[], $49::text[], $50::bigint[], \
              $51::bigint[], $52::text[], $53::text[], $54::bigint[], $55::text[], $56::text[], \
-             $57::text[], $58::bigint[], $59::bigint[], $60::bigint[])) \
-         UPDATE log_head SET size = $61, frontier = $62, greatest_iat = $63 WHERE id = 1",
+             $57::text[], $58::bigint[], $59::bigint[], $60::bigint[], $61::text[])) \
+         UPDATE log_head SET size = $62, frontier = $63, greatest_iat = $64, generation = $65 WHERE id = 1",
     ),
 };
 

@@ -44,6 +44,9 @@ pub struct Issue {
     /// The assertion that authenticated the client. It is spent also if the issue loses; one that was spent before
     /// makes it lose, whatever else holds.
     pub assertion: Option<Spend>,
+    /// The generation of the configuration that it was decided by. Under another one nothing of it is written:
+    /// [`Committed::Superseded`].
+    pub generation: i64,
     /// The decision that allowed it.
     pub decision: Decision,
 }
@@ -108,6 +111,8 @@ pub struct Configure {
     pub bundles: Vec<BundleRow>,
     /// Settings to write over.
     pub settings: Vec<(String, String)>,
+    /// The generation of the configuration that it was computed from, as for an issue. None where it stands on none.
+    pub base: Option<i64>,
     /// The decision.
     pub decision: Decision,
 }
@@ -162,6 +167,8 @@ pub struct Receipt {
     pub committed_at: DateTime<Utc>,
     /// Where in its tree the token stands that was issued; none for any other change.
     pub place: Option<Place>,
+    /// Generation of the configuration after it.
+    pub generation: i64,
 }
 
 /// Where in the tree of its task a token stands, in the order of commits.
@@ -173,13 +180,18 @@ pub struct Place {
     pub sibling: u64,
 }
 
-/// What became of a change. Either way its decision is in the log.
+/// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// It is done.
+    /// It is done, and its decision is in the log.
     Done(Receipt),
     /// It lost: the log tells its refusal, and but for an assertion that is spent nothing else was written.
     Lost(Loss, Receipt),
+    /// It was decided by a configuration that is no longer in force. Nothing was written or spent: decide again.
+    Superseded {
+        /// The generation in force.
+        generation: i64,
+    },
 }
 
 /// Why an issue that was allowed is refused by the commit (L4).
@@ -200,7 +212,7 @@ pub enum Loss {
     /// Its tenant, or every one, is under lockdown.
     #[error("new tokens are stopped: lockdown")]
     LockedDown,
-    /// Something that may be used once has been.
+    /// Something that may be used once has been, or ended so long before the last token was issued that nobody knows.
     #[error("used before: {}", kind.as_str())]
     AlreadySpent {
         /// What was used.
@@ -278,6 +290,15 @@ impl Change {
             Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) => (None, [].as_slice()),
         };
         first.into_iter().chain(rest)
+    }
+
+    /// The generation of the configuration without which it does not stand, if it stands on one.
+    pub(super) fn decided_by(&self) -> Option<i64> {
+        match self {
+            Self::Issue(issue) => Some(issue.generation),
+            Self::Configure(configure) => configure.base,
+            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) => None,
+        }
     }
 
     /// The token that it issues, if it does.

@@ -32,7 +32,10 @@ impl FromStr for Location {
         match text.split_once("://") {
             Some(("postgres" | "postgresql", _)) => {
                 // The parser's own error could repeat the password.
-                let options = text.parse().map_err(|_| bad("the URL is malformed"))?;
+                let options: PgConnectOptions = text.parse().map_err(|_| bad("the URL is malformed"))?;
+                // For whoever looks at the server's sessions.
+                let is_named = options.get_application_name().is_some();
+                let options = if is_named { options } else { options.application_name("taskgrant") };
                 Ok(Self::Postgres(Box::new(options)))
             }
             Some(_) => Err(bad("unknown kind of URL")),
@@ -68,20 +71,20 @@ pub(super) fn database(folder: &Path) -> PathBuf {
 const LOCK_FILE: &str = "taskgrant.lock";
 const DATABASE_FILE: &str = "taskgrant.db";
 
-/// A data folder that this process owns until the value is dropped.
+/// The lock of a data folder, held until the value is dropped.
 #[derive(Debug)]
-pub(super) struct OwnedFolder {
-    database: PathBuf,
-    _lock: File,
+pub struct FolderLock {
+    _file: File,
 }
 
-impl OwnedFolder {
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |why| StoreError::Folder { path, why }
+}
+
+impl FolderLock {
     /// Makes the folder if need be (mode 0700) and takes its lock, or tells who holds it.
-    pub(super) fn take(folder: &Path) -> Result<Self, StoreError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |why| StoreError::Folder { path, why }
-        };
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
         let lock_file = folder.join(LOCK_FILE);
         let mut lock = private(&lock_file).map_err(failed(&lock_file))?;
@@ -93,6 +96,21 @@ impl OwnedFolder {
             }
             Err(TryLockError::Error(why)) => return Err(failed(&lock_file)(why)),
         }
+        Ok(Self { _file: lock })
+    }
+}
+
+/// A data folder with its database, which this process owns until the value is dropped.
+#[derive(Debug)]
+pub(super) struct OwnedFolder {
+    database: PathBuf,
+    _lock: FolderLock,
+}
+
+impl OwnedFolder {
+    /// Takes the folder's lock, and makes the file of its database if need be.
+    pub(super) fn take(folder: &Path) -> Result<Self, StoreError> {
+        let lock = FolderLock::take(folder)?;
         // SQLite would make the file readable by all; its WAL takes the mode of the database.
         let database = database(folder);
         private(&database).map_err(failed(&database))?;

@@ -9,10 +9,12 @@ use sqlx::pool::PoolOptions;
 use super::error::StoreError;
 use super::folder::database;
 use super::rows::instant;
-use super::{ACQUIRE_TIMEOUT, Db, Inner, LATEST_MIGRATION, MIGRATIONS, Pools, Store, sqlite_options};
+use super::schema::known_schema;
+use super::{ACQUIRE_TIMEOUT, Db, Inner, LATEST_MIGRATION, Pools, Store, sqlite_options};
 
 const INTEGRITY: &str = "PRAGMA integrity_check(1)";
 const NOW: &str = "SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000";
+const SERVER_NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// The state of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,21 +42,24 @@ impl Store {
             PoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_with(options);
         let read = pool.await?;
         let db = Db::Sqlite(Pools { write: read.clone(), read, in_memory: false });
-        Ok(Some(Self(Arc::new(Inner { db, _folder: None }))))
+        Ok(Some(Self(Arc::new(Inner { db, _folder: None, notifies: false }))))
     }
 
-    /// Looks the database over. Reads all of it: seconds for a large one.
+    /// Looks the database over. Reads all of a file: seconds for a large one. A server looks after its own files.
     pub async fn health(&self) -> Result<Health, StoreError> {
-        let (Db::Sqlite(pools), known_schema) = (self.db(), known_schema()) else {
-            return Err(StoreError::Location("only a data folder can be looked over".to_owned()));
+        let known_schema = known_schema();
+        let pools = match self.db() {
+            Db::Sqlite(pools) => pools,
+            Db::Postgres(pools) => {
+                let schema =
+                    sqlx::query_scalar::<_, Option<i64>>(LATEST_MIGRATION).fetch_one(&pools.read).await?;
+                let now: i64 = sqlx::query_scalar(SERVER_NOW).fetch_one(&pools.read).await?;
+                return Ok(Health { schema, known_schema, damage: None, now: instant(now)? });
+            }
         };
         let schema = sqlx::query_scalar::<_, Option<i64>>(LATEST_MIGRATION).fetch_one(&pools.read).await?;
         let found: String = sqlx::query_scalar(INTEGRITY).fetch_one(&pools.read).await?;
         let now: i64 = sqlx::query_scalar(NOW).fetch_one(&pools.read).await?;
         Ok(Health { schema, known_schema, damage: (found != "ok").then_some(found), now: instant(now)? })
     }
-}
-
-fn known_schema() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }

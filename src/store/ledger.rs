@@ -19,6 +19,16 @@ use crate::domain::refusal::{Limited, LimitedBy};
 
 const MINUTE_US: i64 = 60_000_000;
 
+/// How long what was spent is kept after its expiry. Expired is what ended before the greatest `iat` of any committed token:
+/// that never goes back, whatever the clock does.
+const REMEMBERED: TimeDelta = TimeDelta::hours(2);
+
+/// What ended before this may be forgotten, and from then on counts as spent: so nothing that is forgotten is ever good
+/// again (T31), after any step of the clock, any restart and in any replica. By a clock that may issue it is long past.
+pub(super) fn forgotten_before(head: &Head) -> DateTime<Utc> {
+    head.greatest_iat - REMEMBERED
+}
+
 /// A row of `revocations`.
 #[derive(Clone, Debug)]
 pub(super) struct RevocationRow {
@@ -80,10 +90,13 @@ fn complete(
 ) -> Option<TokenRecord> {
     let mut token = issue.token.clone();
     token.ancestors.clear();
+    token.signers.clear();
     if let Some(jti) = token.parent {
         let parent = known.get(&jti).or_else(|| drafts.get(&jti))?;
         token.ancestors.clone_from(&parent.ancestors);
         token.ancestors.push(jti);
+        let above = parent.signers.iter().chain([&parent.kid]);
+        token.signers = above.filter(|kid| **kid != token.kid).cloned().collect();
         token.session = parent.session.clone();
     }
     Some(token)
@@ -133,8 +146,12 @@ impl<'b> Ledger<'b> {
         self.spent.extend(rows);
     }
 
-    /// Decides on one change and appends its decision to the log.
+    /// Decides on one change and appends its decision to the log, unless what it was decided by has been replaced.
     pub(super) fn take(&mut self, change: &Change, entry: &'b Entry) -> Committed {
+        let generation = self.head.generation;
+        if change.decided_by().is_some_and(|by| by != generation) {
+            return Committed::Superseded { generation };
+        }
         let outcome = match change {
             Change::Issue(issue) => {
                 self.admit(issue.assertion.as_ref()).and_then(|()| self.issue(issue)).map(Some)
@@ -168,11 +185,17 @@ impl<'b> Ledger<'b> {
 
     /// Spends what may be used once, unless it has been (T31). It is then spent, whatever becomes of the change.
     pub(super) fn spend(&mut self, spend: &Spend) -> Result<(), Loss> {
-        if !self.spent.insert((spend.kind, spend.key.clone())) {
+        if self.is_spent(spend) {
             return Err(Loss::AlreadySpent { kind: spend.kind });
         }
+        self.spent.insert((spend.kind, spend.key.clone()));
         self.writes.spent.push(spent_row(spend));
         Ok(())
+    }
+
+    fn is_spent(&self, spend: &Spend) -> bool {
+        spend.keep_until < forgotten_before(&self.head)
+            || self.spent.contains(&(spend.kind, spend.key.clone()))
     }
 
     fn admit(&mut self, assertion: Option<&Spend>) -> Result<(), Loss> {
@@ -189,7 +212,13 @@ impl<'b> Ledger<'b> {
         self.head.frontier.append(entry.leaf.hash());
         // The column is signed; 2^63 leaves will not be reached.
         self.writes.entries.push((i64::try_from(index).unwrap_or(i64::MAX), entry));
-        Receipt { index, decision_id: change.decision().id, committed_at: self.now, place: None }
+        Receipt {
+            index,
+            decision_id: change.decision().id,
+            committed_at: self.now,
+            generation: self.head.generation,
+            place: None,
+        }
     }
 
     fn issue(&mut self, issue: &Issue) -> Result<Place, Loss> {
@@ -232,8 +261,7 @@ impl<'b> Ledger<'b> {
             return Err(Loss::LockedDown);
         }
         let (growth, sibling) = self.judge_tree(issue)?;
-        let used = |spend: &&Spend| self.spent.contains(&(spend.kind, spend.key.clone()));
-        match issue.spend.iter().find(used) {
+        match issue.spend.iter().find(|spend| self.is_spent(spend)) {
             Some(spend) => Err(Loss::AlreadySpent { kind: spend.kind }),
             None => Ok((token, growth, sibling)),
         }
@@ -331,6 +359,9 @@ impl<'b> Ledger<'b> {
     }
 
     fn configure(&mut self, configure: &Configure) {
+        if !configure.put.is_empty() || !configure.retire.is_empty() {
+            self.head.generation += 1;
+        }
         for name in &configure.retire {
             self.writes.current.insert(name.clone(), None);
         }

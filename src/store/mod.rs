@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -14,6 +13,7 @@ use sqlx::{Connection as _, Database, Executor as _, Pool};
 
 mod batch;
 pub mod change;
+pub mod copy;
 mod entry;
 pub mod error;
 pub mod folder;
@@ -21,9 +21,11 @@ pub mod health;
 mod ledger;
 pub mod read;
 pub mod rows;
+pub mod schema;
 pub mod status;
 mod transaction;
 pub mod trees;
+pub mod watch;
 pub mod writer;
 
 #[cfg(test)]
@@ -34,14 +36,15 @@ mod tests;
 use error::StoreError;
 use folder::{Location, OwnedFolder};
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
-
 /// Readers of a SQLite file: more would only wait for the same disk.
 const SQLITE_READERS: u32 = 4;
 /// Reading connections of one process to PostgreSQL.
 const POSTGRES_READERS: u32 = 8;
 /// How long a reader waits for a connection before the answer is 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the WAL may take to be written back at the end.
+const WRITE_BACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two pools of one database. Only the writer and migrations use the writing one, over a single connection.
 pub(crate) struct Pools<DB: Database> {
@@ -77,6 +80,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     db: Db,
     _folder: Option<OwnedFolder>,
+    /// Whether commits that others should hear of can say so.
+    notifies: bool,
 }
 
 impl std::fmt::Debug for Store {
@@ -101,11 +106,9 @@ impl Store {
         }
     }
 
-    /// Opens the data at `location` and applies the migrations that it lacks.
-    pub async fn migrate(location: &Location) -> Result<Self, StoreError> {
-        let store = Self::connect(location).await?;
-        on_db!(store.db(), pools => MIGRATIONS.run(&pools.write).await)?;
-        Ok(store)
+    /// Whether other processes may write the same data.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.db(), Db::Postgres(_))
     }
 
     /// Whether the database answers.
@@ -113,16 +116,39 @@ impl Store {
         Ok(on_db!(self.db(), pools => pools.read.acquire().await?.ping().await)?)
     }
 
-    /// Closes all connections; SQLite writes its WAL back into the file. Let the writer end first: one that has not
-    /// keeps its connection, which is waited for only so long.
+    /// Closes all connections, the readers first: SQLite's file then has on its own all that lay in the WAL. Let the
+    /// writer end first. Whoever keeps a connection is waited for only so long; other handles to the store do not matter.
     pub async fn close(&self) {
-        let closing =
-            async { on_db!(self.db(), pools => tokio::join!(pools.read.close(), pools.write.close())) };
-        let _ = tokio::time::timeout(ACQUIRE_TIMEOUT, closing).await;
+        let reading = async { on_db!(self.db(), pools => pools.read.close().await) };
+        let readers = tokio::time::timeout(ACQUIRE_TIMEOUT, reading).await;
+        let writing = async {
+            let written_back = self.write_back().await;
+            on_db!(self.db(), pools => pools.write.close().await);
+            written_back
+        };
+        let written_back = tokio::time::timeout(WRITE_BACK_TIMEOUT, writing).await;
+        if readers.is_err() || !matches!(written_back, Ok(Ok(()))) {
+            let why = written_back.map(Result::err);
+            tracing::warn!(?why, "the WAL may not be written back: keep it with the database");
+        }
+    }
+
+    /// Has SQLite write the WAL back into its file and empty it. Without readers it does, whatever closes last.
+    async fn write_back(&self) -> Result<(), StoreError> {
+        if let Db::Sqlite(Pools { write, in_memory: false, .. }) = self.db()
+            && !write.is_closed()
+        {
+            write.acquire().await?.execute(CHECKPOINT).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn db(&self) -> &Db {
         &self.0.db
+    }
+
+    pub(crate) fn notifies(&self) -> bool {
+        self.0.notifies
     }
 
     async fn connect(location: &Location) -> Result<Self, StoreError> {
@@ -134,27 +160,16 @@ impl Store {
             }
             Location::Postgres(options) => (Db::Postgres(postgres(options).await?), None),
         };
-        Ok(Self(Arc::new(Inner { db, _folder: folder })))
-    }
-
-    async fn check_schema(&self) -> Result<(), StoreError> {
-        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        let latest = on_db!(self.db(), pools =>
-            sqlx::query_scalar::<_, Option<i64>>(LATEST_MIGRATION).fetch_one(&pools.read).await);
-        match latest {
-            Ok(Some(version)) if version > known => Err(StoreError::SchemaNewer(version)),
-            Ok(Some(version)) if version == known => Ok(()),
-            Ok(_) => Err(StoreError::SchemaOlder(known)),
-            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code == UNDEFINED_TABLE) => {
-                Err(StoreError::SchemaOlder(known))
-            }
-            Err(error) => Err(error.into()),
-        }
+        let notifies = match &db {
+            Db::Sqlite(_) => false,
+            Db::Postgres(pools) => can_notify(&pools.read).await?,
+        };
+        Ok(Self(Arc::new(Inner { db, _folder: folder, notifies })))
     }
 }
 
-/// PostgreSQL's code for a table that does not exist.
-const UNDEFINED_TABLE: &str = "42P01";
+/// SQLite: the whole WAL into the file, and the WAL emptied.
+const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// What a connection to SQLite is set to. There are no foreign keys: one writer keeps the tables consistent, and
 /// parts of a decision are erased on their own.
@@ -196,6 +211,14 @@ fn single_connection<DB: Database>() -> PoolOptions<DB> {
 /// middle of a commit must not keep the lock until TCP gives up.
 const POSTGRES_SESSION: &str = "SELECT set_config('idle_in_transaction_session_timeout', '10s', false), \
      CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END";
+
+/// An engine that only speaks PostgreSQL's protocol may not even know the function.
+async fn can_notify(pool: &Pool<Postgres>) -> Result<bool, StoreError> {
+    match sqlx::query_scalar(watch::CAN_NOTIFY).fetch_one(pool).await {
+        Err(sqlx::Error::Database(_)) => Ok(false),
+        can => Ok(can?),
+    }
+}
 
 async fn postgres(options: &PgConnectOptions) -> Result<Pools<Postgres>, StoreError> {
     // The second place is for the successor of a connection that is being given up.

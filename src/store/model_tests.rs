@@ -253,7 +253,8 @@ fn decide(jobs: &[Job], size: u64, facts: &Facts) -> Vec<(u64, Event)> {
     let known =
         |token: &usize| Known { token: CAST.tokens[*token].clone(), growth: Growth::default(), children: 0 };
     let tokens = facts.tokens.iter().map(known).collect();
-    let mut ledger = Ledger::new(CAST.now, Head { frontier, greatest_iat: CAST.now }, tokens);
+    let head = Head { frontier, greatest_iat: CAST.now, generation: 0 };
+    let mut ledger = Ledger::new(CAST.now, head, tokens);
     let keys = ledger.revocations_to_read(batch.iter().map(|(change, _)| change));
     let root = RevocationKey::token(CAST.tokens[ROOT].jti);
     let place = keys.iter().position(|key| *key == root).filter(|_| facts.root_revoked);
@@ -267,6 +268,7 @@ fn decide(jobs: &[Job], size: u64, facts: &Facts) -> Vec<(u64, Event)> {
             (Job::RevokeRoot, Committed::Done(receipt) | Committed::Lost(_, receipt)) => {
                 (receipt.index, Event::RootRevoked)
             }
+            (_, Committed::Superseded { .. }) => panic!("the model has one configuration"),
         };
     jobs.iter().zip(&batch).map(leaf).collect()
 }
@@ -304,6 +306,7 @@ impl Cast {
                 limits: TreeLimits::default(),
                 spend: spend.into_iter().collect(),
                 assertion: None,
+                generation: 0,
                 decision: decision(now),
             }))
         };
@@ -353,6 +356,7 @@ fn token(number: usize, now: DateTime<Utc>, ancestors: &[usize]) -> TokenRecord 
         approval_id: None,
         decision_id: DecisionId::new(now, [u8::try_from(number).unwrap(); 10]),
         kid: "key-1".to_owned(),
+        signers: Vec::new(),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) const OBJECT_VERSIONS: &str = "SELECT tenant, kind, name, version, sp
 pub(super) const BUNDLE: &str = "SELECT content FROM bundles WHERE version = $1";
 pub(super) const DECISION: &str = "SELECT d.idx, d.leaf, r.salt, r.record, i.input FROM decisions d \
      LEFT JOIN decision_records r ON r.idx = d.idx LEFT JOIN decision_inputs i ON i.idx = d.idx WHERE d.id = $1";
-pub(super) const HEAD: &str = "SELECT size, frontier, greatest_iat FROM log_head WHERE id = 1";
+pub(super) const HEAD: &str = "SELECT size, frontier, greatest_iat, generation FROM log_head WHERE id = 1";
 pub(super) const SETTING: &str = "SELECT value FROM settings WHERE key = $1";
 pub(super) const STOPPED_KEYS: &str = "SELECT key FROM revocations WHERE kind = $1";
 /// The instant of issue stands first in a `jti`, so that a range of the primary key is all that is read.
@@ -42,6 +42,8 @@ pub struct Head {
     pub frontier: Frontier,
     /// Greatest `iat` of any token committed.
     pub greatest_iat: DateTime<Utc>,
+    /// Generation of the configuration: it grows with every change of an object.
+    pub generation: i64,
 }
 
 impl Head {
@@ -73,6 +75,7 @@ pub(super) struct HeadRow {
     size: i64,
     frontier: Vec<u8>,
     greatest_iat: i64,
+    generation: i64,
 }
 
 impl TryFrom<HeadRow> for Head {
@@ -81,7 +84,7 @@ impl TryFrom<HeadRow> for Head {
         // A negative size has no frontier of its length either.
         let size = u64::try_from(row.size).unwrap_or(u64::MAX);
         let frontier = Frontier::from_bytes(size, &row.frontier)?;
-        Ok(Self { frontier, greatest_iat: instant(row.greatest_iat)? })
+        Ok(Self { frontier, greatest_iat: instant(row.greatest_iat)?, generation: row.generation })
     }
 }
 

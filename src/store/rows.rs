@@ -25,7 +25,7 @@ macro_rules! token_columns {
         "jti, task_id, tenant, parent, ancestors, principal_iss, principal_sub, session_iss, session_sid, \
          session_hash, session_since, agent, chain_agents, chain, task_type_tenant, task_type, \
          task_type_version, capability_digest, audience, iat, exp, key_thumbprint, status_list, status_index, \
-         approval_id, decision_id, kid, task_serial, sibling, paced_until"
+         approval_id, decision_id, kid, task_serial, sibling, paced_until, signers"
     };
 }
 pub(super) use token_columns;
@@ -100,12 +100,13 @@ pub(super) struct TokenRow {
     pub(super) task_serial: i64,
     pub(super) sibling: i64,
     pub(super) paced_until: i64,
+    pub(super) signers: String,
 }
 
 as_array!(TokenRow; jti task_id tenant parent ancestors principal_iss principal_sub session_iss session_sid
     session_hash session_since agent chain_agents chain task_type_tenant task_type task_type_version
     capability_digest audience iat exp key_thumbprint status_list status_index approval_id decision_id kid
-    task_serial sibling paced_until);
+    task_serial sibling paced_until signers);
 
 /// A short column of bytes; in JSON it is hex.
 #[derive(Debug, Serialize, sqlx::Type)]
@@ -276,6 +277,7 @@ impl From<&TokenRecord> for TokenRow {
             task_serial: 0,
             sibling: 0,
             paced_until: 0,
+            signers: to_json(&token.signers),
         }
     }
 }
@@ -353,6 +355,7 @@ impl TryFrom<TokenRow> for TokenRecord {
             approval_id: row.approval_id.map(|id| parsed(&id, "approval id")).transpose()?,
             decision_id: parsed(&row.decision_id, "decision id")?,
             kid: row.kid,
+            signers: from_json(&row.signers, "list of keys")?,
         })
     }
 }

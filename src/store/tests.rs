@@ -10,18 +10,20 @@ use super::read::{
     BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS, TASK,
     TASK_OF_ISSUER, TOKEN,
 };
+use super::schema::APPLIED;
 use super::status::{
     HAND_OVERS, LIST, LISTS, REVOKED_SINCE, TASKS_NAMED, TASKS_PAGE, TOKENS_NAMED, TOKENS_OF_TASKS,
     TOKENS_PAGE,
 };
 use super::trees::{LIVE_TOKENS, RECORDS_OF_TASK, REVOCATIONS, REVOCATIONS_OF_KIND, TOKENS_OF_TASK};
+use super::watch::{CAN_NOTIFY, LOOK, NOTIFY};
 use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 
 #[path = "../../tests/it/support/postgres.rs"]
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 27] = [
+const SHARED: [&str; 28] = [
     LOCK,
     PURGE,
     PUT_LIST,
@@ -49,7 +51,10 @@ const SHARED: [&str; 27] = [
     REVOCATIONS,
     REVOCATIONS_OF_KIND,
     LATEST_MIGRATION,
+    APPLIED,
 ];
+/// For a server only.
+const SERVER: [&str; 4] = [POSTGRES_SESSION, CAN_NOTIFY, LOOK, NOTIFY];
 /// Two dialects side by side.
 const BATCH: [Sql; 11] = [
     TOKENS,
@@ -77,7 +82,7 @@ async fn prepare_all(store: &Store) {
             }
         }
         Db::Postgres(pools) => {
-            let texts = SHARED.into_iter().chain(BATCH.map(|sql| sql.postgres)).chain([POSTGRES_SESSION]);
+            let texts = SHARED.into_iter().chain(BATCH.map(|sql| sql.postgres)).chain(SERVER);
             for text in texts {
                 let prepared =
                     pools.write.acquire().await.unwrap().prepare(AssertSqlSafe(text).into_sql_str()).await;
@@ -106,23 +111,28 @@ fn no_statement_is_left_out_above() {
         include_str!("status.rs"),
         include_str!("trees.rs"),
         include_str!("mod.rs"),
-    ]
-    .concat();
+        include_str!("schema.rs"),
+        include_str!("watch.rs"),
+    ];
+    let sources = sources.concat();
     let declared =
         |kind: &str| sources.lines().filter(|line| line.contains("const ") && line.contains(kind)).count();
-    // `BEGIN` cannot be prepared; `POSTGRES_SESSION` and the error code `UNDEFINED_TABLE` are not for both.
-    assert_eq!(declared(": &str"), SHARED.len() + 2);
+    // `BEGIN` cannot be prepared; `CHECKPOINT` is SQLite's alone; the error code `UNDEFINED_TABLE` and the name `CHANNEL` are no
+    // statements.
+    assert_eq!(declared(": &str"), SHARED.len() + SERVER.len() + 3);
     assert_eq!(declared(": Sql"), BATCH.len() + 1);
 }
 
 #[test]
 fn only_the_writer_opens_a_transaction() {
-    for (file, source) in [
+    let others = [
         ("read.rs", include_str!("read.rs")),
         ("status.rs", include_str!("status.rs")),
         ("trees.rs", include_str!("trees.rs")),
         ("mod.rs", include_str!("mod.rs")),
-    ] {
+        ("watch.rs", include_str!("watch.rs")),
+    ];
+    for (file, source) in others {
         for way in ["begin", "WriteConnection"] {
             assert!(!source.contains(way), "{file}: {way}");
         }

@@ -19,6 +19,7 @@ use super::ledger::{RevocationRow, Writes};
 use super::read::{Head, HeadRow};
 use super::rows::{BundleRow, Bytes, Known, KnownRow, ObjectRow, as_array, as_hex, micros, to_json};
 use super::status::StatusListRow;
+use super::watch::NOTIFY;
 use super::{Db, Pools};
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::RevocationKey;
@@ -174,6 +175,14 @@ impl Conn<'_> {
             Self::Postgres(conn) => query(PURGE).bind(before).execute(conn).await.map(drop)?,
         }
         Ok(())
+    }
+
+    /// Has other processes look once this is committed. SQLite has no others.
+    pub(super) async fn notify(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(conn) => Ok(query(NOTIFY).execute(conn).await.map(drop)?),
+        }
     }
 
     /// Records a status list.
@@ -364,7 +373,8 @@ async fn write_sqlite(conn: &mut SqliteConnection, writes: &Writes<'_>, head: &H
         .bind(to_json(&writes.tokens))
         .bind(size(head))
         .bind(head.frontier.to_bytes())
-        .bind(micros(head.greatest_iat));
+        .bind(micros(head.greatest_iat))
+        .bind(head.generation);
     query.execute(conn).await.map(drop)
 }
 
@@ -395,7 +405,12 @@ async fn write_postgres(conn: &mut PgConnection, writes: &Writes<'_>, head: &Hea
     let query = bind_columns!(query, tokens; jti task_id tenant parent ancestors principal_iss principal_sub
         session_iss session_sid session_hash session_since agent chain_agents chain task_type_tenant task_type
         task_type_version capability_digest audience iat exp key_thumbprint status_list status_index
-        approval_id decision_id kid task_serial sibling paced_until);
-    let query = query.bind(size(head)).bind(head.frontier.to_bytes()).bind(micros(head.greatest_iat));
+        approval_id decision_id kid task_serial sibling paced_until
+        signers);
+    let query = query
+        .bind(size(head))
+        .bind(head.frontier.to_bytes())
+        .bind(micros(head.greatest_iat))
+        .bind(head.generation);
     query.execute(conn).await.map(drop)
 }

@@ -18,7 +18,7 @@ use super::Store;
 use super::change::{Change, CommitFault, Committed, Loss, Spend, SpendKind};
 use super::entry::{Entry, salt};
 use super::error::StoreError;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, forgotten_before};
 use super::status::StatusListRow;
 use super::transaction::{Batch, WriteConnection};
 use crate::clock::Clock;
@@ -40,10 +40,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often an empty commit is tried after a failure, while nobody asks for another.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often what was spent is forgotten, and for how long after its expiry it is kept: a clock that was set forward
-/// for less than that and back again revives nothing (T31), over a restart too.
+/// How often what was spent is forgotten.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
-const PURGE_AFTER: TimeDelta = TimeDelta::hours(2);
+
+/// For how long a status list is kept after the last of its tokens.
+const LISTS_AFTER: TimeDelta = TimeDelta::hours(2);
 
 type Answer = Result<Settled, CommitFault>;
 
@@ -337,10 +338,11 @@ impl WriterTask {
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent
     /// ids, the write, the commit. A revocation, the end of a lockdown, a change of configuration and once a second a
-    /// purge add one each.
+    /// purge add one each, and the first three on PostgreSQL one more: the notification, which goes out with the commit or
+    /// not at all.
     async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Settled>, StoreError> {
         let clock = Arc::clone(&self.clock);
-        let purge = self.purge_is_due(batch);
+        let (purge, notifies) = (self.purge_is_due(batch), self.store.notifies());
         let mut tx = self.connect().await?.begin().await?;
         let head = tx.conn().lock().await?;
         // From here on we hold the lock: what is read below cannot change before the commit.
@@ -359,19 +361,25 @@ impl WriterTask {
         });
         let settled = settled.collect();
         let (writes, head) = ledger.into_writes();
-        if !writes.revocations.is_empty() {
+        let revokes = !writes.revocations.is_empty();
+        if revokes {
             tx.conn().revoke(&writes).await?;
         }
-        if !writes.lifted.is_empty() {
+        let lifts = !writes.lifted.is_empty();
+        if lifts {
             tx.conn().lift(&writes).await?;
         }
-        if batch.iter().any(|job| matches!(job.work.change(), Some(Change::Configure(_)))) {
+        let configures = batch.iter().any(|job| matches!(job.work.change(), Some(Change::Configure(_))));
+        if configures {
             tx.conn().configure(&writes).await?;
+        }
+        if (revokes || lifts || configures) && notifies {
+            tx.conn().notify().await?;
         }
         tx.conn().write(&writes, &head).await?;
         put_lists(&mut tx, batch, now).await?;
         if purge {
-            tx.conn().purge_spent(now - PURGE_AFTER).await?;
+            tx.conn().purge_spent(forgotten_before(&head)).await?;
         }
         // The point of no return: a crash before this line loses only what nobody was told of; after it, everything
         // of the batch is durable, also if the answer does not reach us.
@@ -427,7 +435,7 @@ async fn put_lists(tx: &mut Batch<'_>, batch: &[Job], now: DateTime<Utc>) -> Res
         }
     }
     if put {
-        tx.conn().purge_lists(now - PURGE_AFTER).await?;
+        tx.conn().purge_lists(now - LISTS_AFTER).await?;
     }
     Ok(())
 }

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import sqlite3
 
 import rs256
 from world import Failed, check
@@ -18,8 +17,7 @@ def nothing_lost(world, book, jwks):
     """Looks into the data of a stopped server; returns what was found, for the result line."""
     check(book.received, "no token was issued at all")
     check(not book.faults, f"{len(book.faults)} answers that are not as documented, first: {book.faults[:1]}")
-    with contextlib.closing(sqlite3.connect(world.data / "taskgrant.db")) as database:
-        check(database.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "SQLite finds the file damaged")
+    with contextlib.closing(world.records()) as database:
         for one in book.received:
             recorded(database, one, rs256.verify(one.token, jwks))
         leaves = log_is_whole(database)

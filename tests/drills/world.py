@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -125,7 +126,7 @@ class World:
         self.url = f"http://127.0.0.1:{self.port}"
         self.secrets = {name: secrets.token_urlsafe(32) for name in (AGENT, RESOURCE)}
         self.issuers = [Issuer("first"), Issuer("second")]
-        self.limits = {}
+        self.limits, self.top = {}, ""
 
     async def __aenter__(self):
         self.data.mkdir(mode=0o700)
@@ -151,6 +152,7 @@ class World:
         limits = "".join(f"{key} = {value}\n" for key, value in self.limits.items())
         (self.root / "taskgrant.toml").write_text(
             f"public_url = '{self.url}'\nlisten = '127.0.0.1:{self.port}'\ndata = 'data'\nenvironment = 'drill'\n"
+            f"{self.top}"
             "[keys]\nalgorithm = 'RS256'\n[policy]\nbundles = ['policy']\n[log]\nlevel = 'warn'\n"
             f"[outbound]\nallow_http_loopback = true\n[limits]\n{limits}")
 
@@ -195,6 +197,12 @@ class World:
         self.process.send_signal(signal.SIGTERM)
         await until(END, "the orderly end", lambda: self.process.poll() is not None)
         check(self.process.returncode == 0, f"status {self.process.returncode} after SIGTERM: {self.log()[-2000:]}")
+
+    def records(self):
+        """The database of a stopped server."""
+        database = sqlite3.connect(self.data / "taskgrant.db")
+        check(database.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "SQLite finds the file damaged")
+        return database
 
     def log(self):
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""

@@ -88,12 +88,16 @@ impl Site {
 
     fn deployment(&self) -> Deployment {
         let data = self.root.path().join("data");
-        Deployment { admin_socket: data.join("admin.sock"), data, own_issuer: OWN.into() }
+        Deployment {
+            admin_socket: data.join("admin.sock"),
+            location: Location::Folder(data),
+            own_issuer: OWN.into(),
+        }
     }
 
     async fn start(&mut self) {
         let deployment = self.deployment();
-        let store = Store::open(&Location::Folder(deployment.data.clone())).await.unwrap();
+        let store = Store::open(&deployment.location).await.unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (writer, writing) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
         let policy = PolicyEngine::compile(Bundle::embedded_base().unwrap()).unwrap();

@@ -163,6 +163,28 @@ async fn t31_a_clock_set_an_hour_forward_and_back_revives_no_assertion() {
 }
 
 #[tokio::test]
+async fn t31_a_clock_set_far_forward_and_back_revives_no_assertion() {
+    let until_purged = || tokio::time::sleep(std::time::Duration::from_millis(1100));
+    for issues in [false, true] {
+        let keyed = Keyed::start().await;
+        let ask = async |assertion: &str| keyed.post("/task-types", assertion, &[]).await;
+        let spent = keyed.bent("support-agent", json!({"exp": keyed.server.now() + 300}));
+        assert_eq!(ask(&spent).await.status, 200);
+        keyed.server.clock.step(3 * 3600);
+        if issues {
+            // Once the clock has been steady for a minute, the server can but believe it.
+            keyed.root("support-agent").await.refused(503, "temporarily_unavailable", "clock_unsteady");
+            keyed.server.clock.shift(61);
+            keyed.root("support-agent").await.token();
+        }
+        until_purged().await;
+        assert_eq!(ask(&keyed.assertion("support-agent")).await.status, 200);
+        keyed.server.clock.step(-3 * 3600);
+        ask(&spent).await.refused(401, "invalid_client", "client_authentication_failed");
+    }
+}
+
+#[tokio::test]
 async fn t31_a_refused_exchange_and_a_dry_run_spend_their_assertion() {
     let keyed = Keyed::start().await;
     for with in [

@@ -69,6 +69,8 @@ async fn sigterm_under_load_ends_with_0_and_loses_no_token_and_no_object() {
     let load = Load::start(&site);
     load.book.received_more_than(50).await;
     assert_eq!(process.terminate().await.code(), Some(0), "{}", site.log());
+    let wal = std::fs::metadata(site.path("data/taskgrant.db-wal")).map_or(0, |file| file.len());
+    assert_eq!(wal, 0, "the database has all on its own: {}", site.log());
     let received = load.stop().await;
     check(&site, &received).await;
     assert!(!site.log().contains("did not end in time"), "{}", site.log());

@@ -28,6 +28,8 @@ mod events;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
+mod generation;
+#[cfg(test)]
 mod handover;
 #[cfg(test)]
 mod introspection;
@@ -51,6 +53,8 @@ mod plan;
 mod policy;
 #[cfg(test)]
 mod providers;
+#[cfg(test)]
+mod replicas;
 #[cfg(test)]
 mod revocation;
 #[cfg(test)]

@@ -190,6 +190,29 @@ async fn an_emergency_kills_what_the_key_signed_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn t28_what_grew_from_a_stopped_keys_token_dies_with_it_whichever_key_signed_it() {
+    let server = Server::start().await;
+    let wide = server.wide_root().await;
+    let admin = admin(&server).await;
+    admin.rotate_keys().await.unwrap().unwrap();
+    server.clock.shift(361);
+    let exchange_only = [("audience", server.issuer.as_str()), ("scope", "orders:read")];
+    let child = server.exchange("support-agent", &wide, &exchange_only).await.token();
+    let form = [("resource", ORDERS), ("scope", "orders:read")];
+    let grandchild = server.exchange("support-agent", &child, &form).await.token();
+    let other = server.root().await;
+    assert!(kid(&child) == kid(&other) && kid(&child) != kid(&wide));
+
+    admin.stop_keys(&stop(&[&kid(&wide)], true)).await.unwrap().unwrap();
+    for dead in [&child, &grandchild] {
+        assert!(verifies(&server, dead).await, "its own key is good");
+        assert!(!is_active(&server, dead).await);
+        server.exchange("support-agent", dead, &form).await.refused(400, "invalid_request", "revoked");
+    }
+    assert!(is_active(&server, &other).await);
+}
+
+#[tokio::test]
 async fn an_emergency_ends_a_waiting_key_and_a_retiring_one_without_a_fresh_one() {
     let server = Server::start().await;
     let first = kid(&server.wide_root().await);

@@ -8,13 +8,18 @@ use serde_json::{Value, json};
 use taskgrant::cli::agent::{Secret, SecretArgs, run};
 use taskgrant::cli::apply::Deployment;
 use taskgrant::clock::SystemClock;
+use taskgrant::store::folder::Location;
 use taskgrant::terminal::output::{Exit, Output};
 
 use crate::support::server::{ACCESS_TOKEN, Answer, ORDERS, Server, TOKEN_EXCHANGE, encode, secret, sha256};
 
 fn deployment(server: &Server) -> Deployment {
     let data = server.data.path().join("data");
-    Deployment { admin_socket: data.join("admin.sock"), data, own_issuer: server.issuer.clone() }
+    Deployment {
+        admin_socket: data.join("admin.sock"),
+        location: Location::Folder(data),
+        own_issuer: server.issuer.clone(),
+    }
 }
 
 fn args(client_id: &str) -> SecretArgs {

@@ -104,6 +104,7 @@ pub(super) async fn database(store: &Result<Option<Store>, StoreError>, clock: &
         Err(why) => return vec![unreadable(&why)],
     };
     let integrity = match &health.damage {
+        None if store.is_shared() => Line::ok("database", "the server answers"),
         None => Line::ok("database", "the file is sound"),
         Some(what) => {
             Line::fail("database", format!("the file is damaged: {what}"), "restore the last backup")
@@ -112,6 +113,9 @@ pub(super) async fn database(store: &Result<Option<Store>, StoreError>, clock: &
     let known = health.known_schema;
     let schema = match health.schema {
         Some(version) if version == known => Line::ok("schema", format!("version {version}")),
+        Some(version) if version < known && store.is_shared() => {
+            Line::fail("schema", format!("version {version}, known is {known}"), "run `taskgrant migrate`")
+        }
         Some(version) if version < known => Line::warn(
             "schema",
             format!("version {version}, known is {known}"),
@@ -150,7 +154,7 @@ fn unreadable(why: &StoreError) -> Line {
     Line::fail(
         "database",
         why.to_string(),
-        "see that the file is the server's and readable, or restore a backup",
+        "see that the file is the server's and readable, or the database server up and migrated; or restore a backup",
     )
 }
 

@@ -4,6 +4,7 @@
 //! undoes the other, and every change is a version of the object and a decision.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -195,6 +196,7 @@ impl Inner {
         change: impl FnOnce(&mut AgentSpec) -> Result<T, SecretFault>,
     ) -> Result<(T, DecisionId), SecretFault> {
         let _turn = self.turn.lock().await;
+        let base = self.store.head().await.map_err(ApplyFault::from)?.generation;
         let mut all = objects(self.store.objects_current().await.map_err(ApplyFault::from)?)
             .map_err(ApplyFault::from)?;
         let is_agent =
@@ -223,9 +225,9 @@ impl Inner {
             widenings: Vec::new(),
         };
         let next = self.next(&all, Plan { steps: vec![step] }, object).await?;
-        let decision_id = self.commit(order, &next).await?;
-        self.active.replace_objects(next.snapshot, next.schemas);
-        Ok((told, decision_id))
+        let receipt = self.commit(order, &next, base).await?;
+        self.active.replace_objects(receipt.generation, &Arc::new(next.snapshot), &Arc::new(next.schemas));
+        Ok((told, receipt.decision_id))
     }
 
     async fn next(&self, all: &[Object], plan: Plan, object: Object) -> Result<Next, ApplyFault> {

@@ -26,6 +26,7 @@ pub fn modes(config: &Config) -> Vec<Exposed> {
     let files = fs::read_dir(&keys).into_iter().flatten().flatten().map(|entry| entry.path());
     all.extend(files.filter(|path| path.extension().is_some_and(|e| e == "pem")));
     all.extend(config.tls.key.clone());
+    all.extend(config.database_file.clone());
     all.iter().filter_map(|path| exposed(path)).collect()
 }
 

@@ -1,9 +1,10 @@
 //! Configuration: objects with their versions, bundles, settings.
 
+use chrono::TimeDelta;
 use taskgrant::clock::Clock as _;
 use taskgrant::domain::decision::{Kind, Outcome};
 use taskgrant::domain::objects::{ObjectKind, ObjectRef};
-use taskgrant::store::change::{CommitFault, Committed, Configure};
+use taskgrant::store::change::{CommitFault, Committed, Configure, Issue, Spend, SpendKind};
 use taskgrant::store::rows::{BundleRow, ObjectRow};
 
 use super::{Deployment, on_both};
@@ -16,7 +17,7 @@ fn object(d: &Deployment, kind: ObjectKind, name: &str, version: i64) -> ObjectR
 
 fn configure(d: &Deployment, put: Vec<ObjectRow>) -> Configure {
     let decision = d.decision(Kind::Admin, Outcome::Allow);
-    Configure { put, retire: vec![], bundles: vec![], settings: vec![], decision }
+    Configure { put, retire: vec![], bundles: vec![], settings: vec![], base: None, decision }
 }
 
 #[tokio::test]
@@ -77,6 +78,44 @@ async fn bundles_stay_as_they_are_and_settings_are_written_over() {
         assert_eq!(d.store.setting("issuer").await.unwrap().as_deref(), Some("two"));
         assert_eq!(d.store.setting("generation\n").await.unwrap().as_deref(), Some("7"));
         assert_eq!(d.store.setting("port").await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_decided_by_an_older_configuration_is_neither_written_nor_spent() {
+    on_both(async |d| {
+        let agent = |version| object(d, ObjectKind::Agent, "bot", version);
+        let by = |generation, key: &str| {
+            let keep_until = d.clock.now() + TimeDelta::minutes(1);
+            let spend = Spend { kind: SpendKind::ClientAssertion, key: key.into(), keep_until };
+            Issue { generation, assertion: Some(spend), ..d.root() }
+        };
+        // What changes no object is no new generation.
+        let mut settings = configure(d, vec![]);
+        settings.settings = vec![("issuer".into(), "one".into())];
+        assert_eq!(d.done(settings).await.generation, 0);
+        let changes = vec![
+            by(0, "a").into(),
+            configure(d, vec![agent(1)]).into(),
+            by(0, "b").into(),
+            by(1, "c").into(),
+        ];
+        let answers = d.together(changes).await;
+        let won: Vec<_> = answers.iter().map(|a| matches!(a, Ok(Committed::Done(_)))).collect();
+        assert_eq!(won, [true, true, false, true]);
+        assert_eq!(answers[2], Ok(Committed::Superseded { generation: 1 }));
+        assert_eq!(d.submit(by(0, "b")).await, Ok(Committed::Superseded { generation: 1 }));
+        assert_eq!(d.store.head().await.unwrap().frontier.size(), 4, "nothing of it is in the log");
+        d.done(by(1, "b")).await;
+
+        let publish = |base, version| Configure { base: Some(base), ..configure(d, vec![agent(version)]) };
+        assert_eq!(d.submit(publish(0, 2)).await, Ok(Committed::Superseded { generation: 1 }));
+        assert_eq!(d.done(publish(1, 2)).await.generation, 2);
+        let mut retire = configure(d, vec![]);
+        retire.retire = vec![agent(2).id];
+        assert_eq!(d.done(retire).await.generation, 3);
+        assert_eq!(d.store.head().await.unwrap().generation, 3);
     })
     .await;
 }

@@ -165,7 +165,7 @@ async fn two_processes_on_postgresql_share_one_log() {
                 for issue in issues {
                     match writer.submit(issue).await.unwrap() {
                         Committed::Done(receipt) => indexes.push(receipt.index),
-                        Committed::Lost(loss, _) => panic!("{loss}"),
+                        other @ (Committed::Lost(..) | Committed::Superseded { .. }) => panic!("{other:?}"),
                     }
                 }
                 indexes

@@ -28,6 +28,34 @@ async fn a_second_process_is_told_who_holds_the_data_folder() {
     Store::open(&location).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_orderly_end_the_database_file_alone_has_everything() {
+    const TOKENS: &str = "SELECT count(*) FROM tokens";
+    for _ in 0..5 {
+        let (folder, alone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let d = Deployment::new(Location::Folder(folder.path().to_owned())).await;
+        for _ in 0..10 {
+            d.done(d.root()).await;
+        }
+        // Readers that look until the very end, and with them handles that outlive it.
+        let readers: Vec<_> = (0..8).map(|_| tokio::spawn(look(d.store.clone()))).collect();
+        d.end().await;
+        let file = |name: &str| folder.path().join(name);
+        assert_eq!(std::fs::metadata(file("taskgrant.db-wal")).map_or(0, |wal| wal.len()), 0);
+        std::fs::copy(file("taskgrant.db"), alone.path().join("taskgrant.db")).unwrap();
+        let copy = Location::Folder(alone.path().to_owned());
+        assert_eq!(super::Raw::connect(&copy).await.number(TOKENS).await, 10);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+    }
+}
+
+/// Reads until the store is closed.
+async fn look(store: Store) {
+    while store.objects_current().await.is_ok() && store.head().await.is_ok() {}
+}
+
 #[tokio::test]
 async fn memory_is_a_whole_store() {
     let d = Deployment::new(Location::Memory).await;

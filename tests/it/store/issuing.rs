@@ -8,6 +8,7 @@ use taskgrant::domain::ids::ApprovalId;
 use taskgrant::domain::record::{MAX_HEIGHT, TreeLimits};
 use taskgrant::domain::refusal::LimitedBy;
 use taskgrant::store::change::{Change, CommitFault, Committed, Issue, Loss, Refuse, Spend, SpendKind};
+use taskgrant::store::writer::Writer;
 
 use super::{Deployment, on_both};
 
@@ -148,13 +149,52 @@ async fn what_was_spent_is_forgotten_some_time_after_its_expiry() {
         let alone = |key: &str| spend(d, SpendKind::ClientAssertion, key);
         d.writer.spend(alone("a\n1")).await.unwrap().unwrap();
         d.clock.shift(125 * 60);
+        d.done(d.root()).await;
         tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
         d.writer.spend(alone("a\n2")).await.unwrap().unwrap();
         assert_eq!(d.raw().await.number(KEPT).await, 2, "expired for 119 minutes: a clock may go back");
         d.clock.shift(120);
+        d.done(d.root()).await;
         tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
         d.writer.spend(alone("a\n3")).await.unwrap().unwrap();
         assert_eq!(d.raw().await.number(KEPT).await, 2, "the first is gone");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t31_no_step_of_the_clock_revives_what_was_spent_nor_does_a_restart_in_it() {
+    const KEPT: &str = "SELECT count(*) FROM spent";
+    let until_purged = || tokio::time::sleep(std::time::Duration::from_millis(1100));
+    on_both(async |d| {
+        let one = |key: &str| spend(d, SpendKind::ClientAssertion, key);
+        let spent = Ok(Err(Loss::AlreadySpent { kind: SpendKind::ClientAssertion }));
+        let before = one("a\n1");
+        assert_eq!(d.writer.spend(before.clone()).await, Ok(Ok(())));
+        d.clock.step(5 * 3600);
+        // The writer of a server that starts in the step knows no other time.
+        let (restarted, task) = Writer::spawn(&d.store, Arc::new(d.clock.clone()), TimeDelta::zero());
+        let ahead = one("a\n2");
+        assert_eq!(restarted.spend(ahead.clone()).await, Ok(Ok(())));
+        until_purged().await;
+        assert_eq!(restarted.spend(one("a\n3")).await, Ok(Ok(())));
+        assert_eq!(d.raw().await.number(KEPT).await, 3, "the clock alone forgets nothing");
+        assert!(matches!(restarted.submit(d.root()).await, Ok(Committed::Done(_))));
+        until_purged().await;
+        assert_eq!(restarted.spend(one("a\n4")).await, Ok(Ok(())));
+        assert_eq!(d.raw().await.number(KEPT).await, 3, "the first is forgotten");
+        drop(restarted);
+        task.await.unwrap();
+
+        d.clock.step(-5 * 3600);
+        for replayed in [before.clone(), ahead, one("a\n5")] {
+            assert_eq!(d.writer.spend(replayed).await, spent);
+        }
+        let mut root = d.root();
+        root.assertion = Some(before);
+        assert_eq!(Ok(Err(d.lost(root).await)), spent);
+        d.clock.shift(5 * 3600);
+        assert_eq!(d.writer.spend(one("a\n5")).await, Ok(Ok(())));
     })
     .await;
 }
@@ -172,6 +212,7 @@ async fn what_is_spent_is_spent_once_across_batches_and_kinds_do_not_mix() {
             match d.submit(root).await.unwrap() {
                 Committed::Done(_) => assert!(wins),
                 Committed::Lost(loss, _) => assert!(!wins && loss == Loss::AlreadySpent { kind }),
+                Committed::Superseded { generation } => panic!("superseded by {generation}"),
             }
         }
     })

@@ -92,6 +92,7 @@ impl Deployment {
         match self.submit(change).await.unwrap() {
             Committed::Done(receipt) => receipt,
             Committed::Lost(loss, _) => panic!("lost: {loss}"),
+            Committed::Superseded { generation } => panic!("superseded by {generation}"),
         }
     }
 
@@ -99,7 +100,9 @@ impl Deployment {
     async fn lost(&self, change: impl Into<Change>) -> Loss {
         match self.submit(change).await.unwrap() {
             Committed::Lost(loss, _) => loss,
-            Committed::Done(_) => panic!("it was done"),
+            other @ (Committed::Done(_) | Committed::Superseded { .. }) => {
+                panic!("it did not lose: {other:?}")
+            }
         }
     }
 
@@ -178,6 +181,7 @@ impl Deployment {
             limits: TreeLimits::default(),
             spend: vec![],
             assertion: None,
+            generation: 0,
             decision,
         }
     }
@@ -215,6 +219,7 @@ impl Deployment {
             approval_id: None,
             decision_id: DecisionId::new(now, unique()),
             kid: "key-1".into(),
+            signers: vec![],
         }
     }
 

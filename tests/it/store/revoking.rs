@@ -110,6 +110,37 @@ async fn l4_a_younger_child_does_not_outlive_the_revocation_of_its_parents_agent
 }
 
 #[tokio::test]
+async fn l4_what_grew_from_a_stopped_keys_token_dies_with_it() {
+    on_both(async |d| {
+        let by = |mut issue: Issue, kid: &str| {
+            issue.token.kid = kid.into();
+            issue.token.signers = vec!["not to be believed".into()];
+            issue
+        };
+        let root = by(d.root(), "key-1");
+        let child = by(d.child(&root), "key-2");
+        let (same, next) = (by(d.child(&child), "key-2"), by(d.child(&child), "key-3"));
+        d.done(root).await;
+        for answer in d.together([&child, &same, &next].map(|issue| issue.clone().into()).into()).await {
+            assert!(matches!(answer, Ok(Committed::Done(_))), "{answer:?}");
+        }
+        let signers = async |issue: &Issue| d.store.token(issue.token.jti).await.unwrap().unwrap().signers;
+        assert_eq!(signers(&same).await, ["key-1"]);
+        assert_eq!(signers(&next).await, ["key-1", "key-2"]);
+        let other = d.root();
+        d.done(by(other.clone(), "key-3")).await;
+        d.done(d.revoke(vec![RevocationKey::signing_key("key-1")])).await;
+        for issue in [&child, &same, &next] {
+            assert!(!is_alive(d, issue).await);
+            let kind = RevocationKind::SigningKey;
+            assert_eq!(d.lost(by(d.child(issue), "key-3")).await, Loss::Revoked { kind });
+        }
+        assert!(is_alive(d, &other).await);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_refreshed_token_of_the_same_login_stays_dead() {
     on_both(async |d| {
         let root = d.root();

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
 /// An empty schema; [`Scratch::remove`] drops it. A test that fails leaves it behind to be looked at.
 pub(crate) struct Scratch {
-    server: PgConnectOptions,
+    url: String,
     schema: String,
 }
 
@@ -24,16 +24,23 @@ impl Scratch {
             eprintln!("skipped on PostgreSQL: TEST_DATABASE_URL is not set");
             return None;
         };
-        let server: PgConnectOptions = url.to_str().unwrap().parse().unwrap();
+        let url = url.into_string().unwrap();
         let schema = format!("t_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let scratch = Self { server, schema };
+        let scratch = Self { url, schema };
         scratch.admin(format!("DROP SCHEMA IF EXISTS {0} CASCADE; CREATE SCHEMA {0}", scratch.schema)).await;
         Some(scratch)
     }
 
-    /// How to connect to the schema; its name is also the application name.
+    /// The URL of the schema; its name is also the application name.
+    pub(crate) fn url(&self) -> String {
+        let (url, schema) = (&self.url, &self.schema);
+        let and = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{and}options[search_path]={schema}&application_name={schema}")
+    }
+
+    /// How to connect to the schema.
     pub(crate) fn options(&self) -> PgConnectOptions {
-        self.server.clone().application_name(&self.schema).options([("search_path", &self.schema)])
+        self.url().parse().unwrap()
     }
 
     /// Drops the schema.
@@ -42,7 +49,8 @@ impl Scratch {
     }
 
     async fn admin(&self, sql: String) {
-        let mut connection: PgConnection = self.server.connect().await.unwrap();
+        let server: PgConnectOptions = self.url.parse().unwrap();
+        let mut connection: PgConnection = server.connect().await.unwrap();
         connection.execute(AssertSqlSafe(sql)).await.unwrap();
     }
 }

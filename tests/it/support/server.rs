@@ -9,10 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use taskgrant::admin::client::AdminClient;
-use taskgrant::app::App;
+use taskgrant::app::{App, StartFault};
 use taskgrant::clock::{Clock as _, ShiftedClock, SystemClock};
 use taskgrant::config::Config;
 use taskgrant::configuration::apply::{Applied, ApplyFault, Options};
@@ -26,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::database;
 use super::idp::{Idp, bend};
 
 /// Grant type of the main job.
@@ -43,8 +42,10 @@ pub(crate) const MAIL: &str = "https://mail.acme.example";
 pub(crate) struct Server {
     /// Our `iss`.
     pub(crate) issuer: String,
+    /// Where it answers: at its `iss`, unless it is another replica.
+    url: String,
     /// The trusted issuer.
-    pub(crate) idp: Idp,
+    pub(crate) idp: Arc<Idp>,
     /// Moves the server's time.
     pub(crate) clock: ShiftedClock,
     /// The store, to look at what was recorded.
@@ -57,6 +58,52 @@ pub(crate) struct Server {
     task: Option<JoinHandle<()>>,
     /// Holds the data folder `data`.
     pub(crate) data: Arc<TempDir>,
+}
+
+/// What a server under test is made of.
+struct Place {
+    issuer: String,
+    data: Arc<TempDir>,
+    idp: Arc<Idp>,
+    clock: ShiftedClock,
+}
+
+impl Place {
+    async fn serve(
+        self,
+        listener: TcpListener,
+        toml: &str,
+        extra: axum::Router,
+    ) -> Result<Server, StartFault> {
+        let Self { issuer, data, idp, clock } = self;
+        let (folder, at) = (data.path().join("data"), listener.local_addr().unwrap());
+        let database = database::of(data.path()).await;
+        let base = format!(
+            "public_url = '{issuer}'\nlisten = '{at}'\ndata = '{}'\nenvironment = 'test'\n{database}{toml}\n",
+            folder.display(),
+        );
+        let app = App::build(Config::from_toml(&base).unwrap(), Arc::new(clock.clone())).await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (store, configuration) = (app.store.clone(), app.configuration());
+        let serve = async move {
+            app.serve_with(listener, extra, async { drop(stopped.await) }).await.unwrap();
+        };
+        let (scheme, path) = (issuer.split(':').next().unwrap_or_default(), issuer.splitn(4, '/').nth(3));
+        let path = path.map(|path| format!("/{path}")).unwrap_or_default();
+        Ok(Server {
+            url: format!("{scheme}://{at}{path}"),
+            issuer,
+            idp,
+            clock,
+            store,
+            actor_keys: KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap(),
+            configuration,
+            http: http(),
+            stop: Some(stop),
+            task: Some(tokio::spawn(serve)),
+            data,
+        })
+    }
 }
 
 /// An HTTP answer.
@@ -188,34 +235,21 @@ impl Server {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("{scheme}://{}{path}", listener.local_addr().unwrap());
-        let folder = data.path().join("data");
-        let base = format!(
-            "public_url = '{issuer}'\nlisten = '{}'\ndata = '{}'\nenvironment = 'test'\n{toml}\n",
-            listener.local_addr().unwrap(),
-            folder.display(),
-        );
-        let clock = ShiftedClock::default();
-        let app = App::build(Config::from_toml(&base).unwrap(), Arc::new(clock.clone())).await.unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (store, configuration) = (app.store.clone(), app.configuration());
-        let serve = async move {
-            app.serve_with(listener, extra, async { drop(stopped.await) }).await.unwrap();
-        };
-        let actor_keys = KeyRing::ephemeral(KeySpec::Es256, SystemRandom::new()).unwrap();
-        let server = Self {
-            issuer,
-            idp,
-            clock,
-            store,
-            actor_keys,
-            configuration,
-            http: http(),
-            stop: Some(stop),
-            task: Some(tokio::spawn(serve)),
-            data,
-        };
+        let place = Place { issuer, data, idp: Arc::new(idp), clock: ShiftedClock::default() };
+        let server = place.serve(listener, toml, extra).await.unwrap();
         server.apply(&server.objects()).await.unwrap();
         server
+    }
+
+    /// Another replica beside this one, with a data folder of its own: the same `iss`, database and clock.
+    pub(crate) async fn replica(&self, toml: &str) -> Result<Self, StartFault> {
+        let (listener, data) =
+            (TcpListener::bind("127.0.0.1:0").await.unwrap(), tempfile::tempdir().unwrap());
+        database::share(self.data.path(), data.path());
+        let (issuer, data, idp) = (self.issuer.clone(), Arc::new(data), self.idp.clone());
+        let place = Place { issuer, data, idp, clock: self.clock.clone() };
+        let toml = format!("{toml}\n[outbound]\nallow_http_loopback = true\n");
+        place.serve(listener, &toml, axum::Router::new()).await
     }
 
     /// The server's admin API.
@@ -343,11 +377,12 @@ impl Server {
 
     /// Changes the database past the server.
     pub(crate) async fn sql(&self, sql: &'static str) {
-        let file = self.data.path().join("data/taskgrant.db");
-        let options = SqliteConnectOptions::new().filename(file).foreign_keys(false);
-        let mut connection = options.connect().await.unwrap();
-        connection.execute(sql).await.unwrap();
-        connection.close().await.unwrap();
+        self.sql_by(sql, sql).await;
+    }
+
+    /// The same where SQLite and PostgreSQL need different words.
+    pub(crate) async fn sql_by(&self, sqlite: &'static str, postgres: &'static str) {
+        database::execute(self.data.path(), sqlite, postgres).await;
     }
 
     /// Posts a form with the client's secret by `client_secret_basic`.
@@ -363,8 +398,7 @@ impl Server {
         body: impl Into<reqwest::Body>,
         content_type: &str,
     ) -> Answer {
-        let mut request =
-            self.http.post(format!("{}{path}", self.issuer)).header("content-type", content_type);
+        let mut request = self.http.post(format!("{}{path}", self.url)).header("content-type", content_type);
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -373,7 +407,7 @@ impl Server {
 
     /// Gets a path with any headers.
     pub(crate) async fn get(&self, path: &str, headers: &[(String, String)]) -> Answer {
-        let mut request = self.http.get(format!("{}{path}", self.issuer));
+        let mut request = self.http.get(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(name, value);
         }

@@ -1,0 +1,65 @@
+//! Why a server does not start: everything that stops it, with the words to mend it by.
+
+use std::io;
+
+use thiserror::Error;
+
+use super::tls::TlsFault;
+use crate::admin::socket::SocketFault;
+use crate::config::ConfigFault;
+use crate::configuration::apply::LoadFault;
+use crate::issuers::outbound::FetchFault;
+use crate::keys::keyring::KeyRingFault;
+use crate::policy::fault::PolicyFault;
+use crate::store::change::CommitFault;
+use crate::store::error::StoreError;
+
+/// Why the server does not start.
+#[derive(Debug, Error)]
+pub enum StartFault {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigFault),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The signing keys.
+    #[error(transparent)]
+    Keys(#[from] KeyRingFault),
+    /// A policy bundle: file and line are in it.
+    #[error("policy: {0}")]
+    Policy(#[from] PolicyFault),
+    /// A test that a policy bundle brings fails.
+    #[error("policy: {at}: test `{name}` fails: {problem}")]
+    PolicyTest {
+        /// The test.
+        name: String,
+        /// Its file.
+        at: String,
+        /// Why.
+        problem: String,
+    },
+    /// The first change cannot be committed.
+    #[error("the first changes cannot be committed: {0}")]
+    Commit(#[from] CommitFault),
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] SocketFault),
+    /// The stored objects no longer fit together.
+    #[error(transparent)]
+    Objects(#[from] LoadFault),
+    /// The client for outbound requests.
+    #[error("outbound requests: {0}")]
+    Outbound(#[from] FetchFault),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+    /// A listener.
+    #[error("cannot listen on {at}: {source}")]
+    Listen {
+        /// Where.
+        at: String,
+        /// The system's words.
+        source: io::Error,
+    },
+}
