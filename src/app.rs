@@ -148,27 +148,11 @@ impl App {
         let spec: KeySpec = config.keys.algorithm.parse().unwrap_or_default();
         let known = rotation::known(&store).await?;
         let keys = LiveKeys::open(config.keys_folder(), spec, &known, clock.clone())?;
-        let outbound = Outbound::new(OutboundPolicy {
-            allow_private: config.outbound.allow_private.clone(),
-            allow_http_loopback: config.outbound.allow_http_loopback,
-        })?;
         let in_force: InForce = apply::load(&store, &config.public_url, policy).await?;
-        let tls = match config.tls.files() {
-            Some((cert, key)) => {
-                let asks = config.tls.client_certificates;
-                Some(Arc::new(Tls::load(cert.to_owned(), key.to_owned(), asks)?))
-            }
-            None => None,
-        };
+        let tls = tls_of(&config)?;
         let metrics = Arc::<Metrics>::default();
-        let key_sets = KeySets::start(outbound, Freshness::default(), clock.clone(), metrics.clone());
-        let key_sets = Arc::new(key_sets);
-        let settings = writer::Settings {
-            keep_inputs: KEEP_INPUTS,
-            most: config.limits.writer_queue,
-            metrics: metrics.clone(),
-        };
-        let (writer, writer_task) = Writer::spawn_with(&store, clock.clone(), settings);
+        let key_sets = key_sets_of(&config, &clock, &metrics)?;
+        let (writer, writer_task) = writer_of(&config, &store, &clock, &metrics);
         let limits = Arc::new(Limits::new(config.limits.clone(), metrics.clone()));
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone()).await?;
         let active = Active::serving(in_force, key_sets.clone());
@@ -305,8 +289,8 @@ impl App {
     }
 
     /// Binds the public listener.
-    pub async fn listen(&self) -> Result<TcpListener, StartFault> {
-        bind(self.config.listen).await
+    pub fn listen(&self) -> Result<TcpListener, StartFault> {
+        bind(self.config.listen)
     }
 
     /// Serves the public endpoints on `listener`, and the admin API on its socket, until `stop`; then answers what
@@ -326,7 +310,7 @@ impl App {
         extra: Router,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), StartFault> {
-        let ops_listener = self.listen_for_ops().await?;
+        let ops_listener = self.listen_for_ops()?;
         let (public, connections) = (self.public(), Connections::new());
         let readiness = public.readiness.clone();
         let recorder = Arc::new(self.recorder());
@@ -412,9 +396,9 @@ impl App {
         .merge(status)
     }
 
-    async fn listen_for_ops(&self) -> Result<Option<TcpListener>, StartFault> {
+    fn listen_for_ops(&self) -> Result<Option<TcpListener>, StartFault> {
         match self.config.metrics.listen {
-            Some(at) => Ok(Some(bind(at).await?)),
+            Some(at) => Ok(Some(bind(at)?)),
             None => Ok(None),
         }
     }
@@ -500,7 +484,39 @@ impl App {
     }
 }
 
-async fn bind(at: SocketAddr) -> Result<TcpListener, StartFault> {
+fn tls_of(config: &Config) -> Result<Option<Arc<Tls>>, tls::TlsFault> {
+    let Some((cert, key)) = config.tls.files() else { return Ok(None) };
+    let asks = config.tls.client_certificates;
+    Ok(Some(Arc::new(Tls::load(cert.to_owned(), key.to_owned(), asks)?)))
+}
+
+fn key_sets_of(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<KeySets>, StartFault> {
+    let outbound = Outbound::new(OutboundPolicy {
+        allow_private: config.outbound.allow_private.clone(),
+        allow_http_loopback: config.outbound.allow_http_loopback,
+    })?;
+    Ok(Arc::new(KeySets::start(outbound, Freshness::default(), clock.clone(), metrics.clone())))
+}
+
+fn writer_of(
+    config: &Config,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> (Writer, JoinHandle<()>) {
+    let settings = writer::Settings {
+        keep_inputs: KEEP_INPUTS,
+        most: config.limits.writer_queue,
+        metrics: metrics.clone(),
+    };
+    Writer::spawn_with(store, clock.clone(), settings)
+}
+
+fn bind(at: SocketAddr) -> Result<TcpListener, StartFault> {
     listener(at).map_err(|source| StartFault::Listen { at: at.to_string(), source })
 }
 

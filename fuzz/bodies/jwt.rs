@@ -10,7 +10,6 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Map, Value, json};
 use taskgrant::clock::ShiftedClock;
 use taskgrant::configuration::apply::fit;
-use taskgrant::domain::build::is_client;
 use taskgrant::domain::capability::never_wider;
 use taskgrant::domain::chain::{Actor, Chain, MAX_CHAIN};
 use taskgrant::domain::claims::{Envelope, TokenClaims};
@@ -211,7 +210,7 @@ fn session(claims: &Map<String, Value>) {
     assert_eq!(claims["iss"], *spec.issuer);
     assert_eq!(claims["sub"], *session.principal.sub);
     assert_eq!(session.subject, format!("{}{}", spec.subject_prefix, session.principal.sub));
-    assert!(!is_client(&SNAPSHOT, &session.subject), "no principal is a client");
+    assert!(!SNAPSHOT.is_client(&session.subject), "no principal is a client");
     assert!(SNAPSHOT.tenant(&session.tenant).is_some() && !session.tenant.is_system());
     assert!(session.issuer.reach.serves(&session.tenant), "tenants never meet");
     assert!(spec.tenant_claim.is_none() || claims["org_id"] == *session.tenant.as_str());

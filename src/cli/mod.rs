@@ -84,69 +84,48 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(wrong) => return misused(&wrong),
     };
+    let clock = || Arc::new(SystemClock);
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Dev(args) => {
             serve::start_logging(&LogConfig { level: "warn".to_owned(), ..LogConfig::default() });
             on_terminal(|output| dev::run(&args, serve::stopped(), output)).into()
         }
-        Command::Exchange(args) => on_terminal(|output| {
-            with_runtime(output, async |output| exchange::run(&args, &mut std::io::stdin(), output).await)
-        })
-        .into(),
-        Command::Inspect(args) => on_terminal(|output| {
-            with_runtime(output, async |output| {
-                inspect::run(&args, &SystemClock, &mut std::io::stdin(), output).await
-            })
-        })
-        .into(),
-        Command::Init(args) => on_terminal(|output| {
-            with_runtime(output, async |output| {
-                init::init(&args, &SystemClock, &SystemRandom::new(), output).await
-            })
-        })
-        .into(),
+        Command::Exchange(args) => {
+            awaited(async |output| exchange::run(&args, &mut std::io::stdin(), output).await)
+        }
+        Command::Inspect(args) => {
+            awaited(async |output| inspect::run(&args, &SystemClock, &mut std::io::stdin(), output).await)
+        }
+        Command::Init(args) => {
+            awaited(async |output| init::init(&args, &SystemClock, &SystemRandom::new(), output).await)
+        }
         Command::Config(args) => {
             on_terminal(|output| config::run(&args, &SystemClock, &mut std::io::stdin(), output)).into()
         }
-        Command::Doctor(args) => on_terminal(|output| {
-            with_runtime(output, async |output| doctor::doctor(&args, &SystemClock, output).await)
-        })
-        .into(),
+        Command::Doctor(args) => awaited(async |output| doctor::doctor(&args, &SystemClock, output).await),
         Command::Schema(args) => on_terminal(|output| schema::schema(&args, output)).into(),
         Command::Plan(args) => on_terminal(|output| plan(&args, output)).into(),
         Command::Apply(args) => on_terminal(|output| apply(&args, output)).into(),
         Command::Agent(args) => on_terminal(|output| agent(&args, output)).into(),
-        Command::Keys(args) => on_terminal(|output| {
-            with_runtime(output, async |output| keys::run(&args, Arc::new(SystemClock), output).await)
-        })
-        .into(),
-        Command::Revoke(args) => on_terminal(|output| {
-            with_runtime(output, async |output| {
-                revoke::run(&args, Arc::new(SystemClock), &mut std::io::stdin(), output).await
-            })
-        })
-        .into(),
-        Command::Lockdown(args) => on_terminal(|output| {
-            with_runtime(output, async |output| lockdown::run(&args, Arc::new(SystemClock), output).await)
-        })
-        .into(),
-        Command::Migrate(args) => {
-            on_terminal(|output| with_runtime(output, async |output| migrate::run(&args, output).await))
-                .into()
+        Command::Keys(args) => awaited(async |output| keys::run(&args, clock(), output).await),
+        Command::Revoke(args) => {
+            awaited(async |output| revoke::run(&args, clock(), &mut std::io::stdin(), output).await)
         }
-        Command::Store(args) => {
-            on_terminal(|output| with_runtime(output, async |output| store::run(&args, output).await)).into()
-        }
-        Command::Task(args) => on_terminal(|output| {
-            with_runtime(output, async |output| task::run(&args, Arc::new(SystemClock), output).await)
-        })
-        .into(),
+        Command::Lockdown(args) => awaited(async |output| lockdown::run(&args, clock(), output).await),
+        Command::Migrate(args) => awaited(async |output| migrate::run(&args, output).await),
+        Command::Store(args) => awaited(async |output| store::run(&args, output).await),
+        Command::Task(args) => awaited(async |output| task::run(&args, clock(), output).await),
         Command::Policy(args) => on_terminal(|output| policy::run(&args, output)).into(),
         Command::Secret(args) => {
             on_terminal(|output| secret::secret(&args, &SystemRandom::new(), output)).into()
         }
     }
+}
+
+/// Runs a command that waits for others, to its end.
+fn awaited(command: impl AsyncFnOnce(&mut Output<'_>) -> Exit) -> ExitCode {
+    on_terminal(|output| with_runtime(output, command)).into()
 }
 
 /// Tells what is wrong with the command line, or shows the help that it asked for.

@@ -58,7 +58,7 @@ async fn serve(file: &Path, config: Config) -> Result<(), StartFault> {
     // From the first moment: unheard, the signal would end the process.
     let hangups = signal(SignalKind::hangup());
     let app = App::build(config, Arc::new(SystemClock)).await?;
-    let listener = app.listen().await?;
+    let listener = app.listen()?;
     let reloads = tokio::spawn(on_hangup(hangups, app.reload(file)));
     let stop = async move {
         stopped().await;

@@ -589,13 +589,6 @@ struct Declared<'a> {
     path: String,
 }
 
-/// The client ids that stand for agents or resources: no principal may equal one (DESIGN §4).
-pub fn is_client(snapshot: &Snapshot, subject: &str) -> bool {
-    subject
-        .parse::<ClientId>()
-        .is_ok_and(|id| snapshot.agent(&id).is_some() || snapshot.resource_client(&id).is_some())
-}
-
 #[cfg(test)]
 #[path = "build_tests.rs"]
 mod tests;

@@ -283,6 +283,13 @@ impl Snapshot {
         self.tenants.keys()
     }
 
+    /// Whether an agent or a resource is called so: no principal may be (DESIGN §4).
+    pub fn is_client(&self, subject: &str) -> bool {
+        subject
+            .parse::<ClientId>()
+            .is_ok_and(|id| self.agent(&id).is_some() || self.resource_client(&id).is_some())
+    }
+
     /// An agent by client id, whatever its tenant.
     pub fn agent(&self, id: &ClientId) -> Option<&Arc<Agent>> {
         self.agents.get(id)

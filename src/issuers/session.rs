@@ -12,7 +12,6 @@ use super::fault::{ActorFault, SessionFault};
 use super::keysets::KeySets;
 use super::kind::{Token, accept, refuse_other_claims, refuse_other_typ, told_kind};
 use super::workload::{Workload, verify_workload};
-use crate::domain::build::is_client;
 use crate::domain::chain::Actor;
 use crate::domain::excerpt::Excerpt;
 use crate::domain::ids::Name;
@@ -305,7 +304,7 @@ fn subject(
         return Err(SessionFault::ForeignPrefix);
     }
     let subject = format!("{prefix}{upstream}");
-    if is_client(snapshot, &subject) {
+    if snapshot.is_client(&subject) {
         return Err(SessionFault::SubjectIsClient);
     }
     Ok(subject)
