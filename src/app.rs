@@ -4,22 +4,20 @@ mod connections;
 mod fault;
 mod follow;
 mod front;
+mod parts;
 pub mod reload;
 mod tend;
 pub mod tls;
 
 use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use chrono::TimeDelta;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -28,6 +26,7 @@ use self::connections::Connections;
 pub use self::fault::StartFault;
 use self::follow::Follower;
 use self::front::Front;
+use self::parts::{bind, key_sets_of, tls_of, writer_of};
 use self::reload::Reload;
 use self::tls::Tls;
 use crate::admin::Desk;
@@ -47,9 +46,7 @@ use crate::http::source::Forwarding;
 use crate::http::standing::Standing;
 use crate::http::{Public, ops_router};
 use crate::introspection::Introspection;
-use crate::issuers::keyset::Freshness;
 use crate::issuers::keysets::KeySets;
-use crate::issuers::outbound::{Outbound, OutboundPolicy};
 use crate::issuers::session::Issuers;
 use crate::keys::live::LiveKeys;
 use crate::keys::signing::KeySpec;
@@ -68,20 +65,15 @@ use crate::store::change::{Change, Configure};
 use crate::store::error::StoreError;
 use crate::store::folder::{FolderLock, Location};
 use crate::store::rows::BundleRow;
-use crate::store::writer::{self, Writer};
+use crate::store::writer::Writer;
 use crate::tasks::{self, Tasks};
 
-/// How long policy inputs are kept for replay.
-const KEEP_INPUTS: TimeDelta = TimeDelta::days(30);
 /// How often it is recorded what was only counted (L12).
 const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
 /// How long what is under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(15);
 /// The same for operators, who have nothing to lose.
 const OPS_DRAIN: Duration = Duration::from_secs(1);
-/// Connections that wait to be accepted; the system may allow fewer (`net.core.somaxconn`). Beyond it a caller has to try again
-/// after a second, and then after more: an honest one shall not, because many others came at once.
-const BACKLOG: u32 = 4096;
 
 /// A server that is wired and may serve.
 pub struct App {
@@ -484,50 +476,6 @@ impl App {
     }
 }
 
-fn tls_of(config: &Config) -> Result<Option<Arc<Tls>>, tls::TlsFault> {
-    let Some((cert, key)) = config.tls.files() else { return Ok(None) };
-    let asks = config.tls.client_certificates;
-    Ok(Some(Arc::new(Tls::load(cert.to_owned(), key.to_owned(), asks)?)))
-}
-
-fn key_sets_of(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<KeySets>, StartFault> {
-    let outbound = Outbound::new(OutboundPolicy {
-        allow_private: config.outbound.allow_private.clone(),
-        allow_http_loopback: config.outbound.allow_http_loopback,
-    })?;
-    Ok(Arc::new(KeySets::start(outbound, Freshness::default(), clock.clone(), metrics.clone())))
-}
-
-fn writer_of(
-    config: &Config,
-    store: &Store,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> (Writer, JoinHandle<()>) {
-    let settings = writer::Settings {
-        keep_inputs: KEEP_INPUTS,
-        most: config.limits.writer_queue,
-        metrics: metrics.clone(),
-    };
-    Writer::spawn_with(store, clock.clone(), settings)
-}
-
-fn bind(at: SocketAddr) -> Result<TcpListener, StartFault> {
-    listener(at).map_err(|source| StartFault::Listen { at: at.to_string(), source })
-}
-
-fn listener(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A port that is free again since a moment, as after a restart, is taken.
-    socket.set_reuseaddr(true)?;
-    socket.bind(at)?;
-    socket.listen(BACKLOG)
-}
-
 /// The policy to serve: compiled, and its own tests passed, or the start stops with file and line.
 pub(crate) fn policy(bundle: Bundle) -> Result<PolicyEngine, StartFault> {
     let report = suite::test(&bundle)?;
@@ -590,21 +538,5 @@ impl Recorder {
         let (actor, asked) = (refused.client.clone(), json!({ "count": count }));
         let record = Record { actor, asked, reasons: vec![reason], ..Record::default() };
         self.decision(refused.kind, Outcome::Deny, record)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpStream;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn hundreds_may_come_at_once_before_any_is_accepted() {
-        let listener = listener("127.0.0.1:0".parse().unwrap()).unwrap();
-        let at = listener.local_addr().unwrap();
-        let connect = |_| TcpStream::connect_timeout(&at, Duration::from_secs(10)).expect("has to wait");
-        let open: Vec<TcpStream> = (0..500).map(connect).collect();
-        assert_eq!(open.len(), 500);
     }
 }

@@ -16,8 +16,9 @@ use super::postgres::Scratch;
 
 /// Whether servers under test run on PostgreSQL.
 pub(crate) fn on_postgres() -> bool {
-    let asked = std::env::var("TASKGRANT_TEST_DATABASE").unwrap_or_default();
-    assert!(["", "sqlite", "postgres"].contains(&asked.as_str()), "TASKGRANT_TEST_DATABASE={asked}");
+    let asked = std::env::var_os("TASKGRANT_TEST_DATABASE").unwrap_or_default();
+    let asked = asked.to_str().unwrap();
+    assert!(["", "sqlite", "postgres"].contains(&asked), "TASKGRANT_TEST_DATABASE={asked}");
     asked == "postgres"
 }
 
