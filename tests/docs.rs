@@ -213,6 +213,7 @@ mod docs {
                 "config" => &["check"],
                 "task" => &["tree", "complete"],
                 "lockdown" => &["on", "off", "status"],
+                "store" => &["copy"],
                 _ => &[],
             };
             wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));

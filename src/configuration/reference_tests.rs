@@ -76,6 +76,9 @@ fn the_reference_tells_every_field_and_no_other() {
             ("accept[].", of::<AcceptSpec>()),
             ("entitlements[].", of::<EntitlementSpec>()),
             ("entitlements[].when.", of::<ConditionSpec>()),
+            ("logout.", of::<LogoutSpec>()),
+            ("logout.backchannel.", of::<BackchannelSpec>()),
+            ("logout.caep.", of::<CaepSpec>()),
         ])
     );
     assert_eq!(

@@ -56,9 +56,12 @@ async fn tx_14_t41_an_actor_that_only_appears_nested_decides_nothing() {
     back.refused(400, "invalid_request", "delegation_not_allowed");
     let inactive = json!({"active": false});
     assert_eq!(server.introspect("support-agent", &workers).await.body, inactive);
-    let refused = server.revoke("support-agent", &workers).await;
+    let refused = server.revoke("worker-two", &workers).await;
     assert_eq!((refused.status, &refused.body["error"]), (400, &json!("invalid_request")));
     assert_eq!(server.introspect("orders-api", &workers).await.body["active"], true);
+    // No access, and only ever less of it: what grew from its own token it may end (DESIGN §9).
+    assert_eq!(server.revoke("support-agent", &workers).await.status, 200);
+    assert_eq!(server.introspect("orders-api", &workers).await.body, inactive);
 }
 
 #[tokio::test]

@@ -201,6 +201,7 @@ async fn md_03_ra_04_own_members_have_a_name_that_collides_with_none() {
         "grant_types_supported",
         "response_types_supported",
         "authorization_details_types_supported",
+        "status_list_aggregation_endpoint",
     ];
     for member in document.as_object().unwrap().keys() {
         let known = standard.contains(&member.as_str())
