@@ -34,6 +34,8 @@ const provider = new Provider(issuer, {
     sid: ctx.oidc.entities.AuthorizationCode.sid,
   }),
   ttl: { AccessToken: 1800, IdToken: 1800, Session: 3600, Grant: 3600, Interaction: 600 },
+  // The taskgrant of this suite is on loopback, where the provider's own dispatcher connects to nobody.
+  fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   features: {
     backchannelLogout: { enabled: true },
     resourceIndicators: {
