@@ -385,6 +385,11 @@ impl Server {
         database::execute(self.data.path(), sqlite, postgres).await;
     }
 
+    /// Makes the next request over a connection of its own.
+    pub(crate) fn hang_up(&mut self) {
+        self.http = http();
+    }
+
     /// Posts a form with the client's secret by `client_secret_basic`.
     pub(crate) async fn post(&self, path: &str, client_id: &str, form: &[(&str, &str)]) -> Answer {
         self.send(path, &[basic(client_id)], encode(form), "application/x-www-form-urlencoded").await
