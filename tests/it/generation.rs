@@ -83,10 +83,16 @@ async fn what_authenticated_an_agent_and_was_taken_from_it_meanwhile_gets_no_tok
 async fn two_replicas_that_publish_at_once_do_not_undo_one_another() {
     let server = Server::start().await;
     let (one, two) = (Replica::of(&server).await, Replica::of(&server).await);
-    let edit = |from: &str, to: &str| server.objects().replace(from, to);
+    // Each declares one object alone: a whole set would declare the other's old one too, and undo it if it came second.
+    let edit = |of: &str, from: &str, to: &str| {
+        let objects = server.objects();
+        let object = objects.split("---\n").find(|object| object.contains(of) && object.contains(from));
+        object.unwrap().replace(from, to)
+    };
+    let (agent, task_type) = ("client_id: support-agent", "description: Refund one order");
     let (first, second) = tokio::join!(
-        one.publish(edit("contact: support@acme.example", "contact: other@acme.example")),
-        two.publish(edit("description: Refund one order", "description: Refund")),
+        one.publish(edit(agent, "contact: support@acme.example", "contact: other@acme.example")),
+        two.publish(edit(task_type, task_type, "description: Refund")),
     );
     // Both stand, or one was told to apply again; what is in memory never claims more than it holds.
     let conflicts = [&first, &second].into_iter().filter(|r| **r == Err(ApplyFault::Conflict)).count();
