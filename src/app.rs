@@ -2,6 +2,7 @@
 
 mod connections;
 mod fault;
+mod folders;
 mod follow;
 mod front;
 mod parts;
@@ -55,16 +56,14 @@ use crate::lockdown::Lockdowns;
 use crate::metrics::Metrics;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
-use crate::policy::suite;
+use crate::policy::suite::{self, Unfit};
 use crate::revocation::events::Events;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Rotation};
 use crate::status::{self, StatusLists};
 use crate::store::Store;
-use crate::store::change::{Change, Configure};
 use crate::store::error::StoreError;
 use crate::store::folder::{FolderLock, Location};
-use crate::store::rows::BundleRow;
 use crate::store::writer::Writer;
 use crate::tasks::{self, Tasks};
 
@@ -125,22 +124,17 @@ pub fn location(config: &Config) -> Result<Location, StoreError> {
 impl App {
     /// Builds everything but the listeners. A bad bundle, object or key stops it here with file and line.
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartFault> {
-        let policy = policy(Bundle::of_folders(&config.policy.bundles)?)?;
-        Self::with_policy(config, policy, clock).await
+        let found = Bundle::of_folders(&config.policy.bundles).map_err(Unfit::from).and_then(suite::admit)?;
+        Self::wire(config, found, clock).await
     }
 
-    /// The same with a policy that was compiled already.
-    pub async fn with_policy(
-        config: Config,
-        policy: PolicyEngine,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, StartFault> {
+    async fn wire(config: Config, found: PolicyEngine, clock: Arc<dyn Clock>) -> Result<Self, StartFault> {
         let folder = config.database.as_ref().map(|_| FolderLock::take(&config.data)).transpose()?;
         let store = Store::open(&location(&config)?).await?;
         let spec: KeySpec = config.keys.algorithm.parse().unwrap_or_default();
         let known = rotation::known(&store).await?;
         let keys = LiveKeys::open(config.keys_folder(), spec, &known, clock.clone())?;
-        let in_force: InForce = apply::load(&store, &config.public_url, policy).await?;
+        let in_force: InForce = apply::load(&store, &config.public_url, found.clone()).await?;
         let tls = tls_of(&config)?;
         let metrics = Arc::<Metrics>::default();
         let key_sets = key_sets_of(&config, &clock, &metrics)?;
@@ -152,9 +146,10 @@ impl App {
             store.clone(),
             writer.clone(),
             active.clone(),
-            clock.clone(),
+            (clock.clone(), metrics.clone()),
             config.public_url.clone(),
         );
+        configuration.begin_policy(&found).await?;
         let random = Random::default();
         let time = TimeWatch::new(clock.clone(), store.head().await?.greatest_iat);
         let status = StatusLists::new(status::Parts {
@@ -189,33 +184,9 @@ impl App {
             standing: Standing::default(),
             _folder: folder,
         };
-        app.keep_bundle().await?;
         app.status.tend().await?;
         app.rotation.tend().await;
         Ok(app)
-    }
-
-    /// Keeps the bundle in force in the store, so that every decision's policy version stays readable.
-    async fn keep_bundle(&self) -> Result<(), StartFault> {
-        let in_force = self.active.load();
-        let version = in_force.policy.version();
-        if self.store.bundle(version).await?.is_some() {
-            return Ok(());
-        }
-        let bundle = BundleRow {
-            version: version.to_owned(),
-            content: in_force.policy.bundle().to_bytes(),
-            created_at: self.clock.now(),
-        };
-        let asked = json!({ "command": "serve", "policy": version });
-        let record = Record { asked, ..Record::default() };
-        let decision = self.recorder().decision(Kind::Admin, Outcome::Allow, record);
-        let decision = Decision { policy: Some(version.to_owned()), ..decision };
-        let bundles = vec![bundle];
-        let (put, retire, settings, base) = (Vec::new(), Vec::new(), Vec::new(), None);
-        let change = Configure { put, retire, bundles, settings, base, decision };
-        self.writer.submit(Change::Configure(Box::new(change))).await?;
-        Ok(())
     }
 
     /// The public endpoints.
@@ -316,6 +287,7 @@ impl App {
             self.configuration.clone(),
         ));
         let following = tokio::spawn(self.follower().run(self.store.clone()));
+        let reading = tokio::spawn(folders::watch(self.configuration(), self.config.policy.bundles.clone()));
         let publishing = tokio::spawn(self.status.clone().publish());
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
@@ -335,7 +307,7 @@ impl App {
         if !self.front(public, extra, connections).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
         }
-        [counting, tending, watching, following, publishing].iter().for_each(JoinHandle::abort);
+        [counting, tending, watching, following, reading, publishing].iter().for_each(JoinHandle::abort);
         recorder.record().await;
         drop(recorder);
         drop((ended, over));
@@ -380,6 +352,7 @@ impl App {
         let status = crate::admin::api::status_router(self.active.clone(), self.key_sets.clone());
         crate::admin::router(Desk {
             configuration: self.configuration(),
+            policy_folders: self.config.policy.bundles.clone(),
             rotation: self.rotation.clone(),
             revocation: self.revocation(),
             lockdowns: self.lockdowns.clone(),
@@ -430,6 +403,7 @@ impl App {
             file.to_owned(),
             self.config.clone(),
             self.limits.clone(),
+            self.configuration(),
             (self.rotation.clone(), self.tls.clone()),
         )
     }
@@ -474,16 +448,6 @@ impl App {
             random: self.random.clone(),
         }
     }
-}
-
-/// The policy to serve: compiled, and its own tests passed, or the start stops with file and line.
-pub(crate) fn policy(bundle: Bundle) -> Result<PolicyEngine, StartFault> {
-    let report = suite::test(&bundle)?;
-    if let Some(failed) = report.failures().next() {
-        let (name, at) = (failed.name.clone(), failed.at.clone());
-        return Err(StartFault::PolicyTest { name, at, problem: failed.problem.clone().unwrap_or_default() });
-    }
-    Ok(PolicyEngine::compile(bundle)?)
 }
 
 struct Recorder {

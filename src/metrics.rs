@@ -108,6 +108,8 @@ pub struct Metrics {
     exchanges: Family<Exchanged, Counter>,
     exchange_seconds: Histograms<Ended>,
     policy_seconds: Histogram,
+    policy_changes: Family<Result, Counter>,
+    policy_refused: Gauge,
     commits: Family<Result, Counter>,
     commit_seconds: Histogram,
     commit_changes: Histogram,
@@ -133,6 +135,10 @@ impl fmt::Debug for Metrics {
     }
 }
 
+fn result(ok: bool) -> &'static str {
+    if ok { "ok" } else { "failed" }
+}
+
 fn latency() -> Histogram {
     Histogram::new(LATENCIES)
 }
@@ -145,6 +151,8 @@ impl Default for Metrics {
             exchanges: Family::default(),
             exchange_seconds: Family::new_with_constructor(latency),
             policy_seconds: latency(),
+            policy_changes: Family::default(),
+            policy_refused: Gauge::default(),
             commits: Family::default(),
             commit_seconds: latency(),
             commit_changes: Histogram::new(BATCHES),
@@ -175,6 +183,13 @@ impl Metrics {
         r.register("exchanges", "Exchanges by outcome, reason code and task type", self.exchanges.clone());
         r.register("exchange_duration_seconds", "Time of an exchange", self.exchange_seconds.clone());
         r.register("policy_evaluation_seconds", "Time of one policy evaluation", self.policy_seconds.clone());
+        r.register("policy_changes", "Policy bundles offered, by result", self.policy_changes.clone());
+        let refused = self.policy_refused.clone();
+        r.register(
+            "policy_refused",
+            "1 when the bundle offered last is not fit and another decides",
+            refused,
+        );
         r.register("commits", "Commits of the writer by result", self.commits.clone());
         r.register("commit_duration_seconds", "Time of one commit", self.commit_seconds.clone());
         r.register("commit_changes", "Changes in one commit", self.commit_changes.clone());
@@ -230,6 +245,12 @@ impl Metrics {
         self.policy_seconds.observe(took.as_secs_f64());
     }
 
+    /// A policy bundle was offered: whether it is fit.
+    pub fn policy_offered(&self, ok: bool) {
+        self.policy_changes.get_or_create(&Result { result: result(ok) }).inc();
+        self.policy_refused.set((!ok).into());
+    }
+
     /// A batch of `changes` was committed.
     pub fn committed(&self, changes: usize, took: Duration) {
         self.commits.get_or_create(&Result { result: "ok" }).inc();
@@ -244,7 +265,7 @@ impl Metrics {
 
     /// An issuer's keys were fetched, or could not be.
     pub fn keys_fetched(&self, ok: bool) {
-        self.key_fetches.get_or_create(&Result { result: if ok { "ok" } else { "failed" } }).inc();
+        self.key_fetches.get_or_create(&Result { result: result(ok) }).inc();
     }
 
     /// A request went beyond a rate; `by` is whose: `client`, `principal`, `address`, `failures`.

@@ -424,8 +424,7 @@ impl Rotation {
         let decision_id = decision.id;
         let changed = (CHANGED.to_owned(), decision_id.to_string());
         let settings = settings.into_iter().chain([changed]).collect();
-        let (put, retire, bundles, base) = (Vec::new(), Vec::new(), Vec::new(), None);
-        let change = Configure { put, retire, bundles, settings, base, decision };
+        let change = Configure { settings, ..Configure::only(decision) };
         self.0.writer.submit(change).await?;
         Ok(decision_id)
     }

@@ -70,6 +70,8 @@ pub enum RefusalCode {
     KeysFaulty,
     /// The signing keys are not in a state for this: the message says until when, or what to do instead.
     KeyNotReady,
+    /// The policy bundle is not fit; the one in force stays in force.
+    PolicyUnfit,
     /// The agent's secrets stay as they are: the message says why.
     SecretRefused,
     /// What the request names is not there: the message says what to do instead.
@@ -132,9 +134,10 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = match self.error {
             RefusalCode::BadRequest => StatusCode::BAD_REQUEST,
-            RefusalCode::ConfigurationFaulty | RefusalCode::ConfigurationWidens | RefusalCode::KeysFaulty => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            RefusalCode::ConfigurationFaulty
+            | RefusalCode::ConfigurationWidens
+            | RefusalCode::KeysFaulty
+            | RefusalCode::PolicyUnfit => StatusCode::UNPROCESSABLE_ENTITY,
             RefusalCode::Conflict | RefusalCode::KeyNotReady | RefusalCode::SecretRefused => {
                 StatusCode::CONFLICT
             }

@@ -16,9 +16,11 @@ use tokio::net::UnixStream;
 
 use super::api::{AddSecret, ApplyRequest, ListedObject, MAX_BODY, Refused, RetireSecret, ServerStatus};
 use super::keys::{RetireRequest, StopRequest};
+use super::policy::{ApplyPolicy, RollbackPolicy};
 use super::revocations::{ListedRevocation, RevokeRequest};
 use super::socket::{SocketFault, check_length};
 use crate::configuration::apply::Applied;
+use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
 use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
 use crate::lockdown::{LockdownRequest, LockdownState};
 use crate::revocation::order::Revoked;
@@ -116,6 +118,37 @@ impl AdminClient {
     /// `GET /admin/v1/status`.
     pub async fn status(&self) -> Result<Result<ServerStatus, Refused>, ClientFault> {
         self.call(Method::GET, "/admin/v1/status", None::<&()>).await
+    }
+
+    /// `GET /admin/v1/policy`.
+    pub async fn policy(&self) -> Result<Result<PolicyStatus, Refused>, ClientFault> {
+        self.call(Method::GET, "/admin/v1/policy", None::<&()>).await
+    }
+
+    /// `POST /admin/v1/policy/reload`.
+    pub async fn reload_policy(&self) -> Result<Result<PolicyChanged, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/policy/reload", None::<&()>).await
+    }
+
+    /// `POST /admin/v1/policy/apply`.
+    pub async fn apply_policy(
+        &self,
+        request: &ApplyPolicy,
+    ) -> Result<Result<PolicyChanged, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/policy/apply", Some(request)).await
+    }
+
+    /// `POST /admin/v1/policy/rollback`.
+    pub async fn roll_back_policy(
+        &self,
+        request: &RollbackPolicy,
+    ) -> Result<Result<PolicyChanged, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/policy/rollback", Some(request)).await
+    }
+
+    /// `GET /admin/v1/policy/bundles/{version}`; `version` must be fit for a path.
+    pub async fn policy_files(&self, version: &str) -> Result<Result<Vec<BundleFile>, Refused>, ClientFault> {
+        self.call(Method::GET, &format!("/admin/v1/policy/bundles/{version}"), None::<&()>).await
     }
 
     /// `POST /admin/v1/revocations`.

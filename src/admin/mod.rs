@@ -3,9 +3,12 @@
 pub mod api;
 pub mod client;
 pub mod keys;
+pub mod policy;
 pub mod revocations;
 pub mod socket;
 pub mod tasks;
+
+use std::path::PathBuf;
 
 use axum::Router;
 
@@ -19,6 +22,8 @@ use crate::tasks::Tasks;
 pub struct Desk {
     /// Declarative objects.
     pub configuration: Configuration,
+    /// Folders that the policy comes from.
+    pub policy_folders: Vec<PathBuf>,
     /// Signing keys.
     pub rotation: Rotation,
     /// Revocation.
@@ -31,7 +36,8 @@ pub struct Desk {
 
 /// All routes of the admin API.
 pub fn router(desk: Desk) -> Router {
-    api::router(desk.configuration)
+    api::router(desk.configuration.clone())
+        .merge(policy::router(desk.configuration, desk.policy_folders))
         .merge(keys::router(desk.rotation))
         .merge(revocations::router(desk.revocation))
         .merge(revocations::lockdown_router(desk.lockdowns))

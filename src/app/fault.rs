@@ -8,10 +8,12 @@ use super::tls::TlsFault;
 use crate::admin::socket::SocketFault;
 use crate::config::ConfigFault;
 use crate::configuration::apply::LoadFault;
+use crate::configuration::apply::policy::PolicyChangeFault;
 use crate::issuers::outbound::FetchFault;
 use crate::keys::keyring::KeyRingFault;
-use crate::policy::fault::PolicyFault;
+use crate::policy::suite::Unfit;
 use crate::store::change::CommitFault;
+
 use crate::store::error::StoreError;
 
 /// Why the server does not start.
@@ -26,22 +28,15 @@ pub enum StartFault {
     /// The signing keys.
     #[error(transparent)]
     Keys(#[from] KeyRingFault),
-    /// A policy bundle: file and line are in it.
-    #[error("policy: {0}")]
-    Policy(#[from] PolicyFault),
-    /// A test that a policy bundle brings fails.
-    #[error("policy: {at}: test `{name}` fails: {problem}")]
-    PolicyTest {
-        /// The test.
-        name: String,
-        /// Its file.
-        at: String,
-        /// Why.
-        problem: String,
-    },
+    /// A policy bundle that does not compile, or a test of it fails.
+    #[error(transparent)]
+    Policy(#[from] Unfit),
     /// The first change cannot be committed.
     #[error("the first changes cannot be committed: {0}")]
     Commit(#[from] CommitFault),
+    /// The policy in force cannot be told or recorded.
+    #[error("policy: {0}")]
+    Standing(#[from] PolicyChangeFault),
     /// The admin socket.
     #[error(transparent)]
     Admin(#[from] SocketFault),

@@ -1,4 +1,4 @@
-//! What changes without a restart: `[limits]` of the configuration, but for `writer_queue`, the signing keys, and the TLS files.
+//! What changes without a restart: `[limits]` of the configuration, but for `writer_queue`, the policy, the signing keys, and the TLS files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,14 +7,16 @@ use tracing::{error, info, warn};
 
 use super::tls::Tls;
 use crate::config::Config;
+use crate::configuration::apply::Configuration;
 use crate::limits::Limits;
 use crate::rotation::Rotation;
 
-/// Re-reads the configuration file and the signing keys, and puts in force what may change while the server runs.
+/// Re-reads the configuration file, the policy folders and the signing keys, and puts in force what may change while the server runs.
 pub struct Reload {
     file: PathBuf,
     started_with: Config,
     limits: Arc<Limits>,
+    policy: Configuration,
     rotation: Rotation,
     tls: Option<Arc<Tls>>,
 }
@@ -24,17 +26,22 @@ impl Reload {
         file: PathBuf,
         started_with: Config,
         limits: Arc<Limits>,
+        policy: Configuration,
         (rotation, tls): (Rotation, Option<Arc<Tls>>),
     ) -> Self {
-        Self { file, started_with, limits, rotation, tls }
+        Self { file, started_with, limits, policy, rotation, tls }
     }
 
-    /// Reads file, environment and signing keys again. What is faulty changes nothing, each part for itself; the log
+    /// Reads file, environment, policy folders and signing keys again. What is faulty changes nothing, each part for itself; the log
     /// tells either way.
     pub async fn run(&self) {
         self.configuration();
         if let Some(tls) = &self.tls {
             tls.reload();
+        }
+        let folders = self.started_with.policy.bundles.clone();
+        if let Err(fault) = self.policy.reload_policy(folders, "SIGHUP").await {
+            error!(%fault, "the policy was not reloaded");
         }
         if let Err(fault) = self.rotation.reload().await {
             error!(%fault, "the signing keys were not reloaded");

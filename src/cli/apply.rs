@@ -139,5 +139,8 @@ pub(super) async fn open(
         let _ = written.await;
         last.close().await;
     });
-    Ok((Configuration::new(store, writer, active, clock, deployment.own_issuer.clone()), task))
+    Ok((
+        Configuration::new(store, writer, active, (clock, Arc::default()), deployment.own_issuer.clone()),
+        task,
+    ))
 }

@@ -13,7 +13,7 @@ use crate::app;
 use crate::clock::{Clock, Random};
 use crate::config::Config;
 use crate::configuration::active::Active;
-use crate::configuration::apply;
+use crate::configuration::apply::{self, Configuration};
 use crate::lockdown::Lockdowns;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
@@ -37,6 +37,7 @@ pub(super) enum Desk {
 
 /// The data folder of a server that does not run, with the use cases over it.
 pub(super) struct Folder {
+    pub(super) configuration: Configuration,
     pub(super) revocation: Revocation,
     pub(super) lockdowns: Lockdowns,
     pub(super) tasks: Tasks,
@@ -73,8 +74,8 @@ impl Desk {
     /// Lets what was begun end.
     pub(super) async fn close(self) {
         if let Self::Folder(folder) = self {
-            let Folder { revocation, lockdowns, tasks, writer } = *folder;
-            drop((revocation, lockdowns, tasks));
+            let Folder { configuration, revocation, lockdowns, tasks, writer } = *folder;
+            drop((configuration, revocation, lockdowns, tasks));
             // The writer ends with its last handle; then the data folder is free again.
             let _ = writer.await;
         }
@@ -94,6 +95,13 @@ impl Folder {
         let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone());
         let active = Active::new(in_force);
+        let configuration = Configuration::new(
+            store.clone(),
+            writer.clone(),
+            active.clone(),
+            (clock.clone(), Arc::default()),
+            config.public_url.clone(),
+        );
         let revocation = Revocation::new(revocation::Parts {
             store: store.clone(),
             writer: writer.clone(),
@@ -114,7 +122,7 @@ impl Folder {
             metrics: Arc::default(),
         });
         let lockdowns = lockdowns.await.map_err(|error| error.to_string())?;
-        Ok(Self { revocation, lockdowns, tasks, writer: task })
+        Ok(Self { configuration, revocation, lockdowns, tasks, writer: task })
     }
 }
 

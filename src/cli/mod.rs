@@ -70,7 +70,7 @@ enum Command {
     Lockdown(lockdown::LockdownArgs),
     Migrate(migrate::MigrateArgs),
     Task(Box<task::TaskArgs>),
-    /// Check, test and evaluate policy bundles.
+    /// Check, test and evaluate policy bundles, and put one in force.
     Policy(policy::Args),
     Schema(schema::SchemaArgs),
     Store(store::StoreArgs),
@@ -116,7 +116,7 @@ pub fn main() -> ExitCode {
         Command::Migrate(args) => awaited(async |output| migrate::run(&args, output).await),
         Command::Store(args) => awaited(async |output| store::run(&args, output).await),
         Command::Task(args) => awaited(async |output| task::run(&args, clock(), output).await),
-        Command::Policy(args) => on_terminal(|output| policy::run(&args, output)).into(),
+        Command::Policy(args) => awaited(async |output| policy::run(&args, clock(), output).await),
         Command::Secret(args) => {
             on_terminal(|output| secret::secret(&args, &SystemRandom::new(), output)).into()
         }

@@ -1,10 +1,14 @@
-//! `taskgrant policy check|test|eval|schema`: what an admin sees of a bundle before it goes live.
+//! `taskgrant policy`: what an admin sees of a bundle before it goes live, and the bundle in force.
+
+mod live;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Subcommand;
 
+use crate::clock::Clock;
 use crate::policy::bundle::Bundle;
 use crate::policy::fault::PolicyFault;
 use crate::policy::{check, engine, input, suite};
@@ -27,6 +31,16 @@ enum Command {
     Eval(Eval),
     /// Print the JSON Schema of `input`.
     Schema,
+    /// Put the bundle of these folders in force, on all replicas. It must compile and pass its own tests.
+    Apply(live::Apply),
+    /// Read the folders of the configuration again, as SIGHUP does, and put in force what has changed there.
+    Reload(live::Common),
+    /// Put a bundle in force that was so before.
+    Rollback(live::Rollback),
+    /// Tell which bundle is in force, which were, and what was refused: exit code 1 if something was.
+    Status(live::Common),
+    /// Print a bundle that is or was in force.
+    Show(live::Show),
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,8 +62,13 @@ struct Eval {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Exit {
+pub(super) async fn run(args: &Args, clock: Arc<dyn Clock>, output: &mut Output<'_>) -> Exit {
     let ended = match &args.command {
+        Command::Apply(apply) => Ok(live::apply(apply, clock, output).await),
+        Command::Reload(common) => Ok(live::reload(common, clock, output).await),
+        Command::Rollback(rollback) => Ok(live::rollback(rollback, clock, output).await),
+        Command::Status(common) => Ok(live::status(common, clock, output).await),
+        Command::Show(show) => Ok(live::show(show, clock, output).await),
         Command::Check(folders) => run_check(folders, output),
         Command::Test(folders) => run_test(folders, output),
         Command::Eval(eval) => run_eval(eval, output),

@@ -12,7 +12,7 @@ use crate::policy::engine::PolicyEngine;
 /// Everything declared that a decision stands on.
 #[derive(Clone, Debug)]
 pub struct InForce {
-    /// Generation of the objects, by which the commit knows whether they are still in force.
+    /// Generation of all of it, by which the commit knows whether it is still in force.
     pub generation: i64,
     /// All declarative objects.
     pub snapshot: Arc<Snapshot>,
@@ -22,10 +22,7 @@ pub struct InForce {
     pub policy: PolicyEngine,
 }
 
-/// Holds what is in force; clones share it.
-///
-/// Objects and policy change by different ways at the same time, so each way replaces its own part of the value that
-/// stands at that moment: neither loses the other's change.
+/// Holds what is in force; clones share it. Whoever replaces it holds the turn of the configuration.
 #[derive(Clone)]
 pub struct Active {
     value: Arc<ArcSwap<InForce>>,
@@ -49,21 +46,11 @@ impl Active {
         self.value.load_full()
     }
 
-    /// Replaces the objects by those of another generation; the policy stays.
-    pub fn replace_objects(&self, generation: i64, snapshot: &Arc<Snapshot>, schemas: &Arc<DetailSchemas>) {
+    /// Puts `next` in force in place of what is.
+    pub fn replace(&self, next: InForce) {
         if let Some(key_sets) = &self.key_sets {
-            key_sets.follow(snapshot);
+            key_sets.follow(&next.snapshot);
         }
-        self.value.rcu(|now| InForce {
-            generation,
-            snapshot: snapshot.clone(),
-            schemas: schemas.clone(),
-            policy: now.policy.clone(),
-        });
-    }
-
-    /// Replaces the policy; the objects stay.
-    pub fn replace_policy(&self, policy: &PolicyEngine) {
-        self.value.rcu(|now| InForce { policy: policy.clone(), ..InForce::clone(now) });
+        self.value.store(Arc::new(next));
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use thiserror::Error;
 use tokio::sync::Mutex;
 
+use self::policy::RefusedBundle;
 use super::active::{Active, InForce};
 use super::documents::{self, Document, Source};
 use super::fault::Fault;
@@ -21,13 +22,16 @@ use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::domain::ids::{DecisionId, Name};
 use crate::domain::objects::{Object, ObjectKind, ObjectRef, Spec};
 use crate::domain::snapshot::Snapshot;
+use crate::metrics::Metrics;
 use crate::policy::engine::PolicyEngine;
+use crate::policy::fault::PolicyFault;
 use crate::store::Store;
 use crate::store::change::{Change, CommitFault, Committed, Configure, Receipt};
 use crate::store::error::StoreError;
 use crate::store::rows::ObjectRow;
 use crate::store::writer::Writer;
 
+pub mod policy;
 pub mod secrets;
 
 /// Most names of files that the log keeps of one apply.
@@ -77,6 +81,12 @@ pub enum ApplyFault {
     Unavailable(String),
 }
 
+impl From<LoadFault> for ApplyFault {
+    fn from(fault: LoadFault) -> Self {
+        Self::Unavailable(fault.to_string())
+    }
+}
+
 impl From<StoreError> for ApplyFault {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(error.to_string())
@@ -92,6 +102,14 @@ pub enum LoadFault {
     /// The stored objects do not build, for instance since `public_url` has changed.
     #[error("the stored objects do not fit to one another: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
     Objects(Vec<Fault>),
+    /// The policy bundle in force does not run in this program.
+    #[error("the policy in force does not run here, put another in force: {version}: {fault}")]
+    Policy {
+        /// Its version.
+        version: String,
+        /// Why.
+        fault: PolicyFault,
+    },
 }
 
 /// Reads all objects and puts them, with `policy`, into a value that can be put into force.
@@ -127,8 +145,11 @@ struct Inner {
     writer: Writer,
     active: Active,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     own_issuer: String,
     random: SystemRandom,
+    /// The bundle that this process refused last, as long as it took none since.
+    refused: std::sync::Mutex<Option<RefusedBundle>>,
     /// Held from reading what is in force until what replaces it is in force.
     turn: Mutex<()>,
 }
@@ -155,11 +176,11 @@ impl Configuration {
         store: Store,
         writer: Writer,
         active: Active,
-        clock: Arc<dyn Clock>,
+        (clock, metrics): (Arc<dyn Clock>, Arc<Metrics>),
         own_issuer: String,
     ) -> Self {
-        let (random, turn) = (SystemRandom::new(), Mutex::new(()));
-        Self(Arc::new(Inner { store, writer, active, clock, own_issuer, random, turn }))
+        let (random, refused, turn) = (SystemRandom::new(), std::sync::Mutex::default(), Mutex::new(()));
+        Self(Arc::new(Inner { store, writer, active, clock, metrics, own_issuer, random, refused, turn }))
     }
 
     /// Applies `sources` on behalf of `actor`, an account for the log.
@@ -186,10 +207,7 @@ impl Configuration {
         // An apply that has committed puts its own objects into force; of many that wait here only the first one reads.
         let _turn = inner.turn.lock().await;
         if inner.active.load().generation < stored {
-            let policy = inner.active.load().policy.clone();
-            let InForce { generation, snapshot, schemas, .. } =
-                load(&inner.store, &inner.own_issuer, policy).await?;
-            inner.active.replace_objects(generation, &snapshot, &schemas);
+            let generation = inner.take_stored().await?;
             tracing::info!(generation, "the configuration was read again: the store's was newer");
         }
         Ok(())
@@ -221,6 +239,7 @@ impl Inner {
         };
         let _turn = self.turn.lock().await;
         let mut generation = self.store.head().await?.generation;
+        let policy = self.standing_policy().await?;
         let before = self.before(&read).await?;
         plan::carry(&before, &mut read);
         let next = match self.prepare(&before, &read, options.prune).await? {
@@ -241,8 +260,20 @@ impl Inner {
             generation = receipt.generation;
         }
         // Also where nothing changed: a commit whose outcome was unknown is in force from here on.
-        self.active.replace_objects(generation, &Arc::new(next.snapshot), &Arc::new(next.schemas));
-        Ok(Applied { plan: next.plan, dry_run: false, decision_id })
+        let Next { plan, snapshot, schemas, .. } = next;
+        let (snapshot, schemas) = (Arc::new(snapshot), Arc::new(schemas));
+        self.active.replace(InForce { generation, snapshot, schemas, policy });
+        Ok(Applied { plan, dry_run: false, decision_id })
+    }
+
+    /// Puts in force what is stored, and says of which generation that is. Only for the holder of the turn.
+    async fn take_stored(&self) -> Result<i64, LoadFault> {
+        // First: what is newer than the generation told with it is read again, older would be believed.
+        let generation = self.store.head().await?.generation;
+        let policy = self.standing_policy().await?;
+        let stored = load(&self.store, &self.own_issuer, policy).await?;
+        self.active.replace(InForce { generation, ..stored });
+        Ok(generation)
     }
 
     async fn before(&self, documents: &[Document]) -> Result<Before, StoreError> {
@@ -338,7 +369,7 @@ impl Inner {
         };
         let put = next.put.iter().map(row).collect::<Result<_, ApplyFault>>()?;
         let (retire, base) = (next.retire.clone(), Some(base));
-        let change = Configure { put, retire, bundles: Vec::new(), settings: Vec::new(), base, decision };
+        let change = Configure { put, retire, base, ..Configure::only(decision) };
         match self.writer.submit(change).await {
             Ok(Committed::Done(receipt)) => Ok(receipt),
             Ok(Committed::Superseded { .. } | Committed::Lost(..)) | Err(CommitFault::Rejected) => {

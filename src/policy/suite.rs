@@ -4,6 +4,7 @@ use regorus::{Engine, Value};
 use serde::{Deserialize, Serialize};
 
 use super::bundle::{Bundle, Kind};
+use super::engine::PolicyEngine;
 use super::fault::PolicyFault;
 use super::input::PolicyInput;
 use super::judgement::Judgement;
@@ -38,6 +39,33 @@ impl TestReport {
     pub fn failures(&self) -> impl Iterator<Item = &TestResult> {
         self.results.iter().filter(|result| result.problem.is_some())
     }
+}
+
+/// Why a bundle may not decide.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It cannot be read or does not compile: file and line are in it.
+    #[error("policy: {0}")]
+    Fault(#[from] PolicyFault),
+    /// A test that it brings fails.
+    #[error("policy: {at}: test `{name}` fails: {problem}")]
+    Test {
+        /// The test.
+        name: String,
+        /// Its file.
+        at: String,
+        /// Why.
+        problem: String,
+    },
+}
+
+/// A bundle that may decide: it compiles, and its own tests pass.
+pub fn admit(bundle: Bundle) -> Result<PolicyEngine, Unfit> {
+    let report = test(&bundle)?;
+    if let Some(TestResult { name, at, problem }) = report.failures().next().cloned() {
+        return Err(Unfit::Test { name, at, problem: problem.unwrap_or_default() });
+    }
+    Ok(PolicyEngine::compile(bundle)?)
 }
 
 /// Runs the tests of a bundle. A bundle that does not compile is a fault.

@@ -107,14 +107,27 @@ pub struct Configure {
     pub put: Vec<ObjectRow>,
     /// Objects that shall have no current version any more.
     pub retire: Vec<ObjectRef>,
-    /// Policy bundles to keep; one that is kept already stays as it is.
-    pub bundles: Vec<BundleRow>,
+    /// The policy bundle that comes into force; one that is kept already stays as it is.
+    pub bundle: Option<BundleRow>,
     /// Settings to write over.
     pub settings: Vec<(String, String)>,
     /// The generation of the configuration that it was computed from, as for an issue. None where it stands on none.
     pub base: Option<i64>,
     /// The decision.
     pub decision: Decision,
+}
+
+impl Configure {
+    /// A change that says only that something was done.
+    pub fn only(decision: Decision) -> Self {
+        let (put, retire, bundle, settings, base) = (Vec::new(), Vec::new(), None, Vec::new(), None);
+        Self { put, retire, bundle, settings, base, decision }
+    }
+
+    /// Whether decisions may be others after it: then it begins a generation.
+    pub(super) fn decides(&self) -> bool {
+        !self.put.is_empty() || !self.retire.is_empty() || self.bundle.is_some()
+    }
 }
 
 /// Whose single use is counted.

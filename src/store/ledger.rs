@@ -359,7 +359,7 @@ impl<'b> Ledger<'b> {
     }
 
     fn configure(&mut self, configure: &Configure) {
-        if !configure.put.is_empty() || !configure.retire.is_empty() {
+        if configure.decides() {
             self.head.generation += 1;
         }
         for name in &configure.retire {
@@ -369,7 +369,7 @@ impl<'b> Ledger<'b> {
             self.writes.current.insert(object.id.clone(), Some(object.version));
         }
         self.writes.objects.extend(configure.put.iter().cloned());
-        self.writes.bundles.extend(configure.bundles.iter().cloned());
+        self.writes.bundles.extend(configure.bundle.iter().cloned());
         self.writes.settings.extend(configure.settings.iter().cloned());
     }
 }

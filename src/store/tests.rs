@@ -7,8 +7,8 @@ use super::batch::{
 };
 use super::folder::Location;
 use super::read::{
-    BUNDLE, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS, TASK,
-    TASK_OF_ISSUER, TOKEN,
+    BUNDLE, BUNDLES, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS,
+    TASK, TASK_OF_ISSUER, TOKEN,
 };
 use super::schema::APPLIED;
 use super::status::{
@@ -23,7 +23,7 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 28] = [
+const SHARED: [&str; 29] = [
     LOCK,
     PURGE,
     PUT_LIST,
@@ -40,6 +40,7 @@ const SHARED: [&str; 28] = [
     OBJECTS_CURRENT,
     OBJECT_VERSIONS,
     BUNDLE,
+    BUNDLES,
     DECISION,
     HEAD,
     SETTING,

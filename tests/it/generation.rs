@@ -10,8 +10,11 @@ use taskgrant::configuration::apply::{ApplyFault, Configuration, Options, load};
 use taskgrant::configuration::documents::Source;
 use taskgrant::policy::bundle::Bundle;
 use taskgrant::policy::engine::PolicyEngine;
+use taskgrant::store::Store;
+use taskgrant::store::folder::Location;
 use taskgrant::store::writer::Writer;
 
+use crate::support::database;
 use crate::support::server::{Answer, ORDERS, Server, secret, sha256};
 
 /// A second server of the same data, as far as it publishes: the first one does not hear of it.
@@ -22,11 +25,17 @@ struct Replica {
 
 impl Replica {
     async fn of(server: &Server) -> Self {
-        let (store, clock) = (server.store.clone(), Arc::new(server.clock.clone()));
+        // A process of its own has connections of its own; SQLite's data folder belongs to one.
+        let store = match database::location(server.data.path()) {
+            Location::Folder(_) | Location::Memory => server.store.clone(),
+            shared @ Location::Postgres(_) => Store::open(&shared).await.unwrap(),
+        };
+        let clock = Arc::new(server.clock.clone());
         let policy = PolicyEngine::compile(Bundle::embedded_base().unwrap()).unwrap();
         let active = Active::new(load(&store, &server.issuer, policy).await.unwrap());
         let (writer, _task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
-        let configuration = Configuration::new(store, writer, active.clone(), clock, server.issuer.clone());
+        let configuration =
+            Configuration::new(store, writer, active.clone(), (clock, Arc::default()), server.issuer.clone());
         Self { configuration, active }
     }
 

@@ -9,6 +9,8 @@ mod assertions;
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod bundles;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod clients;

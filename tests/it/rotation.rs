@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -318,25 +317,20 @@ async fn sighup_reads_the_keys_again_and_the_command_line_rotates_with_and_witho
     let bad = folder.join("0009-es256.pem");
     fs::write(&bad, "-----BEGIN PRIVATE KEY-----\nMIG").unwrap();
     fs::set_permissions(&bad, Permissions::from_mode(0o600)).unwrap();
-    hang_up(process.id());
+    process.hang_up();
     soon(async || site.log().contains("0009-es256.pem")).await;
     assert_eq!(list(&[]).await, before);
     fs::remove_file(&bad).unwrap();
     let other = tempfile::tempdir().unwrap();
     KeyRing::open(other.path(), KeySpec::default(), SystemRandom::new()).unwrap();
     fs::copy(other.path().join("0001-es256.pem"), folder.join("0009-es256.pem")).unwrap();
-    hang_up(process.id());
+    process.hang_up();
     soon(async || {
         let jwks = http().get(format!("{}/oauth/jwks", site.issuer)).send().await.unwrap();
         jwks.text().await.unwrap().matches("\"kid\"").count() == before.len() + 1
     })
     .await;
     assert_eq!(process.terminate().await.code(), Some(0), "{}", site.log());
-}
-
-fn hang_up(process: u32) {
-    let signal = format!("kill -HUP {process}");
-    assert!(Command::new("/bin/sh").args(["-c", &signal]).status().unwrap().success());
 }
 
 #[tokio::test]

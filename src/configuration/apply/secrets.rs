@@ -14,6 +14,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::{ApplyFault, Configuration, Inner, Next, Options, Order, earlier, objects, reason};
+use crate::configuration::active::InForce;
 use crate::configuration::documents;
 use crate::configuration::plan::{Action, Plan, Step, differences};
 use crate::configuration::schemas::DetailSchemas;
@@ -197,6 +198,7 @@ impl Inner {
     ) -> Result<(T, DecisionId), SecretFault> {
         let _turn = self.turn.lock().await;
         let base = self.store.head().await.map_err(ApplyFault::from)?.generation;
+        let policy = self.standing_policy().await.map_err(ApplyFault::from)?;
         let mut all = objects(self.store.objects_current().await.map_err(ApplyFault::from)?)
             .map_err(ApplyFault::from)?;
         let is_agent =
@@ -226,7 +228,8 @@ impl Inner {
         };
         let next = self.next(&all, Plan { steps: vec![step] }, object).await?;
         let receipt = self.commit(order, &next, base).await?;
-        self.active.replace_objects(receipt.generation, &Arc::new(next.snapshot), &Arc::new(next.schemas));
+        let (snapshot, schemas) = (Arc::new(next.snapshot), Arc::new(next.schemas));
+        self.active.replace(InForce { generation: receipt.generation, snapshot, schemas, policy });
         Ok((told, receipt.decision_id))
     }
 

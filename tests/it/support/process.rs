@@ -193,6 +193,12 @@ impl Process {
         self.child.id()
     }
 
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let signal = format!("kill -HUP {}", self.child.id());
+        assert!(Command::new("/bin/sh").args(["-c", &signal]).status().unwrap().success());
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub(crate) fn kill(mut self) {
         assert!(self.child.try_wait().unwrap().is_none(), "it ended by itself");

@@ -1,0 +1,97 @@
+//! `/admin/v1/policy…`: the bundle in force, and others in its place.
+
+use std::path::PathBuf;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use super::api::{MAX_BODY, RefusalCode, Refused};
+use super::socket::Peer;
+use crate::configuration::apply::Configuration;
+use crate::configuration::apply::policy::{BundleFile, PolicyChangeFault, PolicyChanged, PolicyStatus};
+
+/// `POST /admin/v1/policy/apply`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyPolicy {
+    /// The files of the bundle.
+    pub files: Vec<BundleFile>,
+}
+
+/// `POST /admin/v1/policy/rollback`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RollbackPolicy {
+    /// Version to go back to, or the beginning of it; the one before the one in force when left out.
+    pub version: Option<String>,
+}
+
+impl From<PolicyChangeFault> for Refused {
+    fn from(fault: PolicyChangeFault) -> Self {
+        let error = match &fault {
+            PolicyChangeFault::Unfit(_) => RefusalCode::PolicyUnfit,
+            PolicyChangeFault::Stale(_) | PolicyChangeFault::Conflict => RefusalCode::Conflict,
+            PolicyChangeFault::Unknown(_) | PolicyChangeFault::NothingBefore => RefusalCode::NotFound,
+            PolicyChangeFault::Unavailable(_) => RefusalCode::Unavailable,
+        };
+        Self { error, message: fault.to_string(), faults: Vec::new() }
+    }
+}
+
+#[derive(Clone)]
+struct Policies {
+    configuration: Configuration,
+    folders: Vec<PathBuf>,
+}
+
+/// The routes over `configuration`, whose bundle folders are `folders`.
+pub(super) fn router(configuration: Configuration, folders: Vec<PathBuf>) -> Router {
+    Router::new()
+        .route("/admin/v1/policy", get(status))
+        .route("/admin/v1/policy/reload", post(reload))
+        .route("/admin/v1/policy/apply", post(apply))
+        .route("/admin/v1/policy/rollback", post(rollback))
+        .route("/admin/v1/policy/bundles/{version}", get(files))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(Policies { configuration, folders })
+}
+
+async fn status(State(policies): State<Policies>) -> Result<Json<PolicyStatus>, Refused> {
+    Ok(Json(policies.configuration.policy_status().await?))
+}
+
+async fn reload(
+    State(policies): State<Policies>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<PolicyChanged>, Refused> {
+    let Policies { configuration, folders } = policies;
+    Ok(Json(configuration.reload_policy(folders, &peer.account()).await?))
+}
+
+async fn apply(
+    State(policies): State<Policies>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Result<Json<ApplyPolicy>, JsonRejection>,
+) -> Result<Json<PolicyChanged>, Refused> {
+    let Json(ApplyPolicy { files }) = request.map_err(Refused::unreadable)?;
+    Ok(Json(policies.configuration.apply_policy(files, &peer.account()).await?))
+}
+
+async fn rollback(
+    State(policies): State<Policies>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Result<Json<RollbackPolicy>, JsonRejection>,
+) -> Result<Json<PolicyChanged>, Refused> {
+    let Json(RollbackPolicy { version }) = request.map_err(Refused::unreadable)?;
+    Ok(Json(policies.configuration.roll_back_policy(version.as_deref(), &peer.account()).await?))
+}
+
+async fn files(
+    State(policies): State<Policies>,
+    Path(version): Path<String>,
+) -> Result<Json<Vec<BundleFile>>, Refused> {
+    Ok(Json(policies.configuration.policy_files(&version).await?))
+}

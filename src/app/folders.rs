@@ -1,0 +1,49 @@
+//! Watches the folders of the policy: a rule that was edited decides seconds later.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use crate::configuration::apply::Configuration;
+use crate::policy::bundle::Bundle;
+
+/// How often the folders are looked at. What they hold must be the same at two looks: of files that are written one after
+/// the other only the last state counts.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Who changes the policy then.
+const BY_ITSELF: &str = "the server, as its folders changed";
+
+/// What the folders hold: a version, or why none can be told.
+type Seen = Result<String, String>;
+
+/// Looks after `folders` for ever; at once over where there are none.
+pub(super) async fn watch(configuration: Configuration, folders: Vec<PathBuf>) {
+    if folders.is_empty() {
+        return;
+    }
+    let mut tried = look(&folders).await;
+    let mut last = tried.clone();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let now = look(&folders).await;
+        let is_settled = now == last;
+        last = now;
+        if is_settled && last != tried {
+            tried.clone_from(&last);
+            // Of a bundle that is not fit log, metric and `policy status` tell.
+            if let Err(fault) = configuration.reload_policy(folders.clone(), BY_ITSELF).await {
+                warn!(%fault, "the changed policy folders were not taken");
+            }
+        }
+    }
+}
+
+async fn look(folders: &[PathBuf]) -> Seen {
+    let folders = folders.to_vec();
+    let read = spawn_blocking(move || Bundle::of_folders(&folders)).await;
+    let bundle = read.map_err(|ended| ended.to_string())?.map_err(|fault| fault.to_string())?;
+    Ok(bundle.version().to_owned())
+}

@@ -1,0 +1,424 @@
+//! The use case: which policy bundle decides, and how another takes its place. Only one that compiles and passes its own
+//! tests, recorded, and on all replicas at once (DESIGN §6).
+//!
+//! The store names the bundle in force and keeps each that ever was. The folders of the configuration are where bundles come
+//! from: what they hold comes into force when it has changed, so that a restart takes nothing back that came another way.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use thiserror::Error;
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order, reason};
+use crate::domain::decision::Outcome;
+use crate::domain::ids::DecisionId;
+use crate::policy::bundle::Bundle;
+use crate::policy::engine::PolicyEngine;
+use crate::policy::suite::{self, Unfit};
+use crate::store::Store;
+use crate::store::change::{Change, CommitFault, Committed, Configure};
+use crate::store::error::StoreError;
+use crate::store::rows::BundleRow;
+
+/// The setting that names the bundle in force.
+const ACTIVE: &str = "policy";
+/// The setting that names the one before it.
+const BEFORE: &str = "policy_before";
+/// The setting that names the bundle that was last taken from folders.
+const FOLDER: &str = "policy_folder";
+/// Fewest characters of a version that stand for it.
+const SHORTEST: usize = 8;
+/// Heads every version.
+const SCHEME: &str = "sha256:";
+/// Another replica may take its turn in between, but hardly again and again.
+const TRIES: usize = 5;
+
+/// What a change of the policy did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyChanged {
+    /// Version of the bundle in force.
+    pub policy: String,
+    /// Version of the one before it; none if there was none, or nothing has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The decision that records it; none if nothing has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<DecisionId>,
+}
+
+/// A bundle that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedBundle {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What is wrong with it: file, line and column, or the test that fails.
+    pub problem: String,
+}
+
+/// A bundle that is or was in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptBundle {
+    /// Its version.
+    pub version: String,
+    /// When it first came into force.
+    pub first_at: DateTime<Utc>,
+}
+
+/// The policy of one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// Version of the bundle in force, as the store names it; none before the first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Version of the bundle by which this process decides: for a moment it may lag behind, and then issues nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<String>,
+    /// Version of the one that `rollback` would put in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Version of the bundle that was last taken from the folders of a configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// The bundle that this process refused last, unless it has taken one since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedBundle>,
+    /// Every bundle ever in force, the newest first.
+    pub bundles: Vec<KeptBundle>,
+}
+
+/// One file of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleFile {
+    /// Its path in the bundle, `FOLDER/…`.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Why the policy stays as it is.
+#[derive(Debug, Error)]
+pub enum PolicyChangeFault {
+    /// The bundle is not fit to decide.
+    #[error("{0}; the bundle in force stays in force")]
+    Unfit(#[from] Unfit),
+    /// The folders hold what another replica has moved on from.
+    #[error(
+        "the folders hold {0}, which was in force before and was replaced: bring them up to date, or put it in force \
+         again with `taskgrant policy rollback {0}`"
+    )]
+    Stale(String),
+    /// No such bundle is kept.
+    #[error("no bundle `{0}` was ever in force, or several begin so; `taskgrant policy status` lists them")]
+    Unknown(String),
+    /// There is none to go back to.
+    #[error("no other bundle was in force before this one")]
+    NothingBefore,
+    /// Somebody else changed the configuration meanwhile, again and again.
+    #[error("the configuration was changed by somebody else meanwhile: try again")]
+    Conflict,
+    /// The store does not answer. If a commit's outcome is unknown, the change may yet stand: try again.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for PolicyChangeFault {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<ApplyFault> for PolicyChangeFault {
+    fn from(fault: ApplyFault) -> Self {
+        Self::Unavailable(fault.to_string())
+    }
+}
+
+/// Where a bundle comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The folders of the configuration.
+    Folders,
+    /// An admin.
+    Admin,
+}
+
+/// What the settings say.
+struct Standing {
+    generation: i64,
+    active: Option<String>,
+    before: Option<String>,
+    folder: Option<String>,
+}
+
+impl Configuration {
+    /// Begins with the policy that a server found in its folders, or with the one in force where the folders hold nothing
+    /// new. What is in force is whole only after it.
+    pub async fn begin_policy(&self, found: &PolicyEngine) -> Result<(), PolicyChangeFault> {
+        match self.change_policy(found, Origin::Folders, "serve", "the server").await {
+            Err(stale @ PolicyChangeFault::Stale(_)) => warn!("{stale}"),
+            begun => drop(begun?),
+        }
+        let _turn = self.0.turn.lock().await;
+        let taken = self.0.take_stored().await;
+        taken.map(drop).map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))
+    }
+
+    /// Reads `folders` again, and puts what they hold in force if it has changed since they were last read.
+    pub async fn reload_policy(
+        &self,
+        folders: Vec<PathBuf>,
+        account: &str,
+    ) -> Result<PolicyChanged, PolicyChangeFault> {
+        let read = move || Bundle::of_folders(&folders).map_err(Unfit::from).and_then(suite::admit);
+        self.offer(read, Origin::Folders, "policy reload", account).await
+    }
+
+    /// Puts the bundle of `files` in force.
+    pub async fn apply_policy(
+        &self,
+        files: Vec<BundleFile>,
+        account: &str,
+    ) -> Result<PolicyChanged, PolicyChangeFault> {
+        let files = files.into_iter().map(|file| (file.path, file.text));
+        let read = move || Bundle::from_files(files).map_err(Unfit::from).and_then(suite::admit);
+        self.offer(read, Origin::Admin, "policy apply", account).await
+    }
+
+    /// Puts the bundle `version` in force again, or the one before if none is named; the beginning of a version stands for
+    /// it. Its tests are not run: what was in force may be gone back to at any time.
+    pub async fn roll_back_policy(
+        &self,
+        version: Option<&str>,
+        account: &str,
+    ) -> Result<PolicyChanged, PolicyChangeFault> {
+        let version = match version {
+            Some(version) => self.bundle_version(version).await?,
+            None => self.0.standing().await?.before.ok_or(PolicyChangeFault::NothingBefore)?,
+        };
+        let kept = kept(&self.0.store, &version).await;
+        let engine = kept.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))?;
+        self.change_policy(&engine, Origin::Admin, "policy rollback", account).await
+    }
+
+    /// What this process decides by, and what it could go back to.
+    pub async fn policy_status(&self) -> Result<PolicyStatus, PolicyChangeFault> {
+        let inner = &self.0;
+        let Standing { active, before, folder, .. } = inner.standing().await?;
+        let kept = inner.store.bundles().await?;
+        let bundles = kept.into_iter().map(|(version, first_at)| KeptBundle { version, first_at }).collect();
+        let refused = inner.refused().clone();
+        Ok(PolicyStatus {
+            policy: active,
+            serving: Some(inner.active.load().policy.version().to_owned()),
+            before,
+            folder,
+            refused,
+            bundles,
+        })
+    }
+
+    /// The files of a bundle that is or was in force; the beginning of a version stands for it.
+    pub async fn policy_files(&self, version: &str) -> Result<Vec<BundleFile>, PolicyChangeFault> {
+        let version = self.bundle_version(version).await?;
+        let bundle = bundle(&self.0.store, &version).await;
+        let bundle = bundle.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))?;
+        let file = |(path, text): (&str, &str)| BundleFile { path: path.to_owned(), text: text.to_owned() };
+        Ok(bundle.files().map(file).collect())
+    }
+
+    async fn bundle_version(&self, named: &str) -> Result<String, PolicyChangeFault> {
+        let unknown = || PolicyChangeFault::Unknown(named.to_owned());
+        let digits = named.strip_prefix(SCHEME).unwrap_or(named);
+        if digits.len() < SHORTEST {
+            return Err(unknown());
+        }
+        let wanted = format!("{SCHEME}{digits}");
+        let kept = self.0.store.bundles().await?;
+        let mut found = kept.into_iter().map(|(version, _)| version).filter(|v| v.starts_with(&wanted));
+        match (found.next(), found.next()) {
+            (Some(version), None) => Ok(version),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Compiles and tests off the threads that serve; a bundle that is not fit is told to log, metric and record.
+    async fn offer(
+        &self,
+        read: impl FnOnce() -> Result<PolicyEngine, Unfit> + Send + 'static,
+        from: Origin,
+        command: &str,
+        account: &str,
+    ) -> Result<PolicyChanged, PolicyChangeFault> {
+        let read = spawn_blocking(read).await;
+        let read = read.map_err(|ended| PolicyChangeFault::Unavailable(ended.to_string()))?;
+        let outcome = match read {
+            Ok(engine) => {
+                self.0.metrics.policy_offered(true);
+                self.change_policy(&engine, from, command, account).await
+            }
+            Err(unfit) => {
+                self.0.refuse_policy(&unfit, command, account).await?;
+                return Err(unfit.into());
+            }
+        };
+        if outcome.is_ok() {
+            *self.0.refused() = None;
+        }
+        outcome
+    }
+
+    /// Runs to its end also if the caller goes away.
+    async fn change_policy(
+        &self,
+        engine: &PolicyEngine,
+        from: Origin,
+        command: &str,
+        account: &str,
+    ) -> Result<PolicyChanged, PolicyChangeFault> {
+        let (inner, engine) = (self.0.clone(), engine.clone());
+        let (command, account) = (command.to_owned(), account.to_owned());
+        let run = tokio::spawn(async move { inner.change_policy(&engine, from, &command, &account).await });
+        run.await.unwrap_or_else(|error| Err(PolicyChangeFault::Unavailable(error.to_string())))
+    }
+}
+
+impl Inner {
+    fn refused(&self) -> std::sync::MutexGuard<'_, Option<RefusedBundle>> {
+        self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        // First: settings that are newer than the generation make the commit fail, older ones would be believed.
+        let generation = self.store.head().await?.generation;
+        let (active, before) = (self.store.setting(ACTIVE).await?, self.store.setting(BEFORE).await?);
+        Ok(Standing { generation, active, before, folder: self.store.setting(FOLDER).await? })
+    }
+
+    /// The bundle that the store says is in force: the one that is, or another, compiled.
+    pub(super) async fn standing_policy(&self) -> Result<PolicyEngine, LoadFault> {
+        let now = self.active.load().policy.clone();
+        match self.store.setting(ACTIVE).await? {
+            Some(version) if version != now.version() => kept(&self.store, &version).await,
+            Some(_) | None => Ok(now),
+        }
+    }
+
+    async fn change_policy(
+        &self,
+        engine: &PolicyEngine,
+        from: Origin,
+        command: &str,
+        account: &str,
+    ) -> Result<PolicyChanged, PolicyChangeFault> {
+        let version = engine.version();
+        let _turn = self.turn.lock().await;
+        for _ in 0..TRIES {
+            let standing = self.standing().await?;
+            let unchanged = PolicyChanged {
+                policy: standing.active.clone().unwrap_or_default(),
+                before: None,
+                decision_id: None,
+            };
+            let is_active = standing.active.as_deref() == Some(version);
+            let is_noted = from == Origin::Admin || standing.folder.as_deref() == Some(version);
+            if is_noted && (is_active || from == Origin::Folders) {
+                return Ok(unchanged);
+            }
+            if from == Origin::Folders && !is_active && self.is_stale(version).await? {
+                return Err(PolicyChangeFault::Stale(version.to_owned()));
+            }
+            let change = self.change_of(engine, from, &standing, (command, account))?;
+            let decision_id = change.decision.id;
+            match self.writer.submit(change).await {
+                Ok(Committed::Done(_)) => {}
+                Ok(Committed::Superseded { .. } | Committed::Lost(..)) => continue,
+                Err(CommitFault::Rejected) => return Err(PolicyChangeFault::Conflict),
+                Err(fault @ (CommitFault::Full | CommitFault::Unavailable)) => {
+                    return Err(PolicyChangeFault::Unavailable(fault.to_string()));
+                }
+            }
+            // From here on nothing is issued by another bundle, in any replica. What cannot be read now is read when it is
+            // needed.
+            if let Err(fault) = self.take_stored().await {
+                warn!(%fault, "the policy is changed, but cannot be read yet");
+            }
+            if is_active {
+                return Ok(unchanged);
+            }
+            info!(policy = version, before = standing.active, %decision_id, "another policy is in force");
+            let (policy, before) = (version.to_owned(), standing.active);
+            return Ok(PolicyChanged { policy, before, decision_id: Some(decision_id) });
+        }
+        Err(PolicyChangeFault::Conflict)
+    }
+
+    /// Whether the folders of one replica hold what others have moved on from: a replica that starts late, or again, takes
+    /// nothing back. Where one process is alone its folders say what is wanted.
+    async fn is_stale(&self, version: &str) -> Result<bool, StoreError> {
+        Ok(self.store.is_shared() && self.store.bundle(version).await?.is_some())
+    }
+
+    fn change_of(
+        &self,
+        engine: &PolicyEngine,
+        from: Origin,
+        standing: &Standing,
+        (command, account): (&str, &str),
+    ) -> Result<Configure, ApplyFault> {
+        let version = engine.version().to_owned();
+        let asked = json!({ "command": command, "policy": version, "before": standing.active });
+        let order = Order { options: Options::default(), actor: account, asked };
+        let mut decision = self.decision(&order, Outcome::Allow)?;
+        decision.policy = Some(version.clone());
+        let mut settings = Vec::new();
+        if from == Origin::Folders {
+            settings.push((FOLDER.to_owned(), version.clone()));
+        }
+        if standing.active.as_ref() != Some(&version) {
+            settings.extend(standing.active.clone().map(|before| (BEFORE.to_owned(), before)));
+            settings.push((ACTIVE.to_owned(), version.clone()));
+        }
+        let bundle = BundleRow { version, content: engine.bundle().to_bytes(), created_at: decision.at };
+        Ok(Configure {
+            bundle: Some(bundle),
+            settings,
+            base: Some(standing.generation),
+            ..Configure::only(decision)
+        })
+    }
+
+    async fn refuse_policy(&self, unfit: &Unfit, command: &str, account: &str) -> Result<(), ApplyFault> {
+        let problem = unfit.to_string();
+        error!(problem, "a policy bundle is not fit: the one in force stays in force");
+        self.metrics.policy_offered(false);
+        let order =
+            Order { options: Options::default(), actor: account, asked: json!({ "command": command }) };
+        let mut decision = self.decision(&order, Outcome::Deny)?;
+        *self.refused() = Some(RefusedBundle { at: decision.at, problem: problem.clone() });
+        decision.record.reasons.push(reason("policy_unfit", &problem));
+        if let Err(error) = self.writer.submit(Change::from(decision)).await {
+            warn!(%error, "a refused policy bundle could not be recorded");
+        }
+        Ok(())
+    }
+}
+
+async fn bundle(store: &Store, version: &str) -> Result<Bundle, LoadFault> {
+    let fault = |why: &str| StoreError::Corrupt { what: "policy bundle", why: format!("`{version}`: {why}") };
+    let bytes = store.bundle(version).await?.ok_or_else(|| fault("it is not kept"))?;
+    let bundle = Bundle::from_bytes(&bytes).map_err(|why| fault(&why.to_string()))?;
+    if bundle.version() == version { Ok(bundle) } else { Err(fault("its content is another").into()) }
+}
+
+async fn kept(store: &Store, version: &str) -> Result<PolicyEngine, LoadFault> {
+    let bundle = bundle(store, version).await?;
+    let compiled = spawn_blocking(move || PolicyEngine::compile(bundle)).await;
+    let compiled =
+        compiled.map_err(|ended| StoreError::Corrupt { what: "policy bundle", why: ended.to_string() })?;
+    compiled.map_err(|fault| LoadFault::Policy { version: version.to_owned(), fault })
+}
