@@ -208,7 +208,9 @@ mod docs {
         for command in commands.filter(|name| *name != "help") {
             let mut wanted = options(&help(&[command]));
             let parts: &[&str] = match command {
-                "policy" => &["check", "test", "eval", "schema"],
+                "policy" => {
+                    &["check", "test", "eval", "schema", "apply", "reload", "rollback", "status", "show"]
+                }
                 "keys" => &["list", "rotate", "retire", "reload"],
                 "config" => &["check"],
                 "task" => &["tree", "complete"],
