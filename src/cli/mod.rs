@@ -115,7 +115,9 @@ pub fn main() -> ExitCode {
         Command::Lockdown(args) => awaited(async |output| lockdown::run(&args, clock(), output).await),
         Command::Migrate(args) => awaited(async |output| migrate::run(&args, output).await),
         Command::Store(args) => awaited(async |output| store::run(&args, output).await),
-        Command::Task(args) => awaited(async |output| task::run(&args, clock(), output).await),
+        Command::Task(args) => {
+            awaited(async |output| task::run(&args, clock(), &mut std::io::stdin(), output).await)
+        }
         Command::Policy(args) => awaited(async |output| policy::run(&args, clock(), output).await),
         Command::Secret(args) => {
             on_terminal(|output| secret::secret(&args, &SystemRandom::new(), output)).into()

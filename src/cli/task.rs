@@ -1,5 +1,6 @@
 //! `taskgrant task`: a task's tree of tokens, for admins and agents, and its end.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use super::desk::{Answer, Desk, failed, heard, tell};
 use super::server::{Server, ServerArgs};
+use super::{inspect, token};
 use crate::admin::tasks::seen;
 use crate::clock::Clock;
 use crate::tasks::tree::{Ended, GivenUp, Held, TaskView, TokenView};
@@ -27,8 +29,8 @@ enum Command {
     ///
     /// With --client-id it asks as that agent, which sees what grew from its own tokens; without, as an admin.
     Tree {
-        /// The task.
-        #[arg(value_name = "ID")]
+        /// The task: its id, or any token of it (`-` for standard input).
+        #[arg(value_name = "ID|TOKEN")]
         id: String,
         /// The server's configuration, for an admin.
         #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
@@ -41,8 +43,8 @@ enum Command {
     },
     /// End a task, as the agent that started it: all its tokens are dead at once.
     Complete {
-        /// The task.
-        #[arg(value_name = "ID")]
+        /// The task: its id, or any token of it (`-` for standard input).
+        #[arg(value_name = "ID|TOKEN")]
         id: String,
         /// How it ended, for the record: verified, done, failed, rolled_back or abandoned.
         #[arg(long, value_name = "WORD", value_parser = outcome)]
@@ -60,26 +62,49 @@ fn outcome(word: &str) -> Result<ClaimedOutcome, String> {
 }
 
 /// Runs the command.
-pub async fn run(args: &TaskArgs, clock: Arc<dyn Clock>, output: &mut Output<'_>) -> Exit {
+pub async fn run(
+    args: &TaskArgs,
+    clock: Arc<dyn Clock>,
+    stdin: &mut (dyn Read + Send),
+    output: &mut Output<'_>,
+) -> Exit {
+    let (Command::Tree { id: place, .. } | Command::Complete { id: place, .. }) = &args.command;
+    let id = match id(place, stdin) {
+        Ok(id) => id,
+        Err(why) => {
+            output.complain(&format!("taskgrant task: {why}"));
+            return Exit::Usage;
+        }
+    };
     match &args.command {
-        Command::Tree { id, config, server, json } => {
+        Command::Tree { config, server, json, .. } => {
             if server.names_agent() {
-                let view = ask(server, &format!("/tasks/{}", escaped(id)), None).await;
+                let view = ask(server, &format!("/tasks/{}", escaped(&id)), None).await;
                 return told(view, *json, output, shown);
             }
             let desk = match Desk::find(config, clock).await {
                 Ok(desk) => desk,
                 Err(unusable) => return unusable.told(output),
             };
-            let exit = tell(tree(&desk, id).await, *json, output, shown);
+            let exit = tell(tree(&desk, &id).await, *json, output, shown);
             desk.close().await;
             exit
         }
-        Command::Complete { id, outcome, server, json } => {
-            let path = format!("/tasks/{}/complete", escaped(id));
+        Command::Complete { outcome, server, json, .. } => {
+            let path = format!("/tasks/{}/complete", escaped(&id));
             told(ask(server, &path, *outcome).await, *json, output, completed)
         }
     }
+}
+
+/// An id as it stands, or that of a token's task. Nobody verifies the token here: what counts is what is on record.
+fn id(place: &str, stdin: &mut (dyn Read + Send)) -> Result<String, String> {
+    if place != "-" && !token::is_token(place) {
+        return Ok(place.to_owned());
+    }
+    let claims = inspect::claims(&token::read(place, stdin)?)?;
+    let id = claims.get("task_id").and_then(Value::as_str);
+    id.map(str::to_owned).ok_or_else(|| "the token is of no task (`task_id`)".to_owned())
 }
 
 async fn tree(desk: &Desk, id: &str) -> Answer<TaskView> {

@@ -24,7 +24,7 @@ pub(super) fn read(place: &str, stdin: &mut dyn Read) -> Result<String, String> 
 }
 
 /// Whether it looks like a compact JWS with a JSON header.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     text.starts_with("ey") && text.matches('.').count() == 2 && !text.contains('/')
 }
 

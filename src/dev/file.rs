@@ -11,7 +11,7 @@ use self::declared::Declared;
 use super::cast::{self, Person};
 use super::fault::DevFault;
 use super::secrets::Secrets;
-use super::{private, provider};
+use super::{private, provider, shell};
 use crate::domain::objects::{ApprovalSpec, DelegationSpec, Object, Selector};
 
 /// Its name in the data folder.
@@ -223,10 +223,12 @@ impl DevFile {
     }
 }
 
-/// Removes the file from the data folder, if it is there.
+/// Removes the file and its like for shells from the data folder, if they are there.
 pub(super) fn remove(data: &Path) -> Result<(), DevFault> {
-    let path = data.join(FILE);
-    private::remove(&path).map_err(|why| DevFault::File { action: "remove", path, why })
+    for path in [FILE, shell::FILE].map(|name| data.join(name)) {
+        private::remove(&path).map_err(|why| DevFault::File { action: "remove", path, why })?;
+    }
+    Ok(())
 }
 
 fn user(person: &Person, secrets: &Secrets) -> User {

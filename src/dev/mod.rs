@@ -1,7 +1,7 @@
 //! The embedded demo: one process with a demo tenant, a demo identity provider, and a tour of the main job.
 //!
 //! Reading order: this file (from start to stop), `place` (folder and address), `cast` and `objects` (who and what),
-//! `provider` (session tokens), `file` (`dev.json`), `tour`.
+//! `provider` (session tokens), `file` (`dev.json`), `shell` (`dev.env`), `tour`.
 
 mod cast;
 pub mod fault;
@@ -14,6 +14,7 @@ mod private;
 pub mod provider;
 mod running;
 mod secrets;
+mod shell;
 mod tour;
 
 use std::collections::BTreeMap;
@@ -126,6 +127,10 @@ fn welcome(args: &Args, running: &Running, paper: &mut Paper<'_, '_>) {
         (
             "dev.json",
             format!("{}: all of this with passwords and secrets, for scripts", running.path().display()),
+        ),
+        (
+            "dev.env",
+            format!("{}: the server and some clients, for shells", args.data.join(shell::FILE).display()),
         ),
     ] {
         paper.note(&format!("{what:<11} {list}"));

@@ -11,7 +11,7 @@ use super::fault::DevFault;
 use super::file::{self, DevFile};
 use super::place::{Place, full_path};
 use super::provider::Provider;
-use super::{Args, objects};
+use super::{Args, objects, shell};
 use crate::admin::client::AdminClient;
 use crate::app::{App, StartFault};
 use crate::clock::{Clock, Random};
@@ -34,7 +34,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the demo: `dev.json` goes first and comes last, when all listeners accept and the demo provider's keys
+    /// Starts the demo: `dev.json` and `dev.env` go first and come last, when all listeners accept and the demo provider's keys
     /// are known, so that whoever finds it can use all it names.
     pub async fn start(args: &Args, clock: Arc<dyn Clock>) -> Result<Self, DevFault> {
         let mut place = Place::take(args).await?;
@@ -62,6 +62,7 @@ impl Running {
             running.stop().await?;
             return Err(fault);
         }
+        shell::save(&running.file, &running.data)?;
         running.path = running.file.save(&running.data)?;
         Ok(running)
     }

@@ -4,12 +4,16 @@
 mod call;
 mod steps;
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use self::call::{SERVER, TOKEN_OF, Variables, quoted};
-use self::steps::{CLIENTS, Expect, Step, VERIFIED, steps};
+use self::call::TOKEN_OF;
+use self::steps::{Expect, Step, VERIFIED, steps};
 use super::file::DevFile;
 use super::paper::Paper;
+use super::place::full_path;
+use super::shell::{self, CLIENTS, SERVER, Variables, quoted};
 use crate::keys::jwks::JwkSet;
 use crate::keys::jws::Jws;
 use crate::terminal::http::{Answer, Http, Unreachable};
@@ -32,8 +36,8 @@ impl Guide<'_> {
     pub(super) async fn play(&self, output: &mut Output<'_>) -> Result<usize, Unreachable> {
         let http = Http::new()?;
         let mut paper = Paper { output, colour: self.colour };
-        let mut variables = self.variables();
-        Self::open(&mut paper, &variables);
+        let mut variables = shell::variables(self.demo);
+        self.open(&mut paper);
         let password = |user: &str| {
             let found = self.demo.principals.iter().find(|p| p.username == user);
             found.map(|p| p.password.clone()).unwrap_or_default()
@@ -81,30 +85,16 @@ impl Guide<'_> {
     }
 
     /// What the reader's shell must know before the first step.
-    fn open(paper: &mut Paper<'_, '_>, variables: &Variables) {
+    fn open(&self, paper: &mut Paper<'_, '_>) {
         paper.gap();
         paper.title("A tour of the main job, to be pasted into a shell as it stands");
         paper.note("zsh takes comments after: setopt interactivecomments");
-        for name in std::iter::once(SERVER).chain(CLIENTS.map(|(name, _)| name)) {
-            let value = variables.get(name).map_or("", String::as_str);
-            paper.command(&format!("{name}={}", quoted(value)));
-        }
+        let names = CLIENTS.map(|(name, _)| name).join(", ");
+        paper.note(&format!("{SERVER} is the server; {names} are clients, as id:secret"));
+        let file = full_path(&Path::new(self.data).join(shell::FILE));
+        paper.command(&format!(". {}", quoted(&file.display().to_string())));
         let take = r#"sed -n 's/.*"access_token":"\([^"]*\)".*/\1/p'"#;
         paper.command(&format!("{TOKEN_OF}() {{ tee /dev/stderr | {take}; echo >&2; }}"));
-    }
-
-    fn variables(&self) -> Variables {
-        let demo = self.demo;
-        let agents = demo.agents.iter().map(|a| (&a.client_id, &a.client_secret));
-        let clients: Vec<_> =
-            agents.chain(demo.resources.iter().map(|r| (&r.client_id, &r.client_secret))).collect();
-        let mut variables = Variables::from([(SERVER, demo.issuer.clone())]);
-        for (name, id) in CLIENTS {
-            let secret =
-                clients.iter().find(|(known, _)| *known == id).map_or("", |(_, secret)| secret.as_str());
-            variables.insert(name, format!("{id}:{secret}"));
-        }
-        variables
     }
 
     /// Prints, sends and judges one step; tells whether it ended as it should.

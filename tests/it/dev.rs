@@ -118,10 +118,15 @@ async fn dev_json_is_private_complete_and_there_only_while_the_demo_is() {
     for member in ["username", "password", "client_id", "client_secret"] {
         assert!(file["approver"][member].is_string(), "{member}");
     }
+    let shell = data.path().join("dev.env");
+    assert_eq!(std::fs::metadata(&shell).unwrap().permissions().mode() & 0o7777, 0o600);
+    let support = &demo.file().agents[0];
+    let line = format!("SUPPORT='{}:{}'\n", support.client_id, support.client_secret);
+    assert!(std::fs::read_to_string(&shell).unwrap().contains(&line));
     let secrets = data.path().join("dev-secrets.json");
     assert_eq!(std::fs::metadata(secrets).unwrap().permissions().mode() & 0o7777, 0o600);
     demo.stop().await.unwrap();
-    assert!(!path.exists());
+    assert!(!path.exists() && !shell.exists());
 }
 
 /// Runs examples as a script would, from what dev.json says.

@@ -285,12 +285,16 @@ async fn the_command_shows_a_tree_to_admins_and_agents_and_completes_a_task() {
         assert!(told.contains(part), "`{part}` is not in:\n{told}");
     }
     let agent = ("support-agent", own.as_str());
-    let (status, told) = site.told_as(agent, &["task", "tree", &id]).await;
-    assert!(status == 0 && told.contains(&child), "{told}");
+    for named in [id.as_str(), token] {
+        let (status, told) = site.told_as(agent, &["task", "tree", named]).await;
+        assert!(status == 0 && told.contains(&child), "{named}: {told}");
+    }
+    let (status, told) = site.told_as(agent, &["task", "tree", &site.idp.sign("at+jwt", &json!({}))]).await;
+    assert!(status == 2 && told.contains("task_id"), "{told}");
     let (status, told) = site.told_as(agent, &["task", "tree", UNKNOWN]).await;
     assert!(status == 1 && told.contains("no such task"), "{told}");
     assert_eq!(site.told_as(agent, &["task", "complete", &id, "--outcome", "great"]).await.0, 2);
-    let (status, told) = site.told_as(agent, &["task", "complete", &id, "--outcome", "verified"]).await;
+    let (status, told) = site.told_as(agent, &["task", "complete", token, "--outcome", "verified"]).await;
     assert!(status == 0 && told.contains("is completed, claimed verified"), "{told}");
     server.terminate().await;
     let (status, told) = site.told(&["task", "tree", &id]).await;

@@ -1,14 +1,7 @@
 //! One request of the tour: the same value is sent, and printed as the `curl` to paste.
 
-use std::collections::BTreeMap;
-
+use super::super::shell::{SERVER, Variables, quoted};
 use crate::terminal::http::{Answer, Credentials, Http, Unreachable};
-
-/// Shell variables by name, as a reader's shell would hold them after the steps so far.
-pub(super) type Variables = BTreeMap<&'static str, String>;
-
-/// The variable with the server's URL.
-pub(super) const SERVER: &str = "TG";
 
 /// The shell function that shows an answer and passes its token on.
 pub(super) const TOKEN_OF: &str = "token_of";
@@ -80,11 +73,6 @@ fn parameter(name: &str, arg: &Arg) -> String {
 /// Whether neither shell nor form gives any of it another meaning.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/'))
-}
-
-/// `text` as one word of a POSIX shell.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

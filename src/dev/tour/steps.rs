@@ -1,11 +1,8 @@
 //! The steps of the tour, in order. They read as the story of one refund.
 
-use super::call::{Arg, Call, SERVER};
+use super::super::shell::SERVER;
+use super::call::{Arg, Call};
 use crate::domain::request::{ACCESS_TOKEN, TOKEN_EXCHANGE};
-
-/// Variables with `id:secret`, and the client of each.
-pub(super) const CLIENTS: [(&str, &str); 3] =
-    [("SUPPORT", "support-agent"), ("WORKER", "order-worker"), ("ORDERS", "orders-service")];
 
 /// The token that services verify, and its parent.
 pub(super) const VERIFIED: &str = "WORK";
