@@ -209,3 +209,16 @@ fn list_rows(rows: &[ListedRevocation], output: &mut Output<'_>) -> Exit {
     }
     Exit::Done
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_did_not_go_to_the_end_says_at_least() {
+        let mut toll = Toll { tokens: 3, tasks: 2, ..Toll::default() };
+        assert_eq!(counted(&toll), "3 live tokens of 2 tasks");
+        toll.at_least = true;
+        assert_eq!(counted(&toll), "at least 3 live tokens of 2 tasks");
+    }
+}

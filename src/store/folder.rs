@@ -3,11 +3,12 @@
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::error::StoreError;
 
@@ -57,6 +58,20 @@ impl fmt::Debug for Location {
 }
 
 impl Location {
+    /// The host of a server that is reached over a network without proof of who answers (`sslmode=verify-full`): whoever
+    /// stands in between has the password, and all that is written.
+    pub fn unverified_host(&self) -> Option<&str> {
+        let Self::Postgres(options) = self else { return None };
+        let host = options.get_host();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let is_here = options.get_socket().is_some()
+            || host.starts_with('/')
+            || host == "localhost"
+            || address.is_ok_and(|address| address.is_loopback());
+        let is_verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull);
+        (!is_here && !is_verified).then_some(host)
+    }
+
     /// The data in `folder`; memory where none has been written yet: for those who look and shall leave no trace.
     pub fn to_look_at(folder: &Path) -> Self {
         if database(folder).exists() { Self::Folder(folder.to_owned()) } else { Self::Memory }

@@ -137,6 +137,30 @@ async fn each_fault_is_told_under_its_code_and_fails_or_not() {
 }
 
 #[tokio::test]
+async fn a_database_that_anybody_could_be_is_told() {
+    let server = |host: &str, mode: &str| format!("postgres://taskgrant:hush-hush@{host}/taskgrant{mode}");
+    for (url, code) in [
+        (server("db.acme.com", ""), Some("database_unverified")),
+        (server("db.acme.com:5433", "?sslmode=require"), Some("database_unverified")),
+        (server("10.0.0.7", "?sslmode=verify-ca"), Some("database_unverified")),
+        (server("db.acme.com", "?sslmode=verify-full"), None),
+        (server("127.0.0.1:5433", ""), None),
+        (server("[::1]", ""), None),
+        (server("localhost", "?sslmode=disable"), None),
+        (server("%2Frun%2Fpostgresql", ""), None),
+        (server("db.acme.com", "?sslmode=verify-fully"), Some("database")),
+    ] {
+        let site = Site::new().await;
+        site.reconfigure("listen = ", &format!("database = '{url}'\nlisten = "));
+        let (status, findings) = site.findings(&[]).await;
+        let found = findings.iter().find(|f| f["code"].as_str().unwrap().starts_with("database"));
+        assert_eq!(found.map(|f| f["code"].as_str().unwrap()), code, "{url}: {findings:#?}");
+        assert_eq!(status, i32::from(code == Some("database")), "{url}");
+        assert!(found.is_none_or(|f| f["line"] == 2 && !f.to_string().contains("hush")), "{found:#?}");
+    }
+}
+
+#[tokio::test]
 async fn secrets_that_can_be_guessed_shared_or_read_in_the_documentation_are_told() {
     use crate::support::server::{secret, sha256};
     let site = Site::new().await;

@@ -5,6 +5,7 @@ use toml_edit::{ImDocument, TableLike};
 use super::{Findings, fault};
 use crate::config::{Config, ConfigFault};
 use crate::configuration::fault::{Fault, Place};
+use crate::store::folder::Location;
 
 /// Names of an environment that is not production.
 const TRIALS: [&str; 7] = ["dev", "development", "demo", "local", "test", "testing", "trial"];
@@ -69,6 +70,7 @@ pub(super) fn check(found: &mut Findings, settings: &SettingsFile, config: &Conf
     }
     check_listen(found, settings, config);
     check_outbound(found, settings, config);
+    check_database(found, settings, config);
     if config.metrics.listen.is_some_and(|listen| !listen.ip().is_loopback()) {
         let message = "metrics in plain HTTP beyond loopback, for whoever gets there";
         let remedy = "let only the collector reach it";
@@ -113,6 +115,26 @@ fn check_outbound(found: &mut Findings, settings: &SettingsFile, config: &Config
         let message = format!("`{host}` is neither a host nor an address: it never matches");
         let remedy = "write each host as it stands in the issuer's URL; there are no patterns";
         found.error("outbound_pattern", settings.fault("outbound.allow_private", &message, remedy));
+    }
+}
+
+fn check_database(found: &mut Findings, settings: &SettingsFile, config: &Config) {
+    let Some(url) = &config.database else { return };
+    let key = if config.database_file.is_some() { "database_file" } else { "database" };
+    match url.expose().parse::<Location>() {
+        Ok(location) => {
+            if let Some(host) = location.unverified_host() {
+                let message = format!("nothing proves that who answers at `{host}` is the database");
+                let remedy =
+                    "add `sslmode=verify-full` to the URL, and `sslrootcert` for an authority of your own";
+                found.warning("database_unverified", settings.fault(key, &message, remedy));
+            }
+        }
+        Err(why) => {
+            let remedy =
+                "write it as `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full`, percent-encoded";
+            found.error("database", settings.fault(key, &why.to_string(), remedy));
+        }
     }
 }
 
