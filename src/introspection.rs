@@ -72,12 +72,13 @@ impl Introspection {
             return Ok(None);
         }
         let issued = |record: &TokenRecord| record.capability_digest == sha256(&[&claims.canonical()]);
-        let Some(record) = self.store.token(claims.jti).await?.filter(issued) else { return Ok(None) };
-        if !world.snapshot.stands(&record, &self.issuer) || !self.store.is_alive(&record).await? {
+        let mut reader = self.store.reader().await?;
+        let Some(record) = reader.token(claims.jti).await?.filter(issued) else { return Ok(None) };
+        if !world.snapshot.stands(&record, &self.issuer) || !reader.is_alive(&record).await? {
             return Ok(None);
         }
         let once = claims.may_act.is_some();
-        if once && self.store.is_spent(SpendKind::HandOver, &claims.jti.to_string()).await? {
+        if once && reader.is_spent(SpendKind::HandOver, &claims.jti.to_string()).await? {
             return Ok(None);
         }
         Ok(Some(active(&claims)))

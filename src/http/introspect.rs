@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tracing::warn;
 
 use super::error::OAuthError;
 use super::{Public, form, no_store, read_form};
@@ -26,8 +27,10 @@ pub(super) async fn introspect(
         Client::Agent(agent) => Caller::Agent(agent),
         Client::Resource(resource) => Caller::Resource(resource),
     };
-    let active =
-        public.introspection.run(&world, caller, token).await.map_err(|_| OAuthError::unavailable())?;
+    let active = public.introspection.run(&world, caller, token).await.map_err(|fault| {
+        warn!(%fault, "the state of a token cannot be read");
+        OAuthError::unavailable()
+    })?;
     let answer = active.map_or_else(|| json!({"active": false}), |claims| json!(claims));
     Ok(no_store(Json(answer).into_response()))
 }

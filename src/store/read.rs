@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use sqlx::FromRow;
+use sqlx::pool::PoolConnection;
+use sqlx::{FromRow, Postgres, Sqlite};
 
 use super::change::{Loss, SpendKind};
 use super::error::StoreError;
@@ -119,6 +120,55 @@ impl TryFrom<ObjectColumns> for ObjectRow {
     }
 }
 
+/// One reading connection. Each that is given back is asked first whether it is alive, and is not there for the read that
+/// follows at once: that one would open another.
+pub enum Reader {
+    /// To SQLite.
+    Sqlite(PoolConnection<Sqlite>),
+    /// To PostgreSQL.
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Reader {
+    /// The token of this id.
+    pub async fn token(&mut self, jti: Jti) -> Result<Option<TokenRecord>, StoreError> {
+        let jti = jti.to_string();
+        let row = match self {
+            Self::Sqlite(conn) => {
+                sqlx::query_as::<_, TokenRow>(TOKEN).bind(jti).fetch_optional(&mut **conn).await?
+            }
+            Self::Postgres(conn) => {
+                sqlx::query_as::<_, TokenRow>(TOKEN).bind(jti).fetch_optional(&mut **conn).await?
+            }
+        };
+        row.map(TokenRecord::try_from).transpose()
+    }
+
+    /// Whether nothing that is revoked kills `token`. Its expiry is not looked at.
+    pub async fn is_alive(&mut self, token: &TokenRecord) -> Result<bool, StoreError> {
+        let killed_by = token.killed_by();
+        let keys: Vec<_> = killed_by.iter().map(|(key, _)| key).collect();
+        let revoked = self.conn().revoked(&keys).await?;
+        let kills = |(at, not_before): &(i64, i64)| {
+            let bears = usize::try_from(*at).ok().and_then(|at| killed_by.get(at));
+            bears.is_none_or(|(_, bears)| bears.kills(*not_before))
+        };
+        Ok(!revoked.iter().any(kills))
+    }
+
+    /// Whether what may be used once has been.
+    pub async fn is_spent(&mut self, kind: SpendKind, key: &str) -> Result<bool, StoreError> {
+        Ok(!self.conn().spent(&[(kind, key)]).await?.is_empty())
+    }
+
+    fn conn(&mut self) -> Conn<'_> {
+        match self {
+            Self::Sqlite(conn) => Conn::Sqlite(conn),
+            Self::Postgres(conn) => Conn::Postgres(conn),
+        }
+    }
+}
+
 impl Store {
     /// The task of this id.
     pub async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError> {
@@ -136,24 +186,20 @@ impl Store {
 
     /// The token of this id.
     pub async fn token(&self, jti: Jti) -> Result<Option<TokenRecord>, StoreError> {
-        let row = on_db!(self.db(), pools =>
-            sqlx::query_as::<_, TokenRow>(TOKEN).bind(jti.to_string()).fetch_optional(&pools.read).await?);
-        row.map(TokenRecord::try_from).transpose()
+        self.reader().await?.token(jti).await
+    }
+
+    /// A connection for reads that follow each other.
+    pub async fn reader(&self) -> Result<Reader, StoreError> {
+        Ok(match self.db() {
+            Db::Sqlite(pools) => Reader::Sqlite(pools.read.acquire().await?),
+            Db::Postgres(pools) => Reader::Postgres(pools.read.acquire().await?),
+        })
     }
 
     /// Whether nothing that is revoked kills `token`. Its expiry is not looked at.
     pub async fn is_alive(&self, token: &TokenRecord) -> Result<bool, StoreError> {
-        let killed_by = token.killed_by();
-        let keys: Vec<_> = killed_by.iter().map(|(key, _)| key).collect();
-        let revoked = match self.db() {
-            Db::Sqlite(pools) => Conn::Sqlite(&mut *pools.read.acquire().await?).revoked(&keys).await?,
-            Db::Postgres(pools) => Conn::Postgres(&mut *pools.read.acquire().await?).revoked(&keys).await?,
-        };
-        let kills = |(at, not_before): &(i64, i64)| {
-            let bears = usize::try_from(*at).ok().and_then(|at| killed_by.get(at));
-            bears.is_none_or(|(_, bears)| bears.kills(*not_before))
-        };
-        Ok(!revoked.iter().any(kills))
+        self.reader().await?.is_alive(token).await
     }
 
     /// Why no token can be added below `parent`, as far as the size of its tree goes.
@@ -176,12 +222,7 @@ impl Store {
 
     /// Whether what may be used once has been.
     pub async fn is_spent(&self, kind: SpendKind, key: &str) -> Result<bool, StoreError> {
-        let keys = [(kind, key)];
-        let spent = match self.db() {
-            Db::Sqlite(pools) => Conn::Sqlite(&mut *pools.read.acquire().await?).spent(&keys).await?,
-            Db::Postgres(pools) => Conn::Postgres(&mut *pools.read.acquire().await?).spent(&keys).await?,
-        };
-        Ok(!spent.is_empty())
+        self.reader().await?.is_spent(kind, key).await
     }
 
     /// The current version of every object that has one.
