@@ -1,6 +1,8 @@
 //! Clients that authenticate by a certificate: mutual TLS (RFC 8705, STANDARDS CA-05), X.509-SVIDs (CA-06), and what a proxy
 //! says of one (RFC 9440).
 
+mod fetched;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rcgen::{
