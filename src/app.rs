@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use chrono::TimeDelta;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -57,6 +58,7 @@ use crate::metrics::Metrics;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::suite::{self, Unfit};
+use crate::pruning::{self, Pruning};
 use crate::revocation::events::Events;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Rotation};
@@ -289,6 +291,7 @@ impl App {
         let following = tokio::spawn(self.follower().run(self.store.clone()));
         let reading = tokio::spawn(folders::watch(self.configuration(), self.config.policy.bundles.clone()));
         let publishing = tokio::spawn(self.status.clone().publish());
+        let pruning = tokio::spawn(self.pruning().run());
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
         let (over, ops_stop) = oneshot::channel::<()>();
@@ -307,7 +310,9 @@ impl App {
         if !self.front(public, extra, connections).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
         }
-        [counting, tending, watching, following, reading, publishing].iter().for_each(JoinHandle::abort);
+        [counting, tending, watching, following, reading, publishing, pruning]
+            .iter()
+            .for_each(JoinHandle::abort);
         recorder.record().await;
         drop(recorder);
         drop((ended, over));
@@ -423,6 +428,18 @@ impl App {
             random: self.random.clone(),
             aggregates: self.aggregates.clone(),
             metrics: self.metrics.clone(),
+        })
+    }
+
+    /// The use case that has go what has ended. It holds the writer, as the others do.
+    pub fn pruning(&self) -> Pruning {
+        Pruning::new(pruning::Parts {
+            store: self.store.clone(),
+            writer: self.writer.clone(),
+            active: self.active.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            retention: TimeDelta::seconds(i64::from(self.config.retention.ended_tasks)),
         })
     }
 

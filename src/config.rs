@@ -1,6 +1,7 @@
 //! File and environment to one validated [`Config`]; the only reader of the environment.
 
 mod database;
+mod retention;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use self::database::DatabaseUrl;
+pub use self::retention::RetentionConfig;
 
 /// Prefix of environment variables; `__` goes one section down: `TASKGRANT_POLICY__BUNDLES`.
 const PREFIX: &str = "TASKGRANT_";
@@ -73,6 +75,9 @@ pub struct Config {
     /// What one caller, and all of them together, may use.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// How long what has ended stays readable.
+    #[serde(default)]
+    pub retention: RetentionConfig,
     /// Metrics and probes.
     #[serde(default)]
     pub metrics: MetricsConfig,
@@ -436,6 +441,7 @@ impl Config {
         if !(1..=600).contains(&self.status.ttl) {
             return refuse("status.ttl", "must be 1 to 600 seconds");
         }
+        self.retention.validate()?;
         self.limits.validate()
     }
 }

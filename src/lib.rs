@@ -35,6 +35,7 @@ pub mod lockdown;
 pub mod log;
 pub mod metrics;
 pub mod policy;
+pub mod pruning;
 pub mod recent;
 pub mod revocation;
 pub mod rotation;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -54,6 +55,11 @@ struct Heard {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct By {
     by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    table: &'static str,
 }
 
 /// How an exchange ended.
@@ -119,6 +125,8 @@ pub struct Metrics {
     events: Family<Heard, Counter>,
     panics: Counter,
     revocations: Family<What, Counter>,
+    pruned: Family<Of, Counter>,
+    pruning_behind: Gauge,
     lockdowns: Gauge,
     connections_closed: Family<By, Counter>,
     queue: Gauge,
@@ -162,6 +170,8 @@ impl Default for Metrics {
             events: Family::default(),
             panics: Counter::default(),
             revocations: Family::default(),
+            pruned: Family::default(),
+            pruning_behind: Gauge::default(),
             lockdowns: Gauge::default(),
             connections_closed: Family::default(),
             queue: Gauge::default(),
@@ -200,6 +210,13 @@ impl Metrics {
         r.register("events", "Events of identity providers by kind and outcome", self.events.clone());
         r.register("panics", "Requests that ended in a fault of ours", self.panics.clone());
         r.register("revocations", "Revocations and completed tasks, by what", self.revocations.clone());
+        r.register(
+            "pruned_rows",
+            "Rows of what has ended that were taken out, by table",
+            self.pruned.clone(),
+        );
+        let behind = self.pruning_behind.clone();
+        r.register("pruning_behind_seconds", "For how long a task has waited to be taken out", behind);
         r.register(
             "lockdowns",
             "Lockdowns in force: one of all tenants counts as one",
@@ -291,6 +308,16 @@ impl Metrics {
     /// Something was revoked, or a task completed; `kind` is the word in the database.
     pub fn revoked(&self, kind: &'static str) {
         self.revocations.get_or_create(&What { kind }).inc();
+    }
+
+    /// Rows of `table` were taken out.
+    pub fn pruned(&self, table: &'static str, rows: u64) {
+        self.pruned.get_or_create(&Of { table }).inc_by(rows);
+    }
+
+    /// For how long a task has waited that could have been taken out first.
+    pub fn pruning_behind(&self, behind: TimeDelta) {
+        self.pruning_behind.set(behind.num_seconds());
     }
 
     /// A connection was closed to make room (`crowded`) or for keeping us waiting (`late`).

@@ -303,7 +303,7 @@ impl Inner {
         Ok(self.checked(&Wanted { before, documents, prune }, after, &earlier))
     }
 
-    /// A `subject_prefix` is fixed once a task of the issuer's principals is stored: under another one the same person
+    /// A `subject_prefix` is fixed once a task of the issuer's principals was stored, however long ago: under another one the same person
     /// would be somebody else, and perhaps somebody else the same person (DESIGN §4). The issuer is known by its `iss`,
     /// also where its object was retired or has another name.
     async fn changed_prefixes(&self, documents: &[Document]) -> Result<Vec<Fault>, StoreError> {
@@ -320,8 +320,8 @@ impl Inner {
             let Some(was) = last.get(&spec.issuer).filter(|was| **was != spec.subject_prefix) else {
                 continue;
             };
-            if self.store.has_tasks_of(&spec.issuer).await? {
-                let message = "it is fixed once used, and tasks of this issuer's principals are stored";
+            if self.store.has_had_tasks_of(&spec.issuer).await? {
+                let message = "it is fixed once used, and there have been tasks of this issuer's principals";
                 let remedy =
                     format!("keep `{was}`; another prefix needs an issuer of its own, with another `iss`");
                 faults.push(document.fault("spec.subject_prefix", message.to_owned(), Some(remedy)));

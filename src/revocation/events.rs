@@ -10,7 +10,7 @@ use crate::clock::{Clock, Random};
 use crate::configuration::active::InForce;
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::domain::principal::Principal;
-use crate::domain::record::{LONGEST_TASK, RevocationKey};
+use crate::domain::record::{KEPT_AFTER, LONGEST_TASK, RevocationKey};
 use crate::domain::snapshot::Issuer;
 use crate::issuers::event::{About, Ended, Event};
 use crate::issuers::event_fault::EventFault;
@@ -151,7 +151,7 @@ impl Events {
         let longest = LONGEST_TASK.max(TimeDelta::seconds(event.issuer.spec.max_session_age.into()));
         let revoke = Revoke {
             keys,
-            keep_until: now + longest + TimeDelta::hours(1),
+            keep_until: now + longest + KEPT_AFTER,
             reason: "ended at its identity provider".to_owned(),
             decision,
         };

@@ -140,28 +140,13 @@ impl Revocation {
         Ok(Some(store.task(id).await?.ok_or_else(unknown)?))
     }
 
-    /// When nothing can live any more that this kills: what began before has ended, and no session of before is young
-    /// enough to begin anything.
     fn keep_until(&self, target: &Target, task: Option<&TaskRecord>) -> DateTime<Utc> {
-        let now = self.parts.clock.now();
-        if let Some(task) = task {
-            return task.deadline + KEPT_AFTER;
-        }
         let age = |seconds: u32| TimeDelta::seconds(i64::from(seconds));
         let world = self.parts.active.load();
         let ages = world.snapshot.issuers().map(|issuer| age(issuer.spec.max_session_age));
         // Which issuers a tenant or session is of may change: the oldest session of any is waited for.
-        let longest = match target {
-            Target::Agent { .. } | Target::TaskType { .. } => LONGEST_TASK,
-            Target::Token { .. }
-            | Target::Task { .. }
-            | Target::Session { .. }
-            | Target::SessionToken { .. }
-            | Target::Principal { .. }
-            | Target::Issuer { .. }
-            | Target::Tenant { .. } => ages.max().unwrap_or_default().max(LONGEST_TASK),
-        };
-        now + longest + KEPT_AFTER
+        let longest_login = ages.max().unwrap_or_default();
+        kept_until(target, task.map(|task| task.deadline), longest_login, self.parts.clock.now())
     }
 
     async fn count(&self, target: &Target, task: Option<&TaskRecord>) -> Result<Toll, OrderFault> {
@@ -208,6 +193,27 @@ impl Revocation {
         }
         decision
     }
+}
+
+/// When nothing can live any more that the row kills: what began before has ended, and no session of before is young enough
+/// to begin anything.
+fn kept_until(
+    target: &Target,
+    deadline: Option<DateTime<Utc>>,
+    longest_login: TimeDelta,
+    now: DateTime<Utc>,
+) -> DateTime<Utc> {
+    let ends = deadline.unwrap_or_else(|| match target {
+        Target::Agent { .. } | Target::TaskType { .. } => now + LONGEST_TASK,
+        Target::Token { .. }
+        | Target::Task { .. }
+        | Target::Session { .. }
+        | Target::SessionToken { .. }
+        | Target::Principal { .. }
+        | Target::Issuer { .. }
+        | Target::Tenant { .. } => now + longest_login.max(LONGEST_TASK),
+    });
+    ends + KEPT_AFTER
 }
 
 fn check(target: &Target, reason: &str) -> Result<(), OrderFault> {
@@ -261,5 +267,61 @@ impl Tally {
 
     fn toll(self) -> Toll {
         Toll { tasks: self.tasks.len(), ..self.toll }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::ids::Jti;
+
+    const LONGEST: i64 = LONGEST_TASK.num_seconds();
+    /// A revocation reaches what a clock ahead by less has signed.
+    const MARGIN: i64 = 2;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    fn targets() -> Vec<(Target, bool)> {
+        let (iss, id) = ("https://idp.example".to_owned(), TaskId::new(at(0), [0; 10]));
+        let name = || "acme".parse().unwrap();
+        vec![
+            (Target::Token { jti: Jti::new(at(0), [0; 10]) }, false),
+            (Target::Task { id }, false),
+            (Target::Agent { client_id: "agent".parse().unwrap() }, false),
+            (Target::TaskType { tenant: name(), name: name() }, false),
+            (Target::Session { iss: iss.clone(), sid: "s".to_owned() }, true),
+            (Target::SessionToken { iss: iss.clone(), token_sha256: "ab".repeat(32) }, true),
+            (Target::Principal { iss: iss.clone(), sub: "alice".to_owned() }, true),
+            (Target::Issuer { iss }, true),
+            (Target::Tenant { name: name() }, true),
+        ]
+    }
+
+    proptest! {
+        /// L4: the row of every kind is there for as long as a token lives that it kills, and as long as a login that it
+        /// kills is young enough to begin another.
+        #[test]
+        fn l4_a_row_is_kept_for_longer_than_anything_that_it_kills(
+            now in 1_000_000_000..4_000_000_000_i64,
+            ago in -MARGIN..LONGEST,
+            lives in 1..=LONGEST,
+            oldest in 1..=10 * LONGEST,
+        ) {
+            // A task of before, the moment that its tokens are dead at the latest, and the login of that moment.
+            let (began, longest_login) = (now - ago, TimeDelta::seconds(oldest));
+            let deadline = at(began + lives);
+            for (target, is_of_logins) in targets() {
+                let task = matches!(target, Target::Token { .. } | Target::Task { .. }).then_some(deadline);
+                let kept = kept_until(&target, task, longest_login, at(now));
+                prop_assert!(kept >= deadline + KEPT_AFTER - TimeDelta::seconds(MARGIN), "{target:?}");
+                if is_of_logins {
+                    prop_assert!(kept >= at(began) + longest_login + KEPT_AFTER - TimeDelta::seconds(MARGIN), "{target:?}");
+                }
+            }
+        }
     }
 }

@@ -70,6 +70,8 @@ pub(super) const SPENT: Sql = Sql {
                JOIN spent s ON s.kind = k.kind AND s.key = k.key",
 };
 
+/// How many [`PURGE`] forgets.
+pub(super) const MOST_PURGED: u64 = 4096;
 /// Forgets a bounded number of the spent ids that expired first: no commit is held up by how many there are.
 pub(super) const PURGE: &str = "DELETE FROM spent WHERE (kind, key) IN \
      (SELECT kind, key FROM spent WHERE keep_until < $1 ORDER BY keep_until LIMIT 4096)";

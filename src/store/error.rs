@@ -31,6 +31,11 @@ pub enum StoreError {
     /// The head of the log does not parse.
     #[error("the head of the decision log is unreadable: {0}")]
     Head(#[from] BadFrontier),
+    /// By this clock, what was pruned could matter again.
+    #[error(
+        "the clock is so far behind the last token that revocations may be forgotten which would matter by it"
+    )]
+    Forgotten,
     /// The location is neither a folder nor a URL that is understood.
     #[error("a store is a data folder or a `postgres://` URL: {0}")]
     Location(String),
@@ -80,6 +85,7 @@ impl StoreError {
             | Self::CommitUnknown(_)
             | Self::CommitSlow(_)
             | Self::Head(_)
+            | Self::Forgotten
             | Self::Location(_)
             | Self::Held { .. }
             | Self::Folder { .. }

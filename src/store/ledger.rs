@@ -327,10 +327,13 @@ impl<'b> Ledger<'b> {
         let known = self.revoked.entry(key.clone()).or_default();
         let not_before = known.map_or(not_before, |known| known.max(not_before));
         *known = Some(not_before);
+        // The caller counts from its clock; what dies may have begun by one that was ahead of it.
+        let ahead = micros(self.head.greatest_iat).saturating_sub(micros(self.now)).max(0);
+        let keep_until = micros(revoke.keep_until).saturating_add(ahead);
         let earlier = self.writes.revocations.get(key).map_or(i64::MIN, |row| row.keep_until);
         let row = RevocationRow {
             not_before,
-            keep_until: micros(revoke.keep_until).max(earlier),
+            keep_until: keep_until.max(earlier),
             tenant: revoke.decision.tenant.as_ref().map(ToString::to_string),
             reason: revoke.reason.clone(),
             decision_id: revoke.decision.id.to_string(),

@@ -19,6 +19,7 @@ pub mod error;
 pub mod folder;
 pub mod health;
 mod ledger;
+pub mod pruning;
 pub mod read;
 pub mod rows;
 pub mod schema;

@@ -20,7 +20,8 @@ use crate::domain::record::{LONGEST_TASK, RevocationKind, TaskRecord, TokenRecor
 use crate::log::tree::Frontier;
 
 pub(super) const TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1");
-pub(super) const TASK_OF_ISSUER: &str = "SELECT id FROM tasks WHERE principal_iss = $1 LIMIT 1";
+pub(super) const TASK_OF_ISSUER: &str = "SELECT key FROM settings WHERE key = 'issuer_used ' || CAST($1 AS TEXT) \
+     UNION ALL SELECT id FROM tasks WHERE principal_iss = $1 LIMIT 1";
 pub(super) const TOKEN: &str = concat!("SELECT ", token_columns!(), " FROM tokens WHERE jti = $1");
 pub(super) const OBJECTS_CURRENT: &str = "SELECT tenant, kind, name, version, spec, digest, published_at \
      FROM objects WHERE is_current ORDER BY tenant, kind, name";
@@ -177,8 +178,8 @@ impl Store {
         row.map(TaskRecord::try_from).transpose()
     }
 
-    /// Whether any task of a principal of the issuer `iss` is stored. Reads all tasks where there is none.
-    pub async fn has_tasks_of(&self, iss: &str) -> Result<bool, StoreError> {
+    /// Whether any task of a principal of the issuer `iss` is stored, or ever was. Reads all tasks where there is none.
+    pub async fn has_had_tasks_of(&self, iss: &str) -> Result<bool, StoreError> {
         let found: Option<String> = on_db!(self.db(), pools =>
             sqlx::query_scalar(TASK_OF_ISSUER).bind(iss).fetch_optional(&pools.read).await?);
         Ok(found.is_some())

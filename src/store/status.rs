@@ -11,6 +11,7 @@ use sqlx::{query_as, query_scalar};
 use super::batch::Sql;
 use super::change::SpendKind;
 use super::error::StoreError;
+use super::ledger::forgotten_before;
 use super::rows::{TokenRow, corrupt, instant, micros, parsed, to_json, token_columns};
 use super::transaction::Conn;
 use super::{Db, Store, on_db};
@@ -248,8 +249,12 @@ impl Store {
         rows.into_iter().map(list).collect()
     }
 
-    /// What was revoked after `since`, which moves on: all of it, or as much as is good to take in at once.
+    /// What was revoked after `since`, which moves on: all of it, or as much as is good to take in at once. A fault by a
+    /// clock that was set back to where what is pruned would still kill (L7).
     pub async fn revoked_since(&self, since: &mut Since, now: DateTime<Utc>) -> Result<Revoked, StoreError> {
+        if now < forgotten_before(&self.head().await?) {
+            return Err(StoreError::Forgotten);
+        }
         let rows: Vec<(i64, String, String, i64)> = on_db!(self.db(), pools =>
             query_as(REVOKED_SINCE)
                 .bind(since.epoch)

@@ -6,6 +6,7 @@ use super::batch::{
     CONFIGURE, LIFT, LOCK, MARKS, PURGE, PURGE_LISTS, PUT_LIST, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE,
 };
 use super::folder::Location;
+use super::pruning::{NOTE_ISSUERS, OLDEST, PRUNE_INPUTS, PRUNE_REVOCATIONS, PRUNE_TASKS, PRUNE_TOKENS};
 use super::read::{
     BUNDLE, BUNDLES, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS,
     TASK, TASK_OF_ISSUER, TOKEN,
@@ -23,7 +24,7 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 29] = [
+const SHARED: [&str; 30] = [
     LOCK,
     PURGE,
     PUT_LIST,
@@ -53,11 +54,12 @@ const SHARED: [&str; 29] = [
     REVOCATIONS_OF_KIND,
     LATEST_MIGRATION,
     APPLIED,
+    OLDEST,
 ];
 /// For a server only.
 const SERVER: [&str; 4] = [POSTGRES_SESSION, CAN_NOTIFY, LOOK, NOTIFY];
 /// Two dialects side by side.
-const BATCH: [Sql; 11] = [
+const BATCH: [Sql; 16] = [
     TOKENS,
     REVOKED,
     MARKS,
@@ -69,6 +71,11 @@ const BATCH: [Sql; 11] = [
     TASKS_NAMED,
     TOKENS_NAMED,
     TOKENS_OF_TASKS,
+    PRUNE_TOKENS,
+    NOTE_ISSUERS,
+    PRUNE_TASKS,
+    PRUNE_REVOCATIONS,
+    PRUNE_INPUTS,
 ];
 
 async fn prepare_all(store: &Store) {
@@ -104,6 +111,54 @@ async fn every_statement_prepares_on_both_databases() {
     }
 }
 
+/// How the database would run `sql`, a line for each step. PostgreSQL is told to avoid whole tables: small ones it would
+/// read at once.
+async fn plan(store: &Store, sql: &Sql) -> Vec<String> {
+    match store.db() {
+        Db::Sqlite(pools) => {
+            let sql = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.sqlite)).into_sql_str();
+            let steps: Vec<(i64, i64, i64, String)> =
+                sqlx::query_as(sql).fetch_all(&pools.write).await.unwrap();
+            steps.into_iter().map(|step| step.3).collect()
+        }
+        Db::Postgres(pools) => {
+            let mut connection = pools.write.acquire().await.unwrap();
+            connection.execute("SET enable_seqscan = off").await.unwrap();
+            let sql = ["$1", "$2", "$3"].iter().fold(sql.postgres.to_owned(), |sql, n| sql.replace(n, "256"));
+            let sql = AssertSqlSafe(format!("EXPLAIN {sql}")).into_sql_str();
+            let steps = sqlx::query_scalar(sql).fetch_all(&mut *connection).await.unwrap();
+            connection.execute("RESET enable_seqscan").await.unwrap();
+            steps
+        }
+    }
+}
+
+async fn reads_no_table_whole(store: &Store) {
+    let oldest = Sql { sqlite: OLDEST, postgres: OLDEST };
+    for sql in [oldest, PRUNE_TOKENS, NOTE_ISSUERS, PRUNE_TASKS, PRUNE_REVOCATIONS, PRUNE_INPUTS] {
+        let plan = plan(store, &sql).await;
+        assert!(!plan.is_empty(), "{}", sql.sqlite);
+        // Inputs lie in the order in which they go: the first of them are read, and no more.
+        let first = ["SCAN CONSTANT ROW", "SCAN oldest", "SCAN decision_inputs USING INDEX"];
+        let is_bounded = |step: &String| first.iter().any(|first| step.starts_with(first));
+        let is_whole = |step: &String| {
+            step.starts_with("SCAN") || step.contains("FOR ORDER BY") || step.contains("Seq Scan")
+        };
+        assert!(!plan.iter().any(|step| is_whole(step) && !is_bounded(step)), "{}\n{plan:#?}", sql.sqlite);
+    }
+}
+
+#[tokio::test]
+async fn pruning_reads_no_table_whole() {
+    reads_no_table_whole(&Store::open(&Location::Memory).await.unwrap()).await;
+    if let Some(scratch) = postgres::Scratch::new().await {
+        let store = Store::migrate(&Location::Postgres(Box::new(scratch.options()))).await.unwrap();
+        reads_no_table_whole(&store).await;
+        store.close().await;
+        scratch.remove().await;
+    }
+}
+
 #[test]
 fn no_statement_is_left_out_above() {
     let sources = [
@@ -112,6 +167,7 @@ fn no_statement_is_left_out_above() {
         include_str!("status.rs"),
         include_str!("trees.rs"),
         include_str!("mod.rs"),
+        include_str!("pruning.rs"),
         include_str!("schema.rs"),
         include_str!("watch.rs"),
     ];
@@ -131,6 +187,7 @@ fn only_the_writer_opens_a_transaction() {
         ("status.rs", include_str!("status.rs")),
         ("trees.rs", include_str!("trees.rs")),
         ("mod.rs", include_str!("mod.rs")),
+        ("pruning.rs", include_str!("pruning.rs")),
         ("watch.rs", include_str!("watch.rs")),
     ];
     for (file, source) in others {

@@ -167,14 +167,13 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Forgets ids that were spent and expired before `before`.
-    pub(super) async fn purge_spent(self, before: DateTime<Utc>) -> Result<(), StoreError> {
+    /// Forgets ids that were spent and expired before `before`; how many.
+    pub(super) async fn purge_spent(self, before: DateTime<Utc>) -> Result<u64, StoreError> {
         let before = micros(before);
-        match self {
-            Self::Sqlite(conn) => query(PURGE).bind(before).execute(conn).await.map(drop)?,
-            Self::Postgres(conn) => query(PURGE).bind(before).execute(conn).await.map(drop)?,
-        }
-        Ok(())
+        Ok(match self {
+            Self::Sqlite(conn) => query(PURGE).bind(before).execute(conn).await?.rows_affected(),
+            Self::Postgres(conn) => query(PURGE).bind(before).execute(conn).await?.rows_affected(),
+        })
     }
 
     /// Has other processes look once this is committed. SQLite has no others.

@@ -15,10 +15,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Store;
+use super::batch::MOST_PURGED;
 use super::change::{Change, CommitFault, Committed, Loss, Spend, SpendKind};
 use super::entry::{Entry, salt};
 use super::error::StoreError;
 use super::ledger::{Ledger, forgotten_before};
+use super::pruning::{Before, Pruned, prune};
 use super::status::StatusListRow;
 use super::transaction::{Batch, WriteConnection};
 use crate::clock::Clock;
@@ -40,7 +42,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often an empty commit is tried after a failure, while nobody asks for another.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often what was spent is forgotten.
+/// How often what was spent is forgotten, unless more waits.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
 
 /// For how long a status list is kept after the last of its tokens.
@@ -53,6 +55,7 @@ enum Settled {
     Change(Committed),
     Spend(Result<(), Loss>),
     List,
+    Prune(Pruned),
 }
 
 /// What the writer is asked to do, with all that can be computed before the lock.
@@ -60,19 +63,20 @@ enum Work {
     Change { change: Change, entry: Box<Entry> },
     Spend(Spend),
     List(StatusListRow),
+    Prune(Before),
 }
 
 impl Work {
     fn change(&self) -> Option<&Change> {
         match self {
             Self::Change { change, .. } => Some(change),
-            Self::Spend(_) | Self::List(_) => None,
+            Self::Spend(_) | Self::List(_) | Self::Prune(_) => None,
         }
     }
 
     fn spends(&self) -> impl Iterator<Item = &Spend> {
         let alone = match self {
-            Self::Change { .. } | Self::List(_) => None,
+            Self::Change { .. } | Self::List(_) | Self::Prune(_) => None,
             Self::Spend(spend) => Some(spend),
         };
         self.change().into_iter().flat_map(Change::spends).chain(alone)
@@ -172,7 +176,7 @@ impl Writer {
         let entry = Box::new(Entry::new(change.decision(), salt, self.keep_inputs));
         match self.send(Work::Change { change, entry }).await? {
             Settled::Change(committed) => Ok(committed),
-            Settled::Spend(_) | Settled::List => Err(CommitFault::Unavailable),
+            Settled::Spend(_) | Settled::List | Settled::Prune(_) => Err(CommitFault::Unavailable),
         }
     }
 
@@ -181,7 +185,7 @@ impl Writer {
     pub async fn spend(&self, spend: Spend) -> Result<Result<(), Loss>, CommitFault> {
         match self.send(Work::Spend(spend)).await? {
             Settled::Spend(outcome) => Ok(outcome),
-            Settled::Change(_) | Settled::List => Err(CommitFault::Unavailable),
+            Settled::Change(_) | Settled::List | Settled::Prune(_) => Err(CommitFault::Unavailable),
         }
     }
 
@@ -189,6 +193,14 @@ impl Writer {
     /// anybody's changes by it.
     pub async fn put_list(&self, list: StatusListRow) -> Result<(), CommitFault> {
         self.send(Work::List(list)).await.map(drop)
+    }
+
+    /// Has go what ended before `before`, as much as goes in one commit. Like a status list it is no decision.
+    pub async fn prune(&self, before: Before) -> Result<Pruned, CommitFault> {
+        match self.send(Work::Prune(before)).await? {
+            Settled::Prune(pruned) => Ok(pruned),
+            Settled::Change(_) | Settled::Spend(_) | Settled::List => Err(CommitFault::Unavailable),
+        }
     }
 
     async fn send(&self, work: Work) -> Answer {
@@ -337,8 +349,8 @@ impl WriterTask {
     }
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent
-    /// ids, the write, the commit. A revocation, the end of a lockdown, a change of configuration and once a second a
-    /// purge add one each, and the first three on PostgreSQL one more: the notification, which goes out with the commit or
+    /// ids, the write, the commit. A batch to prune adds five, a revocation, the end of a lockdown, a change of
+    /// configuration and once a second a purge one each, and the first three of these on PostgreSQL one more: the notification, which goes out with the commit or
     /// not at all.
     async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Settled>, StoreError> {
         let clock = Arc::clone(&self.clock);
@@ -354,10 +366,13 @@ impl WriterTask {
         let mut ledger = Ledger::new(now, head, tokens);
         read_revoked(&mut tx, &mut ledger, batch).await?;
         read_spent(&mut tx, &mut ledger, batch).await?;
+        let pruned = prune_all(&mut tx, batch).await?;
+        let mut each = pruned.iter();
         let settled = batch.iter().map(|job| match &job.work {
             Work::Change { change, entry } => Settled::Change(ledger.take(change, entry)),
             Work::Spend(spend) => Settled::Spend(ledger.spend(spend)),
             Work::List(_) => Settled::List,
+            Work::Prune(_) => Settled::Prune(each.next().copied().unwrap_or_default()),
         });
         let settled = settled.collect();
         let (writes, head) = ledger.into_writes();
@@ -378,13 +393,23 @@ impl WriterTask {
         }
         tx.conn().write(&writes, &head).await?;
         put_lists(&mut tx, batch, now).await?;
-        if purge {
-            tx.conn().purge_spent(forgotten_before(&head)).await?;
-        }
+        let purged = if purge { tx.conn().purge_spent(forgotten_before(&head)).await? } else { 0 };
         // The point of no return: a crash before this line loses only what nobody was told of; after it, everything
         // of the batch is durable, also if the answer does not reach us.
         tx.commit().await?;
+        self.tell(purged, &pruned);
         Ok(settled)
+    }
+
+    /// Counts what is gone. Where as much was spent as is forgotten at once, the next commit forgets more.
+    fn tell(&mut self, purged: u64, pruned: &[Pruned]) {
+        if purged >= MOST_PURGED {
+            self.last_purge = None;
+        }
+        self.metrics.pruned("spent", purged);
+        for (table, rows) in pruned.iter().flat_map(|pruned| pruned.tables()) {
+            self.metrics.pruned(table, rows);
+        }
     }
 
     /// Where nothing is spent, nothing has to be forgotten.
@@ -423,6 +448,17 @@ async fn read_spent(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]) 
         ledger.learn_spent(found.into_iter().filter_map(row));
     }
     Ok(())
+}
+
+/// Seldom more than one: a process has one that prunes.
+async fn prune_all(tx: &mut Batch<'_>, batch: &[Job]) -> Result<Vec<Pruned>, StoreError> {
+    let mut pruned = Vec::new();
+    for job in batch {
+        if let Work::Prune(before) = &job.work {
+            pruned.push(prune(tx, before).await?);
+        }
+    }
+    Ok(pruned)
 }
 
 /// Rare: a list or two a day, or one for every so many thousand tokens.

@@ -127,6 +127,9 @@ class World:
         self.secrets = {name: secrets.token_urlsafe(32) for name in (AGENT, RESOURCE)}
         self.issuers = [Issuer("first"), Issuer("second")]
         self.limits, self.top = {}, ""
+        self.lifetime = {"token": {"default": 7200, "max": 7200}, "task": 10800}
+        # Seconds that a soak takes.
+        self.soak = 600
 
     async def __aenter__(self):
         self.data.mkdir(mode=0o700)
@@ -269,7 +272,7 @@ class World:
         yield declared("TaskType", "refund_order", owner | {
             "description": "Refund one order", "review_by": "2036-01-01", "agents": ["class:support"],
             "scopes": ["orders:read", "refunds:write"], "default_scopes": ["orders:read"], "resources": ["orders"],
-            "lifetime": {"token": {"default": 7200, "max": 7200}, "task": 10800}})
+            "lifetime": self.lifetime})
 
 
 def declared(kind, name, spec):

@@ -56,6 +56,8 @@ mod policy;
 #[cfg(test)]
 mod providers;
 #[cfg(test)]
+mod pruning;
+#[cfg(test)]
 mod replicas;
 #[cfg(test)]
 mod revocation;

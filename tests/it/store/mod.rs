@@ -5,6 +5,7 @@ mod failing;
 mod folder;
 mod issuing;
 mod logging;
+mod pruning;
 pub(crate) mod raw;
 mod revoking;
 mod status;

@@ -36,9 +36,14 @@ impl Keyed {
     pub(crate) const ROOT: [(&str, &str); 2] = [("task_type", "refund_order"), ("resource", ORDERS)];
 
     pub(crate) async fn start() -> Self {
+        Self::start_with(MANY_FAILURES).await
+    }
+
+    /// The same with these lines in its TOML.
+    pub(crate) async fn start_with(toml: &str) -> Self {
         let keys =
             Keys { agent: Arc::new(Signer::new("agent-key")), resource: Arc::new(Signer::new("api-key")) };
-        Self::on(Server::start_with(MANY_FAILURES).await, keys).await
+        Self::on(Server::start_with(toml).await, keys).await
     }
 
     /// The same on the same data, after an orderly end.
