@@ -38,9 +38,7 @@ pub(super) fn variables(demo: &DevFile) -> Variables {
 pub(super) fn save(demo: &DevFile, data: &Path) -> Result<(), DevFault> {
     let path = data.join(FILE);
     let mut text = "# The running demo: its server, and clients as id:secret, for `curl -u`.\n".to_owned();
-    for (name, value) in variables(demo) {
-        text += &format!("{name}={}\n", quoted(&value));
-    }
+    text.extend(variables(demo).iter().map(|(name, value)| format!("{name}={}\n", quoted(value))));
     private::write(&path, &text).map_err(|why| DevFault::File { action: "write", path, why })
 }
 

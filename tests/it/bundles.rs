@@ -208,18 +208,18 @@ async fn in_a_storm_of_changes_no_exchange_is_lost_and_each_is_decided_by_the_bu
         });
     }
     let (admin, first) = (server.admin().await, status(&server).await.policy.unwrap());
-    let mut changes = BTreeMap::from([(0, (first, None))]);
+    let mut rule = BTreeMap::from([(0, (first, None))]);
     for lifetime in [20, 30].into_iter().cycle().take(30) {
         // Two rules that only together give what is expected: half of a bundle would show.
         let rules =
             format!("limits contains {{\"lifetime\": {lifetime}}} if half == {lifetime}\nhalf := {lifetime}");
         let changed = admin.apply_policy(&bundle(&rules)).await.unwrap().unwrap();
         let (idx, policy) = placed(&server, changed.decision_id.unwrap()).await;
-        changes.insert(idx, (policy, Some(json!(lifetime))));
+        rule.insert(idx, (policy, Some(json!(lifetime))));
     }
     while let Some(decided) = asking.join_next().await {
         for ((idx, policy), expires_in) in decided.unwrap() {
-            let (_, (in_force, lifetime)) = changes.range(..idx).next_back().unwrap();
+            let (_, (in_force, lifetime)) = rule.range(..idx).next_back().unwrap();
             assert_eq!(*in_force, policy, "decision {idx}");
             assert!(
                 lifetime.as_ref().is_none_or(|lifetime| *lifetime == expires_in),

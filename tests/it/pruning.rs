@@ -10,7 +10,7 @@ use crate::support::keyed::{Keyed, MANY_FAILURES};
 use crate::support::server::{Answer, ORDERS, Server, basic};
 
 /// Longer than it takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until the server has taken out the record of `token`.
 async fn pruned(server: &Server, token: &str) {
