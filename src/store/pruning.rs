@@ -7,7 +7,7 @@
 //!   introspection, exchange and revocation alike; its `exp` alone would refuse it.
 //! - The task's row goes last: it is there as long as any of its tokens.
 //! - A revocation goes once all that it could kill is gone, hours after that may go, and never while trees wait to go. One of a
-//!   login also stays while that login could still begin something: issuers may have come to accept older ones since.
+//!   login also stays while that login could still start something: issuers may have come to accept older ones since.
 //! - Expired is what ended long before the greatest `iat` that was committed: the wall clock is not asked.
 //!
 //! What was spent is forgotten by the same measure, see `ledger.rs`. Decisions are never touched.
@@ -96,7 +96,7 @@ pub struct Before {
 
 impl Before {
     /// `passed` is what has passed for certain since the last token of `head` was issued, `retention` for how long ended
-    /// tasks stay, `longest_login` the age of the oldest login that still begins a task.
+    /// tasks stay, `longest_login` the age of the oldest login that still starts a task.
     ///
     /// To revocations what has passed does not count: a clock that was set back to where tokens are issued again meets
     /// them all.
