@@ -53,21 +53,13 @@ async fn l3_once_the_store_is_closed_the_answer_is_503_and_no_token() {
 async fn l3_a_commit_that_fails_hands_out_nothing_and_the_next_one_works() {
     let server = Server::start().await;
     let root = server.root().await;
-    server
-        .sql_by(
-            "CREATE TRIGGER fail BEFORE INSERT ON decision_records \
-             BEGIN SELECT RAISE(ABORT, 'no room'); END",
-            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \
-               $$BEGIN RAISE 'no room' USING ERRCODE = 'check_violation'; END$$; \
-             CREATE TRIGGER fail BEFORE INSERT ON decision_records FOR EACH ROW EXECUTE FUNCTION fail()",
-        )
-        .await;
+    server.refuse_rows("decision_records").await;
     for _ in 0..2 {
         let answer = server.exchange("support-agent", &root, &[]).await;
         assert_eq!((answer.status, answer.body.get("access_token")), (503, None), "{answer:?}");
         assert_eq!(answer.headers["retry-after"], "1");
     }
-    server.sql_by("DROP TRIGGER fail", "DROP TRIGGER fail ON decision_records").await;
+    server.take_rows("decision_records").await;
     let answer = server.exchange("support-agent", &root, &[]).await;
     let token = answer.token();
     let jti = claims(&token)["jti"].as_str().unwrap().parse().unwrap();

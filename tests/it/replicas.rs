@@ -303,7 +303,7 @@ async fn a_database_whose_clock_differs_stops_issuing_and_says_so() {
     let clock = "CREATE TABLE skew AS SELECT 0 AS seconds; \
          CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
            'SELECT pg_catalog.clock_timestamp() + (SELECT seconds FROM skew) * interval ''1 s'''";
-    database::execute(data.path(), "", clock).await;
+    database::execute(data.path(), String::new(), clock.to_owned()).await;
     let server = Server::start_in(data, Idp::start().await, "").await;
     server.root().await;
     server.sql("UPDATE skew SET seconds = 5").await;

@@ -8,8 +8,6 @@ mod security;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::support::idp::bend;
 use crate::support::server::{Answer, ORDERS, Server, encode};
@@ -114,16 +112,4 @@ fn user(iss: &str, sub: &str) -> Value {
 
 fn complex(members: Value) -> Value {
     bend(json!({"format": "complex"}), members)
-}
-
-/// The last decision's record, and its leaf.
-async fn last_decision(server: &Server) -> (Value, Value) {
-    let file = server.data.path().join("data/taskgrant.db");
-    let mut connection = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
-    let sql = "SELECT d.leaf, r.record FROM decisions d JOIN decision_records r ON r.idx = d.idx \
-               ORDER BY d.idx DESC LIMIT 1";
-    let (leaf, record): (Vec<u8>, Vec<u8>) = sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    let read = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap();
-    (read(&leaf), read(&record))
 }

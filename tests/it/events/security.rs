@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    BOTH, REVOKED, STREAM, accepted, complex, hear_by, hearing, is_active, last_decision, log_out,
-    log_out_with, logged_out, logout_claims, opaque, push, push_with, refused_event, revoked_claims,
-    root_with, user,
+    BOTH, REVOKED, STREAM, accepted, complex, hear_by, hearing, is_active, log_out, log_out_with, logged_out,
+    logout_claims, opaque, push, push_with, refused_event, revoked_claims, root_with, user,
 };
 use crate::support::idp::{bend, claims, compact};
 use crate::support::server::{Server, sha256};
@@ -160,7 +159,7 @@ async fn se_03_an_event_that_comes_again_is_accepted_and_acted_upon_once() {
     let server = hearing(BOTH).await;
     let set = server.idp.sign("secevent+jwt", &bend(revoked_claims(&server), json!({"aud": ["x", STREAM]})));
     accepted(&push(&server, &set).await);
-    let (leaf, record) = last_decision(&server).await;
+    let (leaf, record) = server.last_decision().await;
     assert_eq!((&leaf["kind"], &leaf["outcome"]), (&json!("admin"), &json!("allow")));
     assert_eq!((&record["actor"], &record["principal"]["sub"]), (&json!(server.idp.issuer), &json!("alice")));
     assert_eq!(
@@ -190,14 +189,12 @@ async fn se_03_an_event_that_cannot_be_recorded_is_503_and_taken_when_it_comes_a
     let root = root_with(&server, json!({})).await;
     let set = server.idp.sign("secevent+jwt", &revoked_claims(&server));
     let token = server.idp.sign("logout+jwt", &logout_claims(&server));
-    server
-        .sql("CREATE TRIGGER fail BEFORE INSERT ON revocations BEGIN SELECT RAISE(ABORT, 'no room'); END")
-        .await;
+    server.refuse_rows("revocations").await;
     for answer in [push(&server, &set).await, log_out(&server, &token).await] {
         answer.refused(503, "temporarily_unavailable", "not_recorded");
         assert_eq!(answer.headers["retry-after"], "1");
     }
-    server.sql("DROP TRIGGER fail").await;
+    server.take_rows("revocations").await;
     assert!(is_active(&server, &root).await);
     accepted(&push(&server, &set).await);
     assert!(!is_active(&server, &root).await);
@@ -217,7 +214,7 @@ async fn se_03_events_of_other_types_are_accepted_recorded_and_end_nothing() {
     ] {
         let before = server.decisions().await;
         accepted(&push_with(&server, with.clone()).await);
-        let (leaf, record) = last_decision(&server).await;
+        let (leaf, record) = server.last_decision().await;
         assert_eq!((server.decisions().await, &leaf["outcome"]), (before + 1, &json!("allow")), "{with}");
         assert_eq!(record["asked"]["event"], "other", "{with}");
     }
@@ -233,7 +230,7 @@ async fn se_04_what_an_issuer_has_signed_and_is_refused_is_recorded_and_counted_
     for _ in 0..3 {
         refused_event(&push(&server, &signed).await, "invalid_request");
     }
-    let (leaf, record) = last_decision(&server).await;
+    let (leaf, record) = server.last_decision().await;
     assert_eq!((&leaf["kind"], &leaf["outcome"]), (&json!("admin"), &json!("deny")));
     assert_eq!((&record["actor"], &leaf["reasons"]), (&json!(server.idp.issuer), &json!(["event_subject"])));
     assert_eq!(server.decisions().await, before + 1);

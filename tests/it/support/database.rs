@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use taskgrant::store::Store;
 use taskgrant::store::folder::Location;
 
@@ -63,20 +63,42 @@ pub(crate) fn write(file: &Path, url: &str) {
     fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
 }
 
+fn sqlite(data: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(data.join("data/taskgrant.db")).foreign_keys(false)
+}
+
 /// Changes the database of `data` past its server.
-pub(crate) async fn execute(data: &Path, sqlite: &'static str, postgres: &'static str) {
+pub(crate) async fn execute(data: &Path, on_sqlite: String, on_postgres: String) {
     match location(data) {
         Location::Postgres(options) => {
             let mut connection = options.connect().await.unwrap();
-            connection.execute(postgres).await.unwrap();
+            connection.execute(AssertSqlSafe(on_postgres)).await.unwrap();
             connection.close().await.unwrap();
         }
         Location::Memory | Location::Folder(_) => {
-            let file = data.join("data/taskgrant.db");
-            let options = SqliteConnectOptions::new().filename(file).foreign_keys(false);
-            let mut connection = options.connect().await.unwrap();
-            connection.execute(sqlite).await.unwrap();
+            let mut connection = sqlite(data).connect().await.unwrap();
+            connection.execute(AssertSqlSafe(on_sqlite)).await.unwrap();
             connection.close().await.unwrap();
+        }
+    }
+}
+
+/// Leaf and record of the last decision in the database of `data`.
+pub(crate) async fn last_decision(data: &Path) -> (Vec<u8>, Vec<u8>) {
+    let sql = "SELECT d.leaf, r.record FROM decisions d JOIN decision_records r ON r.idx = d.idx \
+               ORDER BY d.idx DESC LIMIT 1";
+    match location(data) {
+        Location::Postgres(options) => {
+            let mut connection = options.connect().await.unwrap();
+            let found = sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            found
+        }
+        Location::Memory | Location::Folder(_) => {
+            let mut connection = sqlite(data).connect().await.unwrap();
+            let found = sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            found
         }
     }
 }

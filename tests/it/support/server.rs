@@ -376,13 +376,33 @@ impl Server {
     }
 
     /// Changes the database past the server.
-    pub(crate) async fn sql(&self, sql: &'static str) {
-        self.sql_by(sql, sql).await;
+    pub(crate) async fn sql(&self, sql: &str) {
+        database::execute(self.data.path(), sql.to_owned(), sql.to_owned()).await;
     }
 
-    /// The same where SQLite and PostgreSQL need different words.
-    pub(crate) async fn sql_by(&self, sqlite: &'static str, postgres: &'static str) {
-        database::execute(self.data.path(), sqlite, postgres).await;
+    /// Has the database refuse new rows of `table`, as it would refuse their data.
+    pub(crate) async fn refuse_rows(&self, table: &str) {
+        let on_sqlite =
+            format!("CREATE TRIGGER fail BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no room'); END");
+        let on_postgres = format!(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \
+               $$BEGIN RAISE 'no room' USING ERRCODE = 'check_violation'; END$$; \
+             CREATE TRIGGER fail BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fail()"
+        );
+        database::execute(self.data.path(), on_sqlite, on_postgres).await;
+    }
+
+    /// Has the database take rows of `table` again.
+    pub(crate) async fn take_rows(&self, table: &str) {
+        let (on_sqlite, on_postgres) =
+            ("DROP TRIGGER fail".to_owned(), format!("DROP TRIGGER fail ON {table}"));
+        database::execute(self.data.path(), on_sqlite, on_postgres).await;
+    }
+
+    /// Leaf and record of the last decision.
+    pub(crate) async fn last_decision(&self) -> (Value, Value) {
+        let (leaf, record) = database::last_decision(self.data.path()).await;
+        (serde_json::from_slice(&leaf).unwrap(), serde_json::from_slice(&record).unwrap())
     }
 
     /// Makes the next request over a connection of its own.
