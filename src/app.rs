@@ -87,6 +87,8 @@ pub struct App {
     /// Objects and policy in force.
     pub active: Active,
     configuration: Configuration,
+    /// Version of the policy bundle that the folders held at the start.
+    found: String,
     /// Trusted issuers' keys.
     pub key_sets: Arc<KeySets>,
     /// Our keys.
@@ -144,16 +146,12 @@ impl App {
         let limits = Arc::new(Limits::new(config.limits.clone(), metrics.clone()));
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone()).await?;
         let active = Active::serving(in_force, key_sets.clone());
-        let configuration = Configuration::new(
-            store.clone(),
-            writer.clone(),
-            active.clone(),
-            (clock.clone(), metrics.clone()),
-            config.public_url.clone(),
-        );
+        let (clock_and_metrics, own_issuer) = ((clock.clone(), metrics.clone()), config.public_url.clone());
+        let configuration =
+            Configuration::new(store.clone(), writer.clone(), active.clone(), clock_and_metrics, own_issuer);
         configuration.begin_policy(&found).await?;
-        let random = Random::default();
-        let time = TimeWatch::new(clock.clone(), store.head().await?.greatest_iat);
+        let (random, greatest_iat) = (Random::default(), store.head().await?.greatest_iat);
+        let time = TimeWatch::new(clock.clone(), greatest_iat);
         let status = StatusLists::new(status::Parts {
             config: config.status,
             issuer: config.public_url.as_str().into(),
@@ -170,6 +168,7 @@ impl App {
             writer,
             active,
             configuration,
+            found: found.version().to_owned(),
             key_sets,
             keys,
             rotation,
@@ -289,7 +288,8 @@ impl App {
             self.configuration.clone(),
         ));
         let following = tokio::spawn(self.follower().run(self.store.clone()));
-        let reading = tokio::spawn(folders::watch(self.configuration(), self.config.policy.bundles.clone()));
+        let bundles = self.config.policy.bundles.clone();
+        let reading = tokio::spawn(folders::watch(self.configuration(), bundles, self.found.clone()));
         let publishing = tokio::spawn(self.status.clone().publish());
         let pruning = tokio::spawn(self.pruning().run());
         let (ended, admin_stop) = oneshot::channel::<()>();

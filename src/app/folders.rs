@@ -18,12 +18,12 @@ const BY_ITSELF: &str = "the server, as its folders changed";
 /// What the folders hold: a version, or why none can be told.
 type Seen = Result<String, String>;
 
-/// Looks after `folders` for ever; at once over where there are none.
-pub(super) async fn watch(configuration: Configuration, folders: Vec<PathBuf>) {
+/// Looks after `folders`, which held the bundle `found` at the start, for ever; at once over where there are none.
+pub(super) async fn watch(configuration: Configuration, folders: Vec<PathBuf>, found: String) {
     if folders.is_empty() {
         return;
     }
-    let mut tried = look(&folders).await;
+    let mut tried: Seen = Ok(found);
     let mut last = tried.clone();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
