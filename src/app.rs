@@ -149,7 +149,7 @@ impl App {
         let (clock_and_metrics, own_issuer) = ((clock.clone(), metrics.clone()), config.public_url.clone());
         let configuration =
             Configuration::new(store.clone(), writer.clone(), active.clone(), clock_and_metrics, own_issuer);
-        configuration.begin_policy(&found).await?;
+        configuration.begin_policy(&found, &config.policy.bundles).await?;
         let (random, greatest_iat) = (Random::default(), store.head().await?.greatest_iat);
         let time = TimeWatch::new(clock.clone(), greatest_iat);
         let status = StatusLists::new(status::Parts {

@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use crate::configuration::apply::Configuration;
+use crate::configuration::apply::policy::PolicyChangeFault;
 use crate::policy::bundle::Bundle;
 
 /// How often the folders are looked at. What they hold must be the same at two looks: of files that are written one after
@@ -32,10 +33,15 @@ pub(super) async fn watch(configuration: Configuration, folders: Vec<PathBuf>, f
         let is_settled = now == last;
         last = now;
         if is_settled && last != tried {
-            tried.clone_from(&last);
-            // Of a bundle that is not fit log, metric and `policy status` tell.
-            if let Err(fault) = configuration.reload_policy(folders.clone(), BY_ITSELF).await {
-                warn!(%fault, "the changed policy folders were not taken");
+            match configuration.reload_policy(folders.clone(), BY_ITSELF).await {
+                // Of a bundle that is not fit log, metric and `policy status` tell.
+                Ok(_) | Err(PolicyChangeFault::Unfit(_)) => tried.clone_from(&last),
+                Err(fault @ PolicyChangeFault::Stale(_)) => {
+                    warn!(%fault, "the changed policy folders were not taken");
+                    tried.clone_from(&last);
+                }
+                // The store does not answer, or others were faster: the next look tries again.
+                Err(fault) => warn!(%fault, "the changed policy folders could not be taken yet"),
             }
         }
     }

@@ -61,6 +61,11 @@ impl Published {
         self.lists.entry(row.id).or_insert_with(new);
     }
 
+    /// Tells nothing until the next round has ended.
+    fn withhold(&mut self) {
+        self.as_of = None;
+    }
+
     /// Keeps the lists `live` and no others, sets the bits of what has died, and tells that they are as of `as_of`.
     fn update(&mut self, live: &[StatusListRow], places: &[(String, i64)], as_of: Option<DateTime<Utc>>) {
         let ids: BTreeSet<StatusListId> = live.iter().map(|row| row.id).collect();
@@ -85,6 +90,8 @@ impl Published {
 #[derive(Default)]
 struct Reader {
     since: Since,
+    /// The latest time of a round.
+    latest: Option<DateTime<Utc>>,
     /// Spent hand-over tokens whose bits are set.
     hand_overs: BTreeSet<Jti>,
 }
@@ -115,6 +122,12 @@ impl StatusLists {
         let store = &self.0.parts.store;
         loop {
             let now = self.0.parts.clock.now();
+            if reader.latest.is_some_and(|latest| now < latest) {
+                // By a clock that was ahead what lives seemed to have ended, and its bits were left out: all is read again.
+                *reader = Reader::default();
+                self.published().withhold();
+            }
+            reader.latest = Some(now);
             let mut since = reader.since.clone();
             let revoked = store.revoked_since(&mut since, now).await?;
             let mut places = Vec::new();

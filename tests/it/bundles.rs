@@ -182,6 +182,20 @@ async fn a_restart_keeps_what_an_admin_put_in_force_unless_the_folder_has_change
     assert_eq!(denied(&server).await.as_deref(), Some("edited"));
 }
 
+#[tokio::test]
+async fn a_start_without_folders_keeps_what_an_admin_put_in_force() {
+    let folder = Folder::new();
+    let server = folder.server().await;
+    let data = server.data.clone();
+    server.admin().await.apply_policy(&bundle(&deny("sent"))).await.unwrap().unwrap();
+    server.stop().await;
+    // The starter that a program brings was never in force here, as after an upgrade.
+    let server = Server::start_in(data, Idp::start().await, "").await;
+    assert_eq!(denied(&server).await.as_deref(), Some("sent"));
+    assert_eq!(server.admin().await.reload_policy().await.unwrap().unwrap().decision_id, None);
+    assert_eq!(denied(&server).await.as_deref(), Some("sent"));
+}
+
 /// Where the log has the decision `id`, and by which bundle it was made.
 async fn placed(server: &Server, id: DecisionId) -> (i64, String) {
     let stored = server.store.decision(id).await.unwrap().unwrap();
@@ -290,6 +304,7 @@ async fn replicas_decide_by_one_bundle_and_old_folders_take_nothing_back() {
     let stale = three.admin().await.reload_policy().await.unwrap().unwrap_err();
     assert_eq!(stale.error, RefusalCode::Conflict);
     assert!(stale.message.contains("policy rollback"), "{}", stale.message);
+    assert_eq!(status(&three).await.refused.map(|refused| refused.problem), Some(stale.message));
     three.admin().await.roll_back_policy(&RollbackPolicy::default()).await.unwrap().unwrap();
     // A refusal may come a moment late, by the bundle that was; a token never does.
     for server in [&one, &two, &three] {

@@ -185,6 +185,26 @@ async fn t27_a_revoked_token_and_all_below_it_are_invalid_in_the_list() {
 }
 
 #[tokio::test]
+async fn l4_t27_what_was_revoked_while_the_clock_was_ahead_is_invalid_once_it_is_right() {
+    let server = Server::start_with("[status]\nttl = 5").await;
+    let (dead, live) = (server.root().await, server.root().await);
+    assert!(!is_invalid(&server, &dead).await);
+    server.clock.step(3600);
+    // By this clock the token has ended: a round passes it over.
+    assert_eq!(server.revoke("support-agent", &dead).await.status, 200);
+    let (uri, _) = place(&dead);
+    let ahead = server.now();
+    let began = Instant::now();
+    while claims(&fetch(&server, &uri).await.text)["iat"].as_i64().unwrap() <= ahead {
+        assert!(began.elapsed() < PATIENCE, "no round by the clock that is ahead");
+        sleep(Duration::from_millis(20)).await;
+    }
+    server.clock.step(-3600);
+    dies(&server, &dead).await;
+    assert!(!is_invalid(&server, &live).await);
+}
+
+#[tokio::test]
 async fn t27_a_hand_over_token_that_is_spent_is_invalid() {
     let server = Server::start().await;
     let hand_over = server.hand_over(&server.wide_root().await, "worker-agent").await;

@@ -143,8 +143,16 @@ impl From<ApplyFault> for PolicyChangeFault {
 enum Origin {
     /// The folders of the configuration.
     Folders,
+    /// The starter that comes with the program, where no folders are configured.
+    Starter,
     /// An admin.
     Admin,
+}
+
+impl Origin {
+    fn of(folders: &[PathBuf]) -> Self {
+        if folders.is_empty() { Self::Starter } else { Self::Folders }
+    }
 }
 
 /// What the settings say.
@@ -158,8 +166,12 @@ struct Standing {
 impl Configuration {
     /// Begins with the policy that a server found in its folders, or with the one in force where the folders hold nothing
     /// new. What is in force is whole only after it.
-    pub async fn begin_policy(&self, found: &PolicyEngine) -> Result<(), PolicyChangeFault> {
-        match self.change_policy(found, Origin::Folders, "serve", "the server").await {
+    pub async fn begin_policy(
+        &self,
+        found: &PolicyEngine,
+        folders: &[PathBuf],
+    ) -> Result<(), PolicyChangeFault> {
+        match self.change_policy(found, Origin::of(folders), "serve", "the server").await {
             Err(stale @ PolicyChangeFault::Stale(_)) => warn!("{stale}"),
             begun => drop(begun?),
         }
@@ -174,8 +186,9 @@ impl Configuration {
         folders: Vec<PathBuf>,
         account: &str,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
+        let origin = Origin::of(&folders);
         let read = move || Bundle::of_folders(&folders).map_err(Unfit::from).and_then(suite::admit);
-        self.offer(read, Origin::Folders, "policy reload", account).await
+        self.offer(read, origin, "policy reload", account).await
     }
 
     /// Puts the bundle of `files` in force.
@@ -257,17 +270,24 @@ impl Configuration {
         let read = spawn_blocking(read).await;
         let read = read.map_err(|ended| PolicyChangeFault::Unavailable(ended.to_string()))?;
         let outcome = match read {
-            Ok(engine) => {
-                self.0.metrics.policy_offered(true);
-                self.change_policy(&engine, from, command, account).await
-            }
+            Ok(engine) => self.change_policy(&engine, from, command, account).await,
             Err(unfit) => {
                 self.0.refuse_policy(&unfit, command, account).await?;
                 return Err(unfit.into());
             }
         };
-        if outcome.is_ok() {
-            *self.0.refused() = None;
+        match &outcome {
+            Ok(_) => {
+                *self.0.refused() = None;
+                self.0.metrics.policy_offered(true);
+            }
+            Err(stale @ PolicyChangeFault::Stale(_)) => {
+                let (at, problem) = (self.0.clock.now(), stale.to_string());
+                *self.0.refused() = Some(RefusedBundle { at, problem });
+                self.0.metrics.policy_offered(false);
+            }
+            // Whether the bundle would be taken is not known.
+            Err(_) => {}
         }
         outcome
     }
@@ -326,10 +346,13 @@ impl Inner {
             };
             let is_active = standing.active.as_deref() == Some(version);
             let is_noted = from == Origin::Admin || standing.folder.as_deref() == Some(version);
-            if is_noted && (is_active || from == Origin::Folders) {
+            if is_noted && (is_active || from != Origin::Admin) {
                 return Ok(unchanged);
             }
-            if from == Origin::Folders && !is_active && self.is_stale(version).await? {
+            if from == Origin::Starter && self.outranks_starter(&standing) {
+                return Ok(unchanged);
+            }
+            if from != Origin::Admin && !is_active && self.is_stale(version).await? {
                 return Err(PolicyChangeFault::Stale(version.to_owned()));
             }
             let change = self.change_of(engine, from, &standing, (command, account))?;
@@ -363,6 +386,12 @@ impl Inner {
         Ok(self.store.is_shared() && self.store.bundle(version).await?.is_some())
     }
 
+    /// Whether what is in force stays where no folders are configured: nobody asked for the starter, and another program
+    /// brings another one. It gives way to what an admin put in force, and beside replicas to anything: theirs may have folders.
+    fn outranks_starter(&self, standing: &Standing) -> bool {
+        standing.active.is_some() && (self.store.is_shared() || standing.active != standing.folder)
+    }
+
     fn change_of(
         &self,
         engine: &PolicyEngine,
@@ -376,7 +405,7 @@ impl Inner {
         let mut decision = self.decision(&order, Outcome::Allow)?;
         decision.policy = Some(version.clone());
         let mut settings = Vec::new();
-        if from == Origin::Folders {
+        if from != Origin::Admin {
             settings.push((FOLDER.to_owned(), version.clone()));
         }
         if standing.active.as_ref() != Some(&version) {
