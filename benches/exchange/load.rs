@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::micro::cpu;
+use crate::drive::cpu;
 use crate::naive;
 use crate::world::{Idp, Outcome, authorization, median, objects, toml};
 
@@ -77,7 +77,7 @@ pub(crate) async fn run(out: &mut impl Write) -> Outcome<()> {
     )?;
     writeln!(
         out,
-        "exec to first token: V {:.0} ms, X {:.0} ms; X idle {}",
+        "exec to first token: V {:.0} ms, X {:.0} ms; X idle at {:.0} MiB",
         v.first_token,
         x.first_token,
         rss(&x)?
@@ -97,11 +97,32 @@ pub(crate) async fn run(out: &mut impl Write) -> Outcome<()> {
         let (rate, cpu) = (middle(|s| s.rate), middle(|s| s.cpu));
         writeln!(out, "{name:<16} {rate:8.0} {:8.2} {:8.2} {cpu:8.1}", middle(|s| s.p50), middle(|s| s.p99))?;
     }
-    writeln!(out, "X / V (rate) {:.2}; X loaded {}", median(ratios), rss(&x)?)?;
+    writeln!(out, "X / V (rate) {:.2}; X loaded at {:.0} MiB", median(ratios), rss(&x)?)?;
     let half = median(xs.iter().map(|s| s.rate).collect()) / 2.0;
     let open = open(&idp, &x, half).await?;
     writeln!(out, "X open loop at {half:.0} req/s: p50 {:.2} ms, p99 {:.2} ms", open.p50, open.p99)?;
     Ok(())
+}
+
+/// Resident memory of a server in MiB.
+pub(crate) struct Memory {
+    /// With its first token.
+    pub(crate) started: f64,
+    /// After one slice of load.
+    pub(crate) loaded: f64,
+}
+
+/// Starts the binary on the data in `folder`, as the server that calls itself `own`, and loads it.
+pub(crate) async fn memory(idp: &Idp, folder: &TempDir, own: &str) -> Outcome<Memory> {
+    let (at, _) = address()?;
+    let config = folder.path().join("taskgrant.toml");
+    fs::write(&config, toml(own, &at.to_string(), &folder.path().join("data").to_string_lossy()))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taskgrant"));
+    command.arg("serve").arg("--config").arg(config);
+    let server = first_token(idp, command, at, own.to_owned()).await?;
+    let started = rss(&server)?;
+    closed(idp, &server).await?;
+    Ok(Memory { started, loaded: rss(&server)? })
 }
 
 /// Puts the load on its own processor; false where that cannot be.
@@ -279,10 +300,10 @@ impl Connection {
     }
 }
 
-/// Resident memory of a server, as the system tells it.
-fn rss(target: &Target) -> Outcome<String> {
+/// Resident memory of a server in MiB, as the system tells it.
+fn rss(target: &Target) -> Outcome<f64> {
     let status = fs::read_to_string(format!("/proc/{}/status", target.child.id()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(format!("RSS {:.0} MiB", kib / 1024.0))
+    Ok(kib / 1024.0)
 }

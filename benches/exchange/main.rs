@@ -1,8 +1,10 @@
 //! What one exchange costs: F (the signature arithmetic), V (a naive server), X (the whole), as
 //! `docs/reference/performance.md` defines them and tells how to run this. Linux only; nothing leaves loopback.
 //!
-//! `cargo bench --bench exchange` measures in process; `cargo bench --bench exchange -- load` measures servers over HTTP.
+//! `cargo bench --bench exchange` measures in process, `-- growth [LIVE]` only how it grows, `-- load` servers over HTTP.
 
+mod drive;
+mod growth;
 mod load;
 mod micro;
 mod naive;
@@ -10,10 +12,10 @@ mod world;
 
 use std::process::ExitCode;
 
-use world::Outcome;
+use world::{Idp, Outcome};
 
 /// Live tokens of the larger world, unless told otherwise.
-const LIVE: usize = 100_000;
+const LIVE: usize = 1_000_000;
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
@@ -30,13 +32,20 @@ fn main() -> ExitCode {
 fn run(args: &[String]) -> Outcome<()> {
     let out = &mut std::io::stdout();
     match args {
-        [] => one_thread()?.block_on(micro::run(out, LIVE)),
-        [live] if live.parse::<usize>().is_ok() => one_thread()?.block_on(micro::run(out, live.parse()?)),
+        [] => one_thread()?.block_on(async {
+            let idp = Idp::start().await?;
+            micro::run(out, &idp).await?;
+            growth::run(out, &idp, LIVE).await
+        }),
+        [growth, rest @ ..] if growth == "growth" && rest.len() < 2 => one_thread()?.block_on(async {
+            let live = rest.first().map_or(Ok(LIVE), |live| live.parse())?;
+            growth::run(out, &Idp::start().await?, live).await
+        }),
         [load] if load == "load" => one_thread()?.block_on(load::run(out)),
         [naive, rest @ ..] if naive == "naive" => {
             tokio::runtime::Runtime::new()?.block_on(load::serve_naive(rest))
         }
-        _ => Err("usage: exchange [LIVE-TOKENS | load]".into()),
+        _ => Err("usage: exchange [growth [LIVE-TOKENS] | load]".into()),
     }
 }
 

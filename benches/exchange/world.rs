@@ -27,6 +27,10 @@ pub(crate) const SECRET: &str = "tgs_benchmark-secret-that-only-loopback-sees";
 /// The resource that tokens are for.
 pub(crate) const RESOURCE: &str = "https://orders.acme.example/api";
 
+/// What is asked for, and of what type the tokens are (RFC 8693 §2.1, §3).
+pub(crate) const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
 /// A trusted issuer on loopback.
 pub(crate) struct Idp {
     pub(crate) issuer: String,
@@ -54,18 +58,11 @@ impl Idp {
 
     /// `count` bodies of root exchanges at `own`, each with a session token of its own.
     pub(crate) fn requests(&self, own: &str, count: usize) -> Outcome<Vec<String>> {
-        let now = SystemClock.now().timestamp();
         let body = |n: usize| {
-            let claims = json!({
-                "iss": self.issuer, "sub": format!("user-{}", n % 1000), "aud": own, "client_id": "console",
-                "azp": "console", "sid": format!("session-{n}"), "auth_time": now - 60, "iat": now, "exp": now + 3600,
-                "org_id": "acme", "groups": ["support", "payments", "oncall"], "email": "alice@acme.example",
-                "acr": "aal2", "amr": ["pwd", "otp"], "jti": format!("{n:032x}"),
-            });
             Ok(form(&[
-                ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
-                ("subject_token", &self.keys.sign("at+jwt", &claims)?),
-                ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+                ("grant_type", EXCHANGE),
+                ("subject_token", &self.session(own, n)?),
+                ("subject_token_type", ACCESS_TOKEN),
                 ("task_type", "refund_order"),
                 ("resource", RESOURCE),
                 ("scope", "orders:read refunds:write"),
@@ -73,11 +70,28 @@ impl Idp {
         };
         (0..count).map(body).collect()
     }
+
+    /// Session token number `n` for `own`.
+    pub(crate) fn session(&self, own: &str, n: usize) -> Outcome<String> {
+        let now = SystemClock.now().timestamp();
+        let claims = json!({
+            "iss": self.issuer, "sub": format!("user-{}", n % 1000), "aud": own, "client_id": "console",
+            "azp": "console", "sid": format!("session-{n}"), "auth_time": now - 60, "iat": now, "exp": now + 3600,
+            "org_id": "acme", "groups": ["support", "payments", "oncall"], "email": "alice@acme.example",
+            "acr": "aal2", "amr": ["pwd", "otp"], "jti": format!("{n:032x}"),
+        });
+        Ok(self.keys.sign("at+jwt", &claims)?)
+    }
 }
 
 /// The value of the `Authorization` header of every request.
 pub(crate) fn authorization() -> String {
-    format!("Basic {}", STANDARD.encode(format!("{AGENT}:{SECRET}")))
+    authorization_of(AGENT)
+}
+
+/// That of another agent; all have one secret.
+pub(crate) fn authorization_of(agent: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{agent}:{SECRET}")))
 }
 
 /// SHA-256 of the agent's secret.
@@ -110,16 +124,13 @@ pub(crate) fn toml(own: &str, listen: &str, data: &str) -> String {
 
 /// Objects of one tenant with `task_types` task types; agents use `refund_order`.
 pub(crate) fn objects(idp: &str, own: &str, task_types: usize) -> Vec<Source> {
-    let hash = String::from(SecretHash::new(secret_sha256()));
     let base = format!(
         "kind: Tenant\ntenant: acme\nname: acme\nspec: {{labels: {{tier: gold}}}}\n---\n\
          kind: TrustedIssuer\ntenant: system\nname: idp\nspec:\n  issuer: {idp}\n  tenant_claim: org_id\n  \
          accept: [{{type: access_token, audience: '{own}', typ: [at+jwt]}}]\n  facts: [email]\n  entitlements:\n    \
          - {{when: {{claim: groups, contains: support}}, scopes: [orders:read, refunds:write, mail:send]}}\n---\n\
-         kind: Resource\ntenant: acme\nname: orders\nspec: {{uri: '{RESOURCE}', scopes: [orders:read, refunds:write]}}\n---\n\
-         kind: Agent\ntenant: acme\nname: support\nspec:\n  client_id: {AGENT}\n  class: support\n  \
-         owner: group:support\n  contact: support@acme.example\n  auth: {{secret_sha256: [{hash}]}}\n  \
-         upstream_clients: [{{issuer: '{idp}', client: console}}]\n"
+         kind: Resource\ntenant: acme\nname: orders\nspec: {{uri: '{RESOURCE}', scopes: [orders:read, refunds:write]}}\n---\n{}",
+        agent("support", AGENT, "support", idp)
     );
     let mut sources = vec![Source { file: "base.yaml".to_owned(), text: base }];
     // A file may have at most 1 MiB.
@@ -129,6 +140,16 @@ pub(crate) fn objects(idp: &str, own: &str, task_types: usize) -> Vec<Source> {
         sources.push(Source { file: format!("task-types-{from}.yaml"), text });
     }
     sources
+}
+
+/// An agent of this class, which may spend sessions of the client `console`.
+pub(crate) fn agent(name: &str, client_id: &str, class: &str, idp: &str) -> String {
+    let hash = String::from(SecretHash::new(secret_sha256()));
+    format!(
+        "kind: Agent\ntenant: acme\nname: {name}\nspec:\n  client_id: {client_id}\n  class: {class}\n  \
+         owner: group:support\n  contact: support@acme.example\n  auth: {{secret_sha256: [{hash}]}}\n  \
+         upstream_clients: [{{issuer: '{idp}', client: console}}]\n"
+    )
 }
 
 fn task_type(n: usize) -> String {
