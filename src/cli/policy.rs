@@ -23,7 +23,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Parse and lint a bundle: exit code 1 when it may not go live.
+    /// Parse and lint a bundle: exit code 1 when it does not pass.
     Check(Folders),
     /// Run the `test_` rules and fixtures of a bundle, each through both engines.
     Test(Folders),
@@ -69,7 +69,7 @@ pub(super) async fn run(args: &Args, clock: Arc<dyn Clock>, output: &mut Output<
         Command::Rollback(rollback) => Ok(live::rollback(rollback, clock, output).await),
         Command::Status(common) => Ok(live::status(common, clock, output).await),
         Command::Show(show) => Ok(live::show(show, clock, output).await),
-        Command::Check(folders) => run_check(folders, output),
+        Command::Check(folders) => run_check(folders, clock.as_ref(), output),
         Command::Test(folders) => run_test(folders, output),
         Command::Eval(eval) => run_eval(eval, output),
         Command::Schema => {
@@ -83,15 +83,15 @@ pub(super) async fn run(args: &Args, clock: Arc<dyn Clock>, output: &mut Output<
     })
 }
 
-fn run_check(args: &Folders, output: &mut Output<'_>) -> Result<Exit, PolicyFault> {
-    let report = check::check(&Bundle::of_folders(&args.folders)?);
+fn run_check(args: &Folders, clock: &dyn Clock, output: &mut Output<'_>) -> Result<Exit, PolicyFault> {
+    let report = check::check(&Bundle::of_folders(&args.folders)?, clock.now().date_naive());
     if args.json {
         output.json(&report);
     } else {
         for finding in &report.findings {
             output.line(&format!("{}: {:?}: {}", finding.at, finding.severity, finding.problem));
         }
-        output.line(if report.is_ok() { "ok" } else { "the bundle may not go live" });
+        output.line(if report.is_ok() { "ok" } else { "the bundle does not pass" });
     }
     Ok(if report.is_ok() { Exit::Done } else { Exit::Refused })
 }

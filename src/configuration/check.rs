@@ -71,7 +71,7 @@ pub fn check(subject: &Subject<'_>) -> Vec<Finding> {
             Err(faults) => faults.into_iter().for_each(|fault| found.error("objects", fault)),
         }
     }
-    policy::check(&mut found, Bundle::of_folders(&subject.config.policy.bundles));
+    policy::check(&mut found, Bundle::of_folders(&subject.config.policy.bundles), subject.today);
     found.found
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use chrono::NaiveDate;
 use regorus::Engine;
 use serde::Serialize;
 
+use super::annotation::Annotation;
 use super::bundle::{Bundle, Kind};
-use super::fault::{Location, PolicyFault};
+use super::fault::PolicyFault;
 use super::input::PolicyInput;
 use super::machine::{Machine, Parsed, add_module};
 use super::suite::{Fixture, Pair, patient};
@@ -16,14 +18,14 @@ use super::syntax::{Head, ModuleFacts, RuleFacts};
 const SAMPLE: &str = include_str!("../../policies/base/fixtures/within_the_ceiling.json");
 /// Variants tried of one fixture.
 const MAX_VARIANTS: usize = 200;
-/// Lines that the annotation of a rule may take.
-const MAX_ANNOTATION: usize = 30;
+/// What to do about a rule that nobody owns.
+const ANNOTATE: &str = "say it below `custom:` in a comment `# METADATA` above the rule, or above the package for all rules of the file";
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// The bundle may not go live.
+    /// The check fails.
     Error,
     /// Somebody should look at it.
     Warning,
@@ -50,7 +52,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the bundle may go live.
+    /// Whether the bundle passes.
     pub fn is_ok(&self) -> bool {
         !self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
@@ -84,8 +86,9 @@ impl Report {
     }
 }
 
-/// Lints a bundle: every module is parsed and judged, then all is run on the fixtures.
-pub fn check(bundle: &Bundle) -> Report {
+/// Lints a bundle: every module is parsed and judged, then all is run on the fixtures. `today` is the day in UTC that reviews are
+/// held against.
+pub fn check(bundle: &Bundle, today: NaiveDate) -> Report {
     let mut report = Report::default();
     for (path, text) in bundle.of_kind(Kind::Rules).chain(bundle.of_kind(Kind::Tests)) {
         if let Err(fault) = add_module(&mut Engine::new(), path, text) {
@@ -96,12 +99,27 @@ pub fn check(bundle: &Bundle) -> Report {
         structure(bundle, &mut report);
     }
     if report.is_ok() {
+        kept(bundle, today, &mut report);
         match Pair::build(bundle) {
             Ok(pair) => behaviour(bundle, pair, &mut report),
             Err(fault) => report.fault(fault),
         }
     }
     report
+}
+
+/// Whether somebody answers for each rule: findings of [`check`] that alone keep no bundle from going live. None of one that
+/// does not parse.
+pub fn ownership(bundle: &Bundle, today: NaiveDate) -> Report {
+    let mut report = Report::default();
+    kept(bundle, today, &mut report);
+    report
+}
+
+fn kept(bundle: &Bundle, today: NaiveDate, report: &mut Report) {
+    if let Ok(parsed) = Parsed::of(bundle, &[Kind::Rules], patient()) {
+        parsed.modules.iter().for_each(|(_, module)| annotations(bundle, module, today, report));
+    }
 }
 
 fn structure(bundle: &Bundle, report: &mut Report) {
@@ -112,38 +130,39 @@ fn structure(bundle: &Bundle, report: &mut Report) {
     for problem in parsed.problems() {
         report.error(problem.at, problem.text);
     }
-    for (kind, module) in &parsed.modules {
-        if *kind == Kind::Rules {
-            annotations(bundle, module, report);
-        }
-    }
 }
 
-/// The rules that decide say in an annotation what they are for, who owns them and when they are looked at again.
-fn annotations(bundle: &Bundle, module: &ModuleFacts, report: &mut Report) {
+/// The rules that decide say who owns them and when they are looked at again, themselves or by their package. A rule that only
+/// other rules read answers to those.
+fn annotations(bundle: &Bundle, module: &ModuleFacts, today: NaiveDate, report: &mut Report) {
     let decides = |rule: &&RuleFacts| matches!(rule.head, Head::True | Head::Set);
     let text = bundle.files().find(|(path, _)| *path == module.at.path).map_or("", |(_, text)| text);
-    let places =
-        module.rules.iter().filter(decides).filter(|rule| is_decisive(&rule.name)).map(|rule| &rule.at);
-    for at in places {
-        let missing = missing_annotations(text, at);
-        if !missing.is_empty() {
-            report.warning(at, format!("the annotation lacks {}", missing.join(", ")));
+    for rule in module.rules.iter().filter(decides).filter(|rule| is_decisive(&rule.name)) {
+        let annotation = Annotation::of(text, module, rule);
+        let lacks = [("owner", annotation.owner.is_none()), ("review_by", annotation.review_by.is_none())];
+        let lacks: Vec<&str> = lacks.iter().filter(|(_, lacks)| *lacks).map(|(key, _)| *key).collect();
+        if !lacks.is_empty() {
+            report.error(&rule.at, format!("`{}` lacks {}: {ANNOTATE}", rule.name, lacks.join(" and ")));
+        }
+        if annotation.title.is_none() {
+            report.warning(&rule.at, format!("the annotation of `{}` lacks a title", rule.name));
+        }
+        match annotation.review_date() {
+            Some(Err(text)) => {
+                report.error(&rule.at, format!("`review_by: {text}` is not a date: write YYYY-MM-DD"));
+            }
+            Some(Ok(due)) if due < today => {
+                let owner = annotation.owner.as_deref().unwrap_or("its owner");
+                let remedy = format!("have {owner} look at it, and set the next date");
+                report.warning(&rule.at, format!("the review of `{}` was due on {due}: {remedy}", rule.name));
+            }
+            Some(Ok(_)) | None => {}
         }
     }
 }
 
-fn is_decisive(name: &str) -> bool {
+pub(super) fn is_decisive(name: &str) -> bool {
     matches!(name, "allow" | "deny" | "require_approval" | "limits" | "tags")
-}
-
-/// Keys that the comment right above a line lacks.
-fn missing_annotations(text: &str, at: &Location) -> Vec<&'static str> {
-    let above: Vec<&str> = text.lines().take((at.line as usize).saturating_sub(1)).collect();
-    let comment = above.iter().rev().take_while(|line| line.starts_with('#')).take(MAX_ANNOTATION);
-    let keys: Vec<&str> = comment.map(|line| line.trim_start_matches(['#', ' '])).collect();
-    let required = ["METADATA", "title:", "owner:", "review_by:"];
-    required.into_iter().filter(|key| !keys.iter().any(|line| line.starts_with(key))).collect()
 }
 
 fn behaviour(bundle: &Bundle, mut pair: Pair, report: &mut Report) {
@@ -227,9 +246,16 @@ mod tests {
     use super::*;
     use crate::policy::testing::{bundle_of, good_input, module, rules};
 
+    const TODAY: NaiveDate = NaiveDate::from_ymd_opt(2026, 11, 26).unwrap();
+
+    fn checked(bundle: &Bundle) -> Report {
+        check(bundle, TODAY)
+    }
+
+    /// All errors but those of rules that nobody owns: most tests are of something else.
     fn errors(report: &Report) -> Vec<String> {
         let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
-        errors.map(|finding| format!("{}: {}", finding.at, finding.problem)).collect()
+        errors.filter(|finding| !finding.problem.contains(ANNOTATE)).map(|finding| format!("{}: {}", finding.at, finding.problem)).collect()
     }
 
     fn warnings(report: &Report) -> Vec<&str> {
@@ -247,7 +273,7 @@ mod tests {
     #[test]
     fn the_starter_and_the_demo_have_no_findings() {
         for bundle in [Bundle::embedded_base(), Bundle::embedded_demo()] {
-            let report = check(&bundle.unwrap());
+            let report = checked(&bundle.unwrap());
             assert_eq!(report.findings, BTreeSet::new());
             assert_eq!(report.machine, Some(Machine::Vm));
         }
@@ -255,7 +281,7 @@ mod tests {
 
     #[test]
     fn every_module_that_does_not_parse_is_named() {
-        let report = check(&bundle_of(&[("a/x.rego", &module("allow if {")), ("b/y.rego", "packag x")]));
+        let report = checked(&bundle_of(&[("a/x.rego", &module("allow if {")), ("b/y.rego", "packag x")]));
         let found = errors(&report);
         assert!(
             found.len() == 2 && found[0].starts_with("a/x.rego:") && found[1].starts_with("b/y.rego:"),
@@ -266,14 +292,14 @@ mod tests {
 
     #[test]
     fn every_refusal_is_named() {
-        let found = errors(&check(&rules("default allow := true\nallow if input.claimed.x\ndecision := 1")));
+        let found = errors(&checked(&rules("default allow := true\nallow if input.claimed.x\ndecision := 1")));
         assert_eq!(found.len(), 3, "{found:?}");
     }
 
     #[test]
     fn a_builtin_error_does_not_vanish_even_without_fixtures() {
         let broken = "allow if true\ndeny contains {\"code\": \"a\", \"message\": \"m\"} if count(3) > 0";
-        let found = errors(&check(&rules(broken)));
+        let found = errors(&checked(&rules(broken)));
         assert!(
             found.iter().any(|error| error.contains("own/rules.rego:4:") && error.contains("`count`")),
             "{found:?}"
@@ -288,14 +314,15 @@ mod tests {
         let limiting = module("allow if true\nlimits contains {\"lifetime\": 9} if not input.claimed.safe");
         for rules in [trusting, limiting] {
             let fixture = fixture(&json!({"safe": true}), &json!([]));
-            let found = errors(&check(&bundle_of(&[("a/x.rego", &rules), ("a/fixtures/f.json", &fixture)])));
+            let found = errors(&checked(&bundle_of(&[("a/x.rego", &rules), ("a/fixtures/f.json", &fixture)])));
             assert_eq!(found, ["a/fixtures/f.json: what the agent claims makes the answer less strict"]);
         }
         let strict = module(
             "allow if true\ndeny contains {\"code\": \"a\", \"message\": \"m\"} if input.claimed.risky",
         );
         let fixture = fixture(&json!({"risky": true}), &json!([]));
-        assert!(check(&bundle_of(&[("a/x.rego", &strict), ("a/fixtures/f.json", &fixture)])).is_ok());
+        let found = errors(&checked(&bundle_of(&[("a/x.rego", &strict), ("a/fixtures/f.json", &fixture)])));
+        assert_eq!(found, [""; 0]);
     }
 
     #[test]
@@ -304,18 +331,71 @@ mod tests {
             "allow if true\ndeny contains {\"code\": \"a\", \"message\": \"m\"} if {\n\tsome d in input.requested.authorization_details\n\tcount(d.tools) > 2\n}",
         );
         let fixture = fixture(&json!({}), &json!([{"tools": ["x"]}]));
-        let report = check(&bundle_of(&[("a/x.rego", &rules), ("a/fixtures/f.json", &fixture)]));
-        assert!(report.is_ok());
+        let report = checked(&bundle_of(&[("a/x.rego", &rules), ("a/fixtures/f.json", &fixture)]));
+        assert_eq!(errors(&report), [""; 0]);
         let place = "/requested/authorization_details/0/tools";
         assert!(warnings(&report).iter().any(|problem| problem.contains(place)), "{report:?}");
     }
 
     #[test]
-    fn the_fallback_and_missing_annotations_are_warnings() {
-        let report = check(&rules("allow if { input.now == 1 with input.now as 1 }"));
-        assert!(report.is_ok());
+    fn the_fallback_is_a_warning() {
+        let report = checked(&rules("allow if { input.now == 1 with input.now as 1 }"));
+        assert_eq!(errors(&report), [""; 0]);
         let found = warnings(&report).join("\n");
         assert!(found.contains("the interpreter runs this bundle"), "{found}");
-        assert!(found.contains("the annotation lacks METADATA, title:, owner:, review_by:"), "{found}");
+    }
+
+    const DENY: &str = "deny contains {\"code\": \"a\", \"message\": \"m\"} if input.now < 1";
+
+    fn annotated(lines: &[&str]) -> String {
+        lines.iter().map(|line| format!("# {line}\n")).collect()
+    }
+
+    /// Severity, line and problem of each finding about the bundle of one file.
+    fn found(text: &str) -> Vec<(Severity, String, String)> {
+        let report = checked(&bundle_of(&[("a/x.rego", text)]));
+        let line = |at: &str| at.split(':').nth(1).unwrap_or_default().to_owned();
+        report.findings.into_iter().map(|f| (f.severity, line(&f.at), f.problem)).collect()
+    }
+
+    #[test]
+    fn a_rule_that_nobody_owns_or_looks_at_again_fails_with_its_line() {
+        let report = found(&module(&format!("allow if true\nhelps if true\n{DENY}")));
+        let errors: Vec<_> = report.iter().filter(|(severity, ..)| *severity == Severity::Error).collect();
+        assert_eq!(errors.len(), 2, "the helper is asked nothing: {report:?}");
+        assert!(errors[0].1 == "3" && errors[0].2.starts_with("`allow` lacks owner and review_by"));
+        assert!(errors[1].1 == "5" && errors[1].2.starts_with("`deny` lacks owner and review_by"));
+        let half = annotated(&["METADATA", "title: t", "custom:", "  owner: group:a"]);
+        let report = found(&module(&format!("{half}{DENY}")));
+        assert!(report.len() == 1 && report[0].2.starts_with("`deny` lacks review_by"), "{report:?}");
+    }
+
+    #[test]
+    fn the_annotation_of_the_package_or_the_document_answers_for_its_rules() {
+        let kept = ["custom:", "  owner: group:a", "  review_by: 2099-01-01"];
+        let title = annotated(&["METADATA", "title: t"]);
+        let package = annotated(&[&["METADATA", "scope: package"][..], &kept[..]].concat());
+        assert_eq!(found(&format!("{package}{}", module(&format!("{title}allow if true\n{title}{DENY}")))), []);
+        let document = annotated(&[&["METADATA", "title: t", "scope: document"][..], &kept[..]].concat());
+        assert_eq!(found(&module(&format!("{document}{DENY}\n{DENY}"))), []);
+        let rule = annotated(&[&["METADATA", "title: t"][..], &kept[..]].concat());
+        let report = found(&module(&format!("{rule}{DENY}\n{DENY}")));
+        assert!(report.len() == 2 && report.iter().all(|(_, line, _)| line == "9"), "{report:?}");
+    }
+
+    #[test]
+    fn a_review_that_is_overdue_is_a_warning_and_one_that_is_no_date_an_error() {
+        let due = |day: &str| {
+            let (owner, day) = ("  owner: group:a", format!("  review_by: {day}"));
+            let lines = annotated(&["METADATA", "title: t", "custom:", owner, day.as_str()]);
+            found(&module(&format!("{lines}{DENY}")))
+        };
+        assert_eq!(due("2026-11-26"), [], "on the day itself there is time");
+        let late = due("2026-11-25");
+        assert!(late.len() == 1 && late[0].0 == Severity::Warning, "{late:?}");
+        assert!(late[0].2.contains("was due on 2026-11-25: have group:a look at it"), "{late:?}");
+        let never = due("some day");
+        assert!(never.len() == 1 && never[0].0 == Severity::Error, "{never:?}");
+        assert!(never[0].2.contains("`review_by: some day` is not a date"), "{never:?}");
     }
 }

@@ -4,6 +4,7 @@
 //! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `engine`
 //! (how it runs), `check` and `suite` (what an admin sees before it goes live).
 
+mod annotation;
 pub mod bundle;
 pub mod check;
 pub mod engine;

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
 use crate::policy::bundle::Bundle;
-use crate::policy::suite;
+use crate::policy::{check, suite};
 use crate::terminal::output::{Exit, Output};
 
 #[derive(Debug, clap::Args)]
@@ -62,6 +62,10 @@ pub(super) async fn apply(args: &Apply, clock: Arc<dyn Clock>, output: &mut Outp
         Ok(bundle) => bundle,
         Err(unfit) => return failed(&unfit.to_string(), output),
     };
+    // The server does not ask who answers for a rule: what is in force must stay applicable.
+    for finding in check::ownership(&bundle, clock.now().date_naive()).findings {
+        output.complain(&format!("warning: {}: {}", finding.at, finding.problem));
+    }
     let file = |(path, text): (&str, &str)| BundleFile { path: path.to_owned(), text: text.to_owned() };
     let request = ApplyPolicy { files: bundle.files().map(file).collect() };
     let ask = async |desk: &Desk| match desk {

@@ -1,5 +1,7 @@
 //! The policy bundle: does it compile, what does the lint say, do its tests pass.
 
+use chrono::NaiveDate;
+
 use super::{Findings, fault};
 use crate::configuration::fault::{Fault, Place};
 use crate::policy::bundle::Bundle;
@@ -9,12 +11,12 @@ use crate::policy::suite;
 
 const REMEDY: &str = "mend the bundle; `taskgrant policy check` and `policy test` show the same alone";
 
-pub(super) fn check(found: &mut Findings, bundle: Result<Bundle, PolicyFault>) {
+pub(super) fn check(found: &mut Findings, bundle: Result<Bundle, PolicyFault>, today: NaiveDate) {
     let bundle = match bundle {
         Ok(bundle) => bundle,
         Err(why) => return found.error("policy", fault(None, None, format!("policy: {why}"), REMEDY)),
     };
-    let report = check::check(&bundle);
+    let report = check::check(&bundle, today);
     for finding in &report.findings {
         let at = placed(&finding.at, &finding.problem);
         match finding.severity {
