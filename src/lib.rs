@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod policy;
 pub mod pruning;
 pub mod recent;
+pub mod replay;
 pub mod revocation;
 pub mod rotation;
 pub mod status;

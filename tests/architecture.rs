@@ -26,7 +26,7 @@ mod layers {
         &["keys"],
         &["policy", "issuers", "store", "config"],
         &["aggregates", "configuration", "limits", "lockdown", "status"],
-        &["authentication", "exchange", "introspection", "pruning", "revocation", "rotation", "tasks"],
+        &["authentication", "exchange", "introspection", "pruning", "replay", "revocation", "rotation", "tasks"],
         &["http", "admin"],
         &["app", "terminal"],
         &["dev"],

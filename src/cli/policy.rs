@@ -1,6 +1,7 @@
 //! `taskgrant policy`: what an admin sees of a bundle before it goes live, and the bundle in force.
 
 mod live;
+mod replay;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,14 @@ enum Command {
     Status(live::Common),
     /// Print a bundle that is or was in force.
     Show(live::Show),
+    /// Decide the exchanges of the log again by another bundle, and tell what would end otherwise. Nothing is changed.
+    ///
+    /// Exit status: 0 nothing, 1 something, 2 it cannot be told.
+    Replay(replay::Replay),
+    /// The same between two bundles, on the same exchanges.
+    ///
+    /// Exit status: 0 nothing, 1 something, 2 it cannot be told.
+    Diff(replay::Diff),
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +78,8 @@ pub(super) async fn run(args: &Args, clock: Arc<dyn Clock>, output: &mut Output<
         Command::Rollback(rollback) => Ok(live::rollback(rollback, clock, output).await),
         Command::Status(common) => Ok(live::status(common, clock, output).await),
         Command::Show(show) => Ok(live::show(show, clock, output).await),
+        Command::Replay(args) => Ok(replay::run_replay(args, clock.as_ref(), output).await),
+        Command::Diff(args) => Ok(replay::run_diff(args, clock.as_ref(), output).await),
         Command::Check(folders) => run_check(folders, clock.as_ref(), output),
         Command::Test(folders) => run_test(folders, output),
         Command::Eval(eval) => run_eval(eval, output),

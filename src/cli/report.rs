@@ -71,7 +71,7 @@ pub(super) fn planned(plan: &Plan, json: bool, output: &mut Output<'_>, colour: 
     let verdict = match exit {
         Exit::Done => "nothing to change".to_owned(),
         Exit::Widens => red(&format!("to apply, widening in {widenings} places"), colour),
-        Exit::Changes | Exit::Refused | Exit::Usage => "to apply".to_owned(),
+        Exit::Changes | Exit::Refused | Exit::Usage | Exit::Differs | Exit::Unknown => "to apply".to_owned(),
     };
     output.line(&format!(
         "{verdict}: {} to create, {} to change, {} to retire, {} unchanged",

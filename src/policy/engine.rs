@@ -59,6 +59,12 @@ impl PolicyEngine {
         Ok(engine)
     }
 
+    /// The same for those who decide again what was decided, with nobody waiting: as many instructions, but more time, so that
+    /// a busy machine changes no answer.
+    pub fn compile_patiently(bundle: Bundle) -> Result<Self, PolicyFault> {
+        Self::compile_with(bundle, patient())
+    }
+
     /// The hash that names the bundle.
     pub fn version(&self) -> &str {
         self.0.bundle.version()

@@ -2,7 +2,7 @@
 //!
 //! Reading order: `input` (the question), `judgement` (the answer), `entry.rego` (the one built-in module),
 //! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `engine`
-//! (how it runs), `check` and `suite` (what an admin sees before it goes live).
+//! (how it runs), `check` and `suite` (what an admin sees before it goes live), `replay` (what it would have decided).
 
 mod annotation;
 pub mod bundle;
@@ -13,6 +13,7 @@ mod folder;
 pub mod input;
 pub mod judgement;
 mod machine;
+pub mod replay;
 mod rules;
 pub mod suite;
 mod syntax;

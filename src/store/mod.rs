@@ -14,6 +14,7 @@ use sqlx::{Connection as _, Database, Executor as _, Pool};
 mod batch;
 pub mod change;
 pub mod copy;
+pub mod decided;
 mod entry;
 pub mod error;
 pub mod folder;

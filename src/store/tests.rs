@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 use super::batch::{
     CONFIGURE, LIFT, LOCK, MARKS, PURGE, PURGE_LISTS, PUT_LIST, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE,
 };
+use super::decided::DECIDED;
 use super::folder::Location;
 use super::pruning::{NOTE_ISSUERS, OLDEST, PRUNE_INPUTS, PRUNE_REVOCATIONS, PRUNE_TASKS, PRUNE_TOKENS};
 use super::read::{
@@ -24,7 +25,7 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 30] = [
+const SHARED: [&str; 31] = [
     LOCK,
     PURGE,
     PUT_LIST,
@@ -43,6 +44,7 @@ const SHARED: [&str; 30] = [
     BUNDLE,
     BUNDLES,
     DECISION,
+    DECIDED,
     HEAD,
     SETTING,
     STOPPED_KEYS,
@@ -163,6 +165,7 @@ async fn pruning_reads_no_table_whole() {
 fn no_statement_is_left_out_above() {
     let sources = [
         include_str!("batch.rs"),
+        include_str!("decided.rs"),
         include_str!("read.rs"),
         include_str!("status.rs"),
         include_str!("trees.rs"),
@@ -183,6 +186,7 @@ fn no_statement_is_left_out_above() {
 #[test]
 fn only_the_writer_opens_a_transaction() {
     let others = [
+        ("decided.rs", include_str!("decided.rs")),
         ("read.rs", include_str!("read.rs")),
         ("status.rs", include_str!("status.rs")),
         ("trees.rs", include_str!("trees.rs")),

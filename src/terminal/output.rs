@@ -16,14 +16,18 @@ pub enum Exit {
     Changes,
     /// 3: only of `plan`: an apply would widen what is allowed.
     Widens,
+    /// 1: only of `policy replay` and `policy diff`: something would be decided otherwise.
+    Differs,
+    /// 2: only of those: whether anything would cannot be told.
+    Unknown,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Done => 0,
-            Exit::Refused => 1,
-            Exit::Usage | Exit::Changes => 2,
+            Exit::Refused | Exit::Differs => 1,
+            Exit::Usage | Exit::Changes | Exit::Unknown => 2,
             Exit::Widens => 3,
         })
     }

@@ -245,18 +245,7 @@ impl Configuration {
     }
 
     async fn bundle_version(&self, named: &str) -> Result<String, PolicyChangeFault> {
-        let unknown = || PolicyChangeFault::Unknown(named.to_owned());
-        let digits = named.strip_prefix(SCHEME).unwrap_or(named);
-        if digits.len() < SHORTEST {
-            return Err(unknown());
-        }
-        let wanted = format!("{SCHEME}{digits}");
-        let kept = self.0.store.bundles().await?;
-        let mut found = kept.into_iter().map(|(version, _)| version).filter(|v| v.starts_with(&wanted));
-        match (found.next(), found.next()) {
-            (Some(version), None) => Ok(version),
-            _ => Err(unknown()),
-        }
+        bundle_version(&self.0.store, named).await
     }
 
     /// Compiles and tests off the threads that serve; a bundle that is not fit is told to log, metric and record.
@@ -434,6 +423,27 @@ impl Inner {
             warn!(%error, "a refused policy bundle could not be recorded");
         }
         Ok(())
+    }
+}
+
+/// The bundle that is or was in force, of a version or the beginning of one.
+pub async fn kept_bundle(store: &Store, named: &str) -> Result<Bundle, PolicyChangeFault> {
+    let version = bundle_version(store, named).await?;
+    bundle(store, &version).await.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))
+}
+
+async fn bundle_version(store: &Store, named: &str) -> Result<String, PolicyChangeFault> {
+    let unknown = || PolicyChangeFault::Unknown(named.to_owned());
+    let digits = named.strip_prefix(SCHEME).unwrap_or(named);
+    if digits.len() < SHORTEST {
+        return Err(unknown());
+    }
+    let wanted = format!("{SCHEME}{digits}");
+    let kept = store.bundles().await?;
+    let mut found = kept.into_iter().map(|(version, _)| version).filter(|v| v.starts_with(&wanted));
+    match (found.next(), found.next()) {
+        (Some(version), None) => Ok(version),
+        _ => Err(unknown()),
     }
 }
 

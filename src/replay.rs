@@ -1,0 +1,315 @@
+//! The use case: decides recorded exchanges again by another bundle, and tells what would end otherwise. Nothing is written.
+//!
+//! One task reads the log page by page; as many threads as there are cores decide, each with the virtual machines of its own
+//! that [`PolicyEngine`] gives a thread. At no time are there more than a few pages in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::spawn_blocking;
+
+use crate::configuration::apply::policy::{PolicyChangeFault, kept_bundle};
+use crate::domain::ids::Name;
+use crate::policy::bundle::Bundle;
+use crate::policy::engine::PolicyEngine;
+use crate::policy::fault::PolicyFault;
+use crate::policy::input::{INPUT_VERSION, PolicyInput};
+use crate::policy::judgement::Judgement;
+use crate::policy::replay::{Case, GrantedRecord, Recorded, Skip, Standing, Subject, Tally};
+use crate::store::Store;
+use crate::store::decided::{Decided, Span};
+use crate::store::error::StoreError;
+
+/// Decisions of one page: some 2 MiB.
+const PAGE: u32 = 512;
+/// Pages that may wait for one thread.
+const WAITING: usize = 2;
+/// Bundles that are compiled at once, of those that decided. More are rare, and are compiled again.
+const MOST_ENGINES: usize = 32;
+
+/// Where a bundle comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Folders.
+    Folders(Vec<PathBuf>),
+    /// A version that is or was in force, or the beginning of it.
+    Version(String),
+}
+
+/// What is compared, and on which decisions.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The one bundle; the one that decided each time when left out.
+    pub base: Option<Source>,
+    /// The other.
+    pub candidate: Source,
+    /// The first instant; all that is kept when left out.
+    pub since: Option<DateTime<Utc>>,
+    /// The instant after the last.
+    pub until: DateTime<Utc>,
+    /// One tenant only.
+    pub tenant: Option<Name>,
+    /// One task type only, of whatever version.
+    pub task_type: Option<Name>,
+    /// How many examples of each change are kept.
+    pub examples: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Version of the one bundle; none where it is the one that decided each time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Version of the other.
+    pub candidate: String,
+    /// What would end otherwise.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// Why nothing can be told.
+#[derive(Debug, Error)]
+pub enum ReplayFault {
+    /// A bundle cannot be read or does not compile.
+    #[error("policy: {0}")]
+    Policy(#[from] PolicyFault),
+    /// No such bundle was ever in force.
+    #[error("{0}")]
+    Bundle(#[from] PolicyChangeFault),
+    /// The log cannot be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A thread ended before its work.
+    #[error("the replay ended before its end: {0}")]
+    Ended(String),
+}
+
+/// Decides again what `order` names of the log in `store`.
+pub async fn replay(store: &Store, order: &Order) -> Result<Report, ReplayFault> {
+    let base = match &order.base {
+        Some(source) => Some(engine(store, source).await?),
+        None => None,
+    };
+    let candidate = engine(store, &order.candidate).await?;
+    let bundles = Arc::new(Bundles { base, candidate, examples: order.examples });
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let hands: Vec<Hand> = (0..cores).map(|_| Hand::start(bundles.clone())).collect();
+    let read = read(store, order, &hands).await;
+    let mut tally = Tally::new(order.examples);
+    for Hand { pages, thread } in hands {
+        drop(pages);
+        let ended = |why: String| ReplayFault::Ended(why);
+        let part = spawn_blocking(|| thread.join()).await.map_err(|error| ended(error.to_string()))?;
+        tally.merge(part.map_err(|_| ended("a thread failed".to_owned()))?);
+    }
+    read?;
+    let version = |engine: &PolicyEngine| engine.version().to_owned();
+    Ok(Report {
+        base: bundles.base.as_ref().map(version),
+        candidate: version(&bundles.candidate),
+        tally,
+    })
+}
+
+async fn engine(store: &Store, source: &Source) -> Result<PolicyEngine, ReplayFault> {
+    let bundle = match source {
+        Source::Folders(folders) => Bundle::of_folders(folders)?,
+        Source::Version(version) => kept_bundle(store, version).await?,
+    };
+    Ok(PolicyEngine::compile_patiently(bundle)?)
+}
+
+/// Hands the decisions round, page by page.
+async fn read(store: &Store, order: &Order, hands: &[Hand]) -> Result<(), ReplayFault> {
+    let mut span = Span::new(order.since, order.until, order.tenant.as_ref());
+    let mut engines = Engines::default();
+    for hand in hands.iter().cycle() {
+        let decided = store.decided(&span, PAGE).await?;
+        let Some(last) = decided.last() else { break };
+        span = span.behind(&last.id);
+        let mut page = Vec::with_capacity(decided.len());
+        for decided in decided {
+            let leaf: Leaf = serde_json::from_slice(&decided.leaf).unwrap_or_default();
+            if order.task_type.as_ref().is_some_and(|wanted| !leaf.is_of(wanted)) {
+                continue;
+            }
+            let engine = match &leaf.policy {
+                Some(version) => engines.get(store, version).await?,
+                None => None,
+            };
+            page.push(Entry { decided, leaf, engine });
+        }
+        if hand.pages.send(page).await.is_err() {
+            return Err(ReplayFault::Ended("a thread failed".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// What the leaf says of what is needed here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Leaf {
+    policy: Option<String>,
+    reasons: Vec<String>,
+    task_type: Option<String>,
+}
+
+impl Leaf {
+    fn is_of(&self, task_type: &Name) -> bool {
+        let label = self.task_type.as_deref().unwrap_or_default();
+        label.split('@').next() == Some(task_type.as_str())
+    }
+}
+
+/// The bundles that decided, compiled. Of one that cannot be there is none.
+#[derive(Default)]
+struct Engines(HashMap<String, Option<PolicyEngine>>);
+
+impl Engines {
+    async fn get(&mut self, store: &Store, version: &str) -> Result<Option<PolicyEngine>, StoreError> {
+        if let Some(engine) = self.0.get(version) {
+            return Ok(engine.clone());
+        }
+        if self.0.len() >= MOST_ENGINES {
+            self.0.clear();
+        }
+        let bundle = store.bundle(version).await?.and_then(|bytes| Bundle::from_bytes(&bytes).ok());
+        let engine = bundle.and_then(|bundle| PolicyEngine::compile_patiently(bundle).ok());
+        self.0.insert(version.to_owned(), engine.clone());
+        Ok(engine)
+    }
+}
+
+/// A decision, and what made it.
+struct Entry {
+    decided: Decided,
+    leaf: Leaf,
+    engine: Option<PolicyEngine>,
+}
+
+struct Bundles {
+    /// None is the one that decided.
+    base: Option<PolicyEngine>,
+    candidate: PolicyEngine,
+    examples: usize,
+}
+
+/// A thread that decides.
+struct Hand {
+    pages: Sender<Vec<Entry>>,
+    thread: JoinHandle<Tally>,
+}
+
+impl Hand {
+    fn start(bundles: Arc<Bundles>) -> Self {
+        let (pages, waiting) = channel(WAITING);
+        Self { pages, thread: thread::spawn(move || decide(&bundles, waiting)) }
+    }
+}
+
+fn decide(bundles: &Bundles, mut pages: Receiver<Vec<Entry>>) -> Tally {
+    let mut tally = Tally::new(bundles.examples);
+    while let Some(page) = pages.blocking_recv() {
+        for entry in page {
+            match entry.case() {
+                Ok((case, engine)) => bundles.compare(&entry, &case, &engine, &mut tally),
+                Err(why) => tally.skip(why, &entry.decided.id),
+            }
+        }
+    }
+    tally
+}
+
+impl Entry {
+    /// The exchange to be decided again, and the bundle that decided it.
+    fn case(&self) -> Result<(Case, PolicyEngine), Skip> {
+        let json = match self.decided.unpacked() {
+            Some(Ok(json)) => json,
+            Some(Err(_)) => return Err(Skip::Unreadable),
+            None if self.leaf.policy.is_none() => return Err(Skip::BeforePolicy),
+            None => return Err(Skip::InputGone),
+        };
+        let input: PolicyInput = serde_json::from_slice(&json).map_err(|_| unreadable(&json))?;
+        if input.version != INPUT_VERSION {
+            return Err(Skip::OtherSchema);
+        }
+        let engine = self.engine.clone().ok_or(Skip::BundleGone)?;
+        let recorded = Recorded {
+            outcome: self.decided.outcome.clone(),
+            reasons: self.leaf.reasons.clone(),
+            granted: self.decided.record.as_deref().and_then(granted),
+        };
+        Ok((Case::new(input, recorded), engine))
+    }
+
+    fn subject(&self, case: &Case) -> Subject {
+        let at = DateTime::from_timestamp_micros(self.decided.at).unwrap_or_default();
+        Subject {
+            decision_id: self.decided.id.clone(),
+            at: at.to_rfc3339_opts(SecondsFormat::Secs, true),
+            agent: case.input().actor.id.clone(),
+            task_type: self.leaf.task_type.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Why an input is not one of this program's.
+fn unreadable(json: &[u8]) -> Skip {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u64,
+    }
+    match serde_json::from_slice::<Version>(json) {
+        Ok(Version { version }) if version != INPUT_VERSION => Skip::OtherSchema,
+        Ok(_) | Err(_) => Skip::Unreadable,
+    }
+}
+
+fn granted(record: &[u8]) -> Option<GrantedRecord> {
+    #[derive(Deserialize)]
+    struct Granted {
+        granted: Option<GrantedRecord>,
+    }
+    serde_json::from_slice::<Granted>(record).ok()?.granted
+}
+
+impl Bundles {
+    /// Ends the exchange by both bundles. First by the one that decided: what it does not bear on, none does.
+    fn compare(&self, entry: &Entry, case: &Case, decided: &PolicyEngine, tally: &mut Tally) {
+        let mut judged = Judged { case, all: BTreeMap::new() };
+        let then = case.end(judged.by(decided));
+        match case.standing(&then) {
+            Standing::Decided => {}
+            Standing::RefusedElsewhere => return tally.refused_elsewhere(),
+            Standing::FaultThen => return tally.skip(Skip::FaultThen, &entry.decided.id),
+            Standing::Unlike => return tally.skip(Skip::Unlike, &entry.decided.id),
+        }
+        let before = match &self.base {
+            Some(base) => case.end(judged.by(base)),
+            None => then,
+        };
+        let after = case.end(judged.by(&self.candidate));
+        tally.compare(&before, &after, || entry.subject(case));
+    }
+}
+
+/// The answers to one input, each bundle asked once.
+struct Judged<'case> {
+    case: &'case Case,
+    all: BTreeMap<String, Result<Judgement, PolicyFault>>,
+}
+
+impl Judged<'_> {
+    fn by(&mut self, engine: &PolicyEngine) -> &Result<Judgement, PolicyFault> {
+        let judge = || engine.judge(self.case.input());
+        self.all.entry(engine.version().to_owned()).or_insert_with(judge)
+    }
+}
