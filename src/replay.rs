@@ -111,11 +111,7 @@ pub async fn replay(store: &Store, order: &Order) -> Result<Report, ReplayFault>
     }
     read?;
     let version = |engine: &PolicyEngine| engine.version().to_owned();
-    Ok(Report {
-        base: bundles.base.as_ref().map(version),
-        candidate: version(&bundles.candidate),
-        tally,
-    })
+    Ok(Report { base: bundles.base.as_ref().map(version), candidate: version(&bundles.candidate), tally })
 }
 
 async fn engine(store: &Store, source: &Source) -> Result<PolicyEngine, ReplayFault> {

@@ -1,18 +1,19 @@
 //! `taskgrant policy`: what an admin sees of a bundle before it goes live, and the bundle in force.
 
+mod eval;
 mod live;
 mod replay;
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
 
 use crate::clock::Clock;
 use crate::policy::bundle::Bundle;
+use crate::policy::coverage::coverage;
 use crate::policy::fault::PolicyFault;
-use crate::policy::{check, engine, input, suite};
+use crate::policy::{check, input, suite};
 use crate::terminal::output::{Exit, Output};
 
 /// Arguments of `policy`.
@@ -28,8 +29,10 @@ enum Command {
     Check(Folders),
     /// Run the `test_` rules and fixtures of a bundle, each through both engines.
     Test(Folders),
-    /// Decide one input and print the decision.
-    Eval(Eval),
+    /// Tell which lines of a bundle its own tests and fixtures never reach.
+    Coverage(Coverage),
+    /// Decide one input and print the decision; with `--rego` ask any other Rego about any other input.
+    Eval(eval::Eval),
     /// Print the JSON Schema of `input`.
     Schema,
     /// Put the bundle of these folders in force, on all replicas. It must compile and pass its own tests.
@@ -62,12 +65,15 @@ struct Folders {
 }
 
 #[derive(Debug, clap::Args)]
-struct Eval {
+struct Coverage {
     /// Bundle folders, in order; the starter that comes with the binary when left out.
     folders: Vec<PathBuf>,
-    /// The input, a JSON file, or `-` for standard input.
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    /// Exit with 1 if less than this share of the lines is reached.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    min: Option<u8>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -82,7 +88,8 @@ pub(super) async fn run(args: &Args, clock: Arc<dyn Clock>, output: &mut Output<
         Command::Diff(args) => Ok(replay::run_diff(args, clock.as_ref(), output).await),
         Command::Check(folders) => run_check(folders, clock.as_ref(), output),
         Command::Test(folders) => run_test(folders, output),
-        Command::Eval(eval) => run_eval(eval, output),
+        Command::Eval(args) => eval::run(args, output),
+        Command::Coverage(args) => run_coverage(args, output),
         Command::Schema => {
             output.line(input::schema_text().trim_end());
             Ok(Exit::Done)
@@ -122,32 +129,22 @@ fn run_test(args: &Folders, output: &mut Output<'_>) -> Result<Exit, PolicyFault
     Ok(if report.is_ok() { Exit::Done } else { Exit::Refused })
 }
 
-fn run_eval(args: &Eval, output: &mut Output<'_>) -> Result<Exit, PolicyFault> {
-    let bundle = Bundle::of_folders(&args.folders)?;
-    let text = match read(&args.input) {
-        Ok(text) => text,
-        Err(fault) => {
-            output.complain(&format!("{}: {fault}", args.input.display()));
-            return Ok(Exit::Usage);
+fn run_coverage(args: &Coverage, output: &mut Output<'_>) -> Result<Exit, PolicyFault> {
+    let told = coverage(&Bundle::of_folders(&args.folders)?)?;
+    if args.json {
+        output.json(&told);
+    } else {
+        for file in &told.files {
+            for line in &file.missed {
+                output.line(&format!("{}:{line}: never reached", file.path));
+            }
         }
-    };
-    match serde_json::from_str(&text) {
-        Ok(input) => {
-            output.json(&engine::eval(&bundle, &input)?);
-            Ok(Exit::Done)
-        }
-        Err(fault) => {
-            output.complain(&format!("{}: {fault}", args.input.display()));
-            Ok(Exit::Usage)
-        }
+        output.line(&format!("{} of {} lines reached: {} %", told.reached, told.lines, told.percent()));
     }
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text)?;
-        return Ok(text);
+    let least = usize::from(args.min.unwrap_or(0));
+    if told.percent() >= least {
+        return Ok(Exit::Done);
     }
-    std::fs::read_to_string(path)
+    output.complain(&format!("less than {least} %: write tests or fixtures that reach these lines"));
+    Ok(Exit::Refused)
 }

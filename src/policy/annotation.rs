@@ -108,7 +108,10 @@ mod tests {
 
     fn above(comment: &str) -> Annotation {
         let line = u32::try_from(comment.lines().count()).unwrap() + 1;
-        Annotation::above(&format!("{comment}\nallow if true\n"), &Location { path: "x".into(), line, col: 1 })
+        Annotation::above(
+            &format!("{comment}\nallow if true\n"),
+            &Location { path: "x".into(), line, col: 1 },
+        )
     }
 
     fn read(comment: &str) -> [Option<String>; 3] {
@@ -119,7 +122,8 @@ mod tests {
     #[test]
     fn title_owner_and_review_are_read_where_opa_has_them() {
         let told = |texts: [&str; 3]| texts.map(|text| Some(text.to_owned()));
-        let block = "# METADATA\n# title: Short lives\n# custom:\n#   owner: group:a\n#   review_by: 2027-01-31";
+        let block =
+            "# METADATA\n# title: Short lives\n# custom:\n#   owner: group:a\n#   review_by: 2027-01-31";
         assert_eq!(read(block), told(["Short lives", "group:a", "2027-01-31"]));
         let quoted = "#METADATA\n#title: \"a: b\"\n#custom:\n# owner: 'group:a'\n# review_by: \"2027-01-31\"";
         assert_eq!(read(quoted), told(["a: b", "group:a", "2027-01-31"]));

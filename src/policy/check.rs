@@ -255,7 +255,10 @@ mod tests {
     /// All errors but those of rules that nobody owns: most tests are of something else.
     fn errors(report: &Report) -> Vec<String> {
         let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
-        errors.filter(|finding| !finding.problem.contains(ANNOTATE)).map(|finding| format!("{}: {}", finding.at, finding.problem)).collect()
+        errors
+            .filter(|finding| !finding.problem.contains(ANNOTATE))
+            .map(|finding| format!("{}: {}", finding.at, finding.problem))
+            .collect()
     }
 
     fn warnings(report: &Report) -> Vec<&str> {
@@ -292,7 +295,8 @@ mod tests {
 
     #[test]
     fn every_refusal_is_named() {
-        let found = errors(&checked(&rules("default allow := true\nallow if input.claimed.x\ndecision := 1")));
+        let found =
+            errors(&checked(&rules("default allow := true\nallow if input.claimed.x\ndecision := 1")));
         assert_eq!(found.len(), 3, "{found:?}");
     }
 
@@ -314,7 +318,8 @@ mod tests {
         let limiting = module("allow if true\nlimits contains {\"lifetime\": 9} if not input.claimed.safe");
         for rules in [trusting, limiting] {
             let fixture = fixture(&json!({"safe": true}), &json!([]));
-            let found = errors(&checked(&bundle_of(&[("a/x.rego", &rules), ("a/fixtures/f.json", &fixture)])));
+            let found =
+                errors(&checked(&bundle_of(&[("a/x.rego", &rules), ("a/fixtures/f.json", &fixture)])));
             assert_eq!(found, ["a/fixtures/f.json: what the agent claims makes the answer less strict"]);
         }
         let strict = module(
@@ -375,7 +380,10 @@ mod tests {
         let kept = ["custom:", "  owner: group:a", "  review_by: 2099-01-01"];
         let title = annotated(&["METADATA", "title: t"]);
         let package = annotated(&[&["METADATA", "scope: package"][..], &kept[..]].concat());
-        assert_eq!(found(&format!("{package}{}", module(&format!("{title}allow if true\n{title}{DENY}")))), []);
+        assert_eq!(
+            found(&format!("{package}{}", module(&format!("{title}allow if true\n{title}{DENY}")))),
+            []
+        );
         let document = annotated(&[&["METADATA", "title: t", "scope: document"][..], &kept[..]].concat());
         assert_eq!(found(&module(&format!("{document}{DENY}\n{DENY}"))), []);
         let rule = annotated(&[&["METADATA", "title: t"][..], &kept[..]].concat());

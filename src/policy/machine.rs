@@ -158,10 +158,15 @@ impl Worker {
             }
             Self::Interpreter(engine) => {
                 engine.set_input(input.to_value());
-                evaluate(engine, DECISION)
+                evaluate_decision(engine)
             }
         }
     }
+}
+
+/// The value of `decision`, by the interpreter.
+pub(super) fn evaluate_decision(engine: &mut Engine) -> Result<Value, PolicyFault> {
+    evaluate(engine, DECISION)
 }
 
 /// The value of one rule, by the interpreter.

@@ -2,14 +2,18 @@
 //!
 //! Reading order: `input` (the question), `judgement` (the answer), `entry.rego` (the one built-in module),
 //! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `engine`
-//! (how it runs), `check` and `suite` (what an admin sees before it goes live), `replay` (what it would have decided).
+//! (how it runs), `check`, `suite`, `coverage` and `explain` (what an admin sees before it goes live), `replay` (what it
+//! would have decided); `foreign` is Rego that is no bundle.
 
 mod annotation;
 pub mod bundle;
 pub mod check;
+pub mod coverage;
 pub mod engine;
+pub mod explain;
 pub mod fault;
 mod folder;
+pub mod foreign;
 pub mod input;
 pub mod judgement;
 mod machine;

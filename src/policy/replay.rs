@@ -178,13 +178,7 @@ impl Case {
         let grant = self.grant(judgement);
         let reasons = self.asks(judgement);
         if !reasons.is_empty() {
-            return End {
-                outcome: Outcome::RequireApproval,
-                reasons,
-                grant: Some(grant),
-                tags,
-                fault: None,
-            };
+            return End { outcome: Outcome::RequireApproval, reasons, grant: Some(grant), tags, fault: None };
         }
         if grant.scopes.is_empty() || grant.lifetime == 0 {
             return End { tags, ..End::denied(code(NOTHING_LEFT)) };
@@ -228,10 +222,7 @@ impl Case {
     fn grant(&self, judgement: &Judgement) -> Grant {
         let asked: BTreeSet<String> = self.input.requested.scopes.iter().cloned().collect();
         let limits = &judgement.limits;
-        Grant {
-            scopes: limits.narrow_scopes(&asked),
-            lifetime: limits.narrow_lifetime(self.longest()),
-        }
+        Grant { scopes: limits.narrow_scopes(&asked), lifetime: limits.narrow_lifetime(self.longest()) }
     }
 
     /// Seconds that the token would live without policy. What the task type gives who asks for none is not in the input: it

@@ -94,13 +94,14 @@ fn rego_tests(bundle: &Bundle) -> Result<Vec<TestResult>, PolicyFault> {
     let mut results = Vec::new();
     for (kind, module) in &parsed.modules {
         if *kind == Kind::Tests {
-            run_module(&mut parsed.engine, module, &mut results);
+            run_tests(&mut parsed.engine, module, &mut results);
         }
     }
     Ok(results)
 }
 
-fn run_module(engine: &mut Engine, module: &ModuleFacts, results: &mut Vec<TestResult>) {
+/// Runs the `test_` rules of one module.
+pub(super) fn run_tests(engine: &mut Engine, module: &ModuleFacts, results: &mut Vec<TestResult>) {
     for rule in
         module.rules.iter().filter(|rule| rule.name.starts_with("test_") && rule.head != Head::Function)
     {

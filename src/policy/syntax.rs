@@ -2,6 +2,8 @@
 //!
 //! The only reader of the engine's syntax tree, which regorus does not promise to keep.
 
+use std::collections::BTreeSet;
+
 use regorus::Value;
 use regorus::unstable::{Expr, ExprRef, Literal, Module, Query, Rule, RuleAssign, RuleBody, RuleHead, Span};
 
@@ -38,6 +40,19 @@ pub(super) struct RuleFacts {
     pub(super) head: Head,
     pub(super) at: Location,
     pub(super) references: Vec<Reference>,
+    /// Lines on which a statement begins, or the value that it yields.
+    pub(super) lines: BTreeSet<u32>,
+    pub(super) bodies: Vec<Body>,
+}
+
+/// The conditions of a rule, or of one `else` of it: where they stand in the text, in bytes.
+pub(super) struct Body {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Whether they stand in braces; these are part of it.
+    pub(super) is_braced: bool,
+    /// The line of the head that they belong to.
+    pub(super) line: u32,
 }
 
 /// How a reference is used.
@@ -81,8 +96,10 @@ fn alias(refr: &Expr, name: Option<&Span>) -> Option<(String, Vec<String>)> {
 
 fn rule_facts(rule: &Rule, aliases: &[(String, Vec<String>)]) -> RuleFacts {
     let mut collector = Collector::default();
+    let mut conditions = Vec::new();
     let (refr, head) = match rule {
-        Rule::Spec { head, bodies, .. } => {
+        Rule::Spec { head, bodies, span } => {
+            conditions.extend(bodies.iter().map(|body| conditions_of(body, span)));
             for body in bodies {
                 collector.assign(body.assign.as_ref());
                 collector.query(&body.query);
@@ -94,13 +111,20 @@ fn rule_facts(rule: &Rule, aliases: &[(String, Vec<String>)]) -> RuleFacts {
             (refr.as_ref(), Head::Default)
         }
     };
-    let mut references = collector.references;
+    let Collector { mut references, lines } = collector;
     for reference in &mut references {
         if let Some((_, path)) = aliases.iter().find(|(name, _)| reference.path.first() == Some(name)) {
             reference.path.splice(..1, path.iter().cloned());
         }
     }
-    RuleFacts { name: root(refr), head, at: location(rule.span()), references }
+    RuleFacts { name: root(refr), head, at: location(rule.span()), references, lines, bodies: conditions }
+}
+
+fn conditions_of(body: &RuleBody, rule: &Span) -> Body {
+    let span = &body.query.span;
+    let is_braced = body.query.stmts.first().is_some_and(|first| first.span.start > span.start);
+    let line = if body.is_else { body.span.line } else { rule.line };
+    Body { start: span.start as usize, end: span.end as usize, is_braced, line }
 }
 
 /// The first name of a reference.
@@ -122,12 +146,14 @@ fn location(span: &Span) -> Location {
 #[derive(Default)]
 struct Collector {
     references: Vec<Reference>,
+    lines: BTreeSet<u32>,
 }
 
 impl Collector {
     fn head<'rule>(&mut self, head: &'rule RuleHead, bodies: &[RuleBody]) -> (&'rule Expr, Head) {
         match head {
             RuleHead::Compr { refr, assign, .. } => {
+                self.yields(assign.as_ref().map(|assign| &assign.value));
                 self.assign(assign.as_ref());
                 self.indices(refr);
                 let plain = matches!(refr.as_ref(), Expr::Var { .. });
@@ -136,16 +162,22 @@ impl Collector {
                 (refr, if plain && all_true { Head::True } else { Head::Other })
             }
             RuleHead::Set { refr, key, .. } => {
+                self.yields(key.as_ref());
                 self.exprs(key);
                 let plain = key.is_some() && matches!(refr.as_ref(), Expr::Var { .. });
                 (refr, if plain { Head::Set } else { Head::Other })
             }
             RuleHead::Func { refr, args, assign, .. } => {
                 self.exprs(args);
+                self.yields(assign.as_ref().map(|assign| &assign.value));
                 self.assign(assign.as_ref());
                 (refr, Head::Function)
             }
         }
+    }
+
+    fn yields(&mut self, value: Option<&ExprRef>) {
+        self.lines.extend(value.map(|value| value.span().line));
     }
 
     fn assign(&mut self, assign: Option<&RuleAssign>) {
@@ -159,10 +191,15 @@ impl Collector {
             match &statement.literal {
                 Literal::SomeVars { .. } => {}
                 Literal::SomeIn { key, value, collection, .. } => {
+                    self.yields(Some(collection));
                     self.exprs(key.iter().chain([value, collection]));
                 }
-                Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.expr(expr),
+                Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => {
+                    self.yields(Some(expr));
+                    self.expr(expr);
+                }
                 Literal::Every { domain, query, .. } => {
+                    self.yields(Some(domain));
                     self.expr(domain);
                     self.query(query);
                 }

@@ -58,6 +58,8 @@ mod providers;
 #[cfg(test)]
 mod pruning;
 #[cfg(test)]
+mod rego;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod replicas;

@@ -96,7 +96,9 @@ impl Corpus {
         corpus.root(site, "mallory", "mallory", &[task, read]).await;
         corpus.root(site, "risky", "erin", &[task, read, ("claimed", r#"{"risky": true}"#)]).await;
         corpus.root(site, "unsafe", "dave", &[task, read, ("claimed", r#"{"safe": true}"#)]).await;
-        corpus.root(site, "always", "erin", &[("task_type", "close_account"), ("scope", "refunds:write")]).await;
+        corpus
+            .root(site, "always", "erin", &[("task_type", "close_account"), ("scope", "refunds:write")])
+            .await;
         corpus.root(site, "over", "erin", &[task, read, ("scope", "reports:export")]).await;
         corpus.root(site, "mail", "erin", &[task, ("resource", MAIL), ("scope", "mail:send")]).await;
         corpus.root(site, "export", "erin", &[("task_type", "export_reports")]).await;

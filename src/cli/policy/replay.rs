@@ -128,7 +128,9 @@ async fn told(
         print(&report, output);
     }
     if report.tally.tells_nothing() {
-        return Err("none of these decisions could be decided again: nothing is known of the bundle".to_owned());
+        return Err(
+            "none of these decisions could be decided again: nothing is known of the bundle".to_owned()
+        );
     }
     Ok(if report.tally.changed == 0 { Exit::Done } else { Exit::Differs })
 }
@@ -166,17 +168,24 @@ async fn open(config: &Path) -> Result<Store, String> {
         Location::Memory | Location::Folder(_) => Store::look_at(&config.data).await,
     };
     let store = store.map_err(|fault| fault.to_string())?;
-    store.ok_or_else(|| format!("there is no log in `{}` yet: no server has started there", config.data.display()))
+    store.ok_or_else(|| {
+        format!("there is no log in `{}` yet: no server has started there", config.data.display())
+    })
 }
 
 fn print(report: &Report, output: &mut Output<'_>) {
     let Report { base, candidate, tally } = report;
-    output.line(&format!("before:    {}", base.as_deref().unwrap_or("as recorded, by the bundle that decided")));
+    output.line(&format!(
+        "before:    {}",
+        base.as_deref().unwrap_or("as recorded, by the bundle that decided")
+    ));
     output.line(&format!("after:     {candidate}"));
     output.line(&format!("decisions: {} recorded, {} decided again", tally.recorded, tally.replayed));
     if tally.refused_elsewhere > 0 {
         let count = tally.refused_elsewhere;
-        output.line(&format!("           {count} of these refused by a ceiling or the commit, whatever policy says"));
+        output.line(&format!(
+            "           {count} of these refused by a ceiling or the commit, whatever policy says"
+        ));
     }
     for (why, skipped) in &tally.skipped {
         output.line(&skip(*why, skipped));
@@ -205,7 +214,8 @@ fn print(report: &Report, output: &mut Output<'_>) {
 
 fn skip(why: Skip, skipped: &Tallied<String>) -> String {
     let ids: Vec<&str> = skipped.examples.values().map(String::as_str).collect();
-    let ids = if why.is_no_loss() || ids.is_empty() { String::new() } else { format!(": {}", ids.join(", ")) };
+    let ids =
+        if why.is_no_loss() || ids.is_empty() { String::new() } else { format!(": {}", ids.join(", ")) };
     format!("skipped:   {} {} ({}){ids}", skipped.count, why.as_str(), why.why())
 }
 
@@ -223,7 +233,10 @@ fn example(one: &Example) -> String {
 }
 
 fn end(told: &Told) -> String {
-    let mut text = serde_json::to_value(told.outcome).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    let mut text = serde_json::to_value(told.outcome)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default();
     if let Some(fault) = &told.fault {
         return format!("{text} ({fault})");
     }
