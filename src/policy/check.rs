@@ -353,7 +353,7 @@ mod tests {
     const DENY: &str = "deny contains {\"code\": \"a\", \"message\": \"m\"} if input.now < 1";
 
     fn annotated(lines: &[&str]) -> String {
-        lines.iter().map(|line| format!("# {line}\n")).collect()
+        lines.iter().fold(String::new(), |text, line| text + "# " + line + "\n")
     }
 
     /// Severity, line and problem of each finding about the bundle of one file.

@@ -81,6 +81,17 @@ pub enum Outcome {
     Deny,
 }
 
+impl Outcome {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::RequireApproval => "require_approval",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// The answer to one question, all reasons collected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Judgement {

@@ -412,7 +412,7 @@ impl Counts {
         *self.0.entry(key.to_owned()).or_default() += count;
     }
 
-    fn merge(&mut self, other: Self) {
+    fn merge(&mut self, other: &Self) {
         other.0.iter().for_each(|(key, count)| self.add(key, *count));
     }
 
@@ -540,10 +540,10 @@ impl Tally {
         for (why, tallied) in other.skipped {
             self.skipped.entry(why).or_default().merge(tallied, self.examples);
         }
-        self.reasons_new.merge(other.reasons_new);
-        self.reasons_gone.merge(other.reasons_gone);
-        self.task_types.merge(other.task_types);
-        self.agents.merge(other.agents);
+        self.reasons_new.merge(&other.reasons_new);
+        self.reasons_gone.merge(&other.reasons_gone);
+        self.task_types.merge(&other.task_types);
+        self.agents.merge(&other.agents);
     }
 
     /// Whether there were decisions that a bundle bears on, and none of them could be decided again.
@@ -551,3 +551,7 @@ impl Tally {
         self.replayed == 0 && self.skipped.keys().any(|why| !why.is_no_loss())
     }
 }
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

@@ -78,16 +78,12 @@ fn decide(args: &Eval, output: &mut Output<'_>) -> Result<Exit, Fault> {
 fn ask(args: &Eval, query: &str, output: &mut Output<'_>) -> Result<Exit, Fault> {
     let module = |path: &PathBuf| Ok((path.display().to_string(), read(path)?));
     let modules = args.rego.iter().map(module).collect::<Result<Vec<_>, Fault>>()?;
-    match foreign::evaluate(&modules, query, &input(&args.input)?)? {
-        Some(value) => {
-            output.json(&value);
-            Ok(Exit::Done)
-        }
-        None => {
-            output.complain(&format!("`{query}` is undefined for this input"));
-            Ok(Exit::Refused)
-        }
-    }
+    let Some(value) = foreign::evaluate(&modules, query, &input(&args.input)?)? else {
+        output.complain(&format!("`{query}` is undefined for this input"));
+        return Ok(Exit::Refused);
+    };
+    output.json(&value);
+    Ok(Exit::Done)
 }
 
 fn input(path: &Path) -> Result<Value, Fault> {

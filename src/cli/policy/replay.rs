@@ -1,6 +1,7 @@
 //! `taskgrant policy replay|diff`: what would be decided otherwise, by the decisions of the log. The database is only read,
 //! beside a running server or without one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
@@ -233,24 +234,24 @@ fn example(one: &Example) -> String {
 }
 
 fn end(told: &Told) -> String {
-    let mut text = serde_json::to_value(told.outcome)
-        .ok()
-        .and_then(|v| v.as_str().map(str::to_owned))
-        .unwrap_or_default();
+    let mut text = told.outcome.as_str().to_owned();
     if let Some(fault) = &told.fault {
         return format!("{text} ({fault})");
     }
     if !told.reasons.is_empty() {
-        text = format!("{text} {}", Vec::from_iter(told.reasons.iter().map(String::as_str)).join(" "));
+        text = format!("{text} {}", joined(&told.reasons, " "));
     }
     if let Some(grant) = &told.grant {
-        let scopes = Vec::from_iter(grant.scopes.iter().map(String::as_str)).join(" ");
-        text = format!("{text} [{scopes}; {} s]", grant.lifetime);
+        text = format!("{text} [{}; {} s]", joined(&grant.scopes, " "), grant.lifetime);
     }
     if !told.tags.is_empty() {
-        text = format!("{text} #{}", Vec::from_iter(told.tags.iter().map(String::as_str)).join(" #"));
+        text = format!("{text} #{}", joined(&told.tags, " #"));
     }
     text
+}
+
+fn joined(texts: &BTreeSet<String>, between: &str) -> String {
+    texts.iter().map(String::as_str).collect::<Vec<_>>().join(between)
 }
 
 #[cfg(test)]
