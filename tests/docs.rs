@@ -208,9 +208,10 @@ mod docs {
         for command in commands.filter(|name| *name != "help") {
             let mut wanted = options(&help(&[command]));
             let parts: &[&str] = match command {
-                "policy" => {
-                    &["check", "test", "eval", "schema", "apply", "reload", "rollback", "status", "show"]
-                }
+                "policy" => &[
+                    "check", "test", "coverage", "eval", "schema", "apply", "reload", "rollback", "status",
+                    "show", "replay", "diff",
+                ],
                 "keys" => &["list", "rotate", "retire", "reload"],
                 "config" => &["check"],
                 "task" => &["tree", "complete"],

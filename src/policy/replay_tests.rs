@@ -106,7 +106,8 @@ fn the_log_and_the_bundle_that_decided_are_held_against_each_other() {
         assert_eq!(standing(outcome, codes, body), expected, "{outcome} {codes:?} {body}");
     }
     let granted = |scope: &str| {
-        let granted = Some(GrantedRecord { scope: scope.to_owned(), ..GrantedRecord::default() });
+        let (scope, exp) = (scope.to_owned(), good_input().now + 60);
+        let granted = Some(GrantedRecord { scope, exp, ..GrantedRecord::default() });
         let case = case(Recorded { outcome: "allow".to_owned(), granted, ..Recorded::default() });
         case.standing(&end_of(&case, "allow if true"))
     };
