@@ -106,8 +106,8 @@ fn the_log_and_the_bundle_that_decided_are_held_against_each_other() {
         assert_eq!(standing(outcome, codes, body), expected, "{outcome} {codes:?} {body}");
     }
     let granted = |scope: &str| {
-        let (scope, exp) = (scope.to_owned(), good_input().now + 60);
-        let granted = Some(GrantedRecord { scope, exp, ..GrantedRecord::default() });
+        let (exp, scope) = (good_input().now + 60, scope.to_owned());
+        let granted = Some(GrantedRecord { exp, scope, ..GrantedRecord::default() });
         let case = case(Recorded { outcome: "allow".to_owned(), granted, ..Recorded::default() });
         case.standing(&end_of(&case, "allow if true"))
     };

@@ -124,7 +124,14 @@ fn conditions_of(body: &RuleBody, rule: &Span) -> Body {
     let span = &body.query.span;
     let is_braced = body.query.stmts.first().is_some_and(|first| first.span.start > span.start);
     let line = if body.is_else { body.span.line } else { rule.line };
-    Body { start: span.start as usize, end: span.end as usize, is_braced, line }
+    let (start, end) = (span.start as usize, span.end as usize);
+    // The span of a string is without its quotes.
+    let text = span.source.contents().as_bytes();
+    let is_quote =
+        |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(|byte| b"\"`".contains(byte));
+    let start = if is_quote(start.checked_sub(1)) { start - 1 } else { start };
+    let end = if is_quote(Some(end)) { end + 1 } else { end };
+    Body { start, end, is_braced, line }
 }
 
 /// The first name of a reference.
