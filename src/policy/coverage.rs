@@ -211,6 +211,15 @@ test_l if count(exchange.limits) == 1 with input as {"short": true}"#;
     }
 
     #[test]
+    fn a_comprehension_is_reached_where_its_statements_are() {
+        let rules = "allow if count(found) + count(others(1)) > 1\nfound := [x |\n\tsome x in input.xs\n]\n\
+            others(n) := {x |\n\tsome x in input.xs\n} if {\n\tn > 0\n}";
+        let fires = "test_a if exchange.allow with input as {\"xs\": [1]}";
+        assert_eq!(missed(rules, fires), [0; 0]);
+        assert_eq!(missed(rules, ""), [3, 5, 7, 8, 10]);
+    }
+
+    #[test]
     fn a_rule_on_one_line_is_reached_only_when_it_fires() {
         let rules = "allow if input.open # so\ntags contains \"x\" if {input.x; input.y}\nlimits contains {\"lifetime\": 5}";
         assert_eq!(missed(rules, "test_a if not exchange.allow with input as {\"open\": false}"), [3, 4]);

@@ -183,8 +183,15 @@ impl Collector {
         }
     }
 
+    /// Notes the line of an expression. Of a comprehension the engine tells its statements only.
     fn yields(&mut self, value: Option<&ExprRef>) {
-        self.lines.extend(value.map(|value| value.span().line));
+        let is_told = |value: &&ExprRef| {
+            !matches!(
+                value.as_ref(),
+                Expr::ArrayCompr { .. } | Expr::SetCompr { .. } | Expr::ObjectCompr { .. }
+            )
+        };
+        self.lines.extend(value.filter(is_told).map(|value| value.span().line));
     }
 
     fn assign(&mut self, assign: Option<&RuleAssign>) {
