@@ -176,7 +176,9 @@ const BASE: [(&str, &str); 5] = embed![
     "base/fixtures/within_the_ceiling.json",
 ];
 
-const SUPPORT: [(&str, &str); 8] = embed![
+const SUPPORT: [(&str, &str); 10] = embed![
+    "support/refunds.rego",
+    "support/refunds_test.rego",
     "support/support.rego",
     "support/support_test.rego",
     "support/fixtures/analyst_exports.json",
