@@ -254,8 +254,22 @@ one_repository if {
 
 own_repositories(detail) if {
 	is_array(detail.repositories)
-	every name in detail.repositories {
-		data.developer_platform.repositories[name].tenant == input.tenant.id
+	count([name | some name in detail.repositories; not own_repository(name)]) == 0
+}
+
+# One whose protected branches cannot be told is nobody's.
+own_repository(name) if {
+	is_object(data.developer_platform.repositories)
+	repository := object.get(data.developer_platform.repositories, [name], null)
+	is_object(repository)
+	repository.tenant == input.tenant.id
+	all_branches(repository.protected)
+}
+
+all_branches(branches) if {
+	is_array(branches)
+	every branch in branches {
+		is_string(branch)
 	}
 }
 
@@ -269,12 +283,14 @@ to_production if not repository_details[0].environment in {"development", "stagi
 
 on_protected_branch if {
 	has_branch
+	own_repository(repository_details[0].repositories[0])
 	some pattern in data.developer_platform.repositories[repository_details[0].repositories[0]].protected
 	repository_details[0].branch == pattern
 }
 
 on_protected_branch if {
 	has_branch
+	own_repository(repository_details[0].repositories[0])
 	some pattern in data.developer_platform.repositories[repository_details[0].repositories[0]].protected
 	endswith(pattern, "/")
 	startswith(repository_details[0].branch, pattern)

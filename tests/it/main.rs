@@ -72,6 +72,8 @@ mod secrets;
 #[cfg(test)]
 mod setup;
 #[cfg(test)]
+mod starter_bundles;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod store;

@@ -131,12 +131,13 @@ fn eval_explains_which_rules_fire_where_and_who_answers_for_them() {
     };
     let expected = [
         place("allow", "base/ceilings.rego", "allow if"),
+        place("allow", "support/refunds.rego", "allow if"),
         place("deny", "support/support.rego", "deny contains"),
         (json!("deny"), json!("support/support.rego:26:1")),
         place("limits", "support/support.rego", "limits contains"),
     ];
     assert_eq!(rules, expected.iter().map(|(rule, at)| (rule, at)).collect::<Vec<_>>());
-    let deny = &told["rules"][1];
+    let deny = &told["rules"][2];
     assert_eq!(
         (&deny["title"], &deny["owner"]),
         (&json!("Only analysts export customers"), &json!("group:data-protection"))
