@@ -260,7 +260,7 @@ own_repositories(detail) if {
 # One whose protected branches cannot be told is nobody's.
 own_repository(name) if {
 	is_object(data.developer_platform.repositories)
-	repository := object.get(data.developer_platform.repositories, [name], null)
+	repository = object.get(data.developer_platform.repositories, [name], null)
 	is_object(repository)
 	repository.tenant == input.tenant.id
 	all_branches(repository.protected)

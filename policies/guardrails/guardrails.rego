@@ -304,9 +304,9 @@ fresh_login if {
 
 business_hours if {
 	is_string(guardrails_environment.hours.zone)
-	at := [input.now * 1000000000, guardrails_environment.hours.zone]
+	at = [input.now * 1000000000, guardrails_environment.hours.zone]
 	time.weekday(at) in guardrails_environment.hours.days
-	[hour, _, _] := time.clock(at)
+	hour = time.clock(at)[0]
 	hour >= guardrails_environment.hours.from
 	hour < guardrails_environment.hours.until
 }

@@ -15,7 +15,7 @@ use super::bundle::{Bundle, Kind};
 use super::fault::{Location, PolicyFault, compile_fault, evaluation_fault};
 use super::input::PolicyInput;
 use super::rules::{PACKAGE, Problem};
-use super::syntax::{self, ModuleFacts};
+use super::syntax::{self, Misjudged, ModuleFacts};
 use super::{rules, value};
 
 const ENTRY: &str = include_str!("entry.rego");
@@ -72,6 +72,11 @@ impl Parsed {
         Ok(Self { engine, modules, entry })
     }
 
+    /// The first thing that only the interpreter decides as Rego says.
+    fn misjudged(&self) -> Option<Misjudged> {
+        self.modules.iter().find_map(|(_, module)| module.misjudged.clone())
+    }
+
     /// What the bundle may not say.
     pub(super) fn problems(&self) -> Vec<Problem> {
         rules::problems(&self.modules, &self.entry)
@@ -117,7 +122,7 @@ pub enum Machine {
     Interpreter {
         /// Where the virtual machine gave up, if it says so.
         at: Option<Location>,
-        /// What it cannot compile.
+        /// What it cannot compile, or would decide otherwise than Rego says.
         reason: String,
     },
 }
@@ -128,6 +133,12 @@ impl Worker {
         let mut parsed = Parsed::of(bundle, &[Kind::Rules], limits)?;
         if let Some(problem) = parsed.problems().into_iter().next() {
             return Err(problem.into());
+        }
+        if let Some(Misjudged { at, reason }) = parsed.misjudged() {
+            // What does not compile at all is a fault all the same.
+            program(&mut parsed.engine)?.ok();
+            let machine = Machine::Interpreter { at: Some(at), reason: reason.to_owned() };
+            return Ok((Self::Interpreter(Box::new(parsed.engine)), machine));
         }
         match program(&mut parsed.engine)? {
             Ok(program) => Ok((Self::vm(program, &parsed.engine, limits)?, Machine::Vm)),
