@@ -23,7 +23,7 @@ risk_parts contains sprintf("%v=%v:%v", weight) if some weight in risk_weights
 risk_gaps := (risk_inputs | {"action"}) - {weight[0] | some weight in risk_weights}
 
 # Undefined where an input or a weight is missing.
-risk_score := sum([weight[2] | some weight in risk_weights]) if {
+risk_score := sum([points | some weight in risk_weights; points = weight[2]]) if {
 	one_remedy
 	count(risk_gaps) == 0
 }
