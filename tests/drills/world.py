@@ -105,12 +105,19 @@ class Issuer:
         return self.keys[key].sign("at+jwt", claims)
 
 
+# Ports that were given out: whoever got one may not listen there yet.
+GIVEN = set()
+
+
 def free_port():
     """A port below those that systems give out by themselves: nobody takes it while no server runs."""
     while True:
         port = 20_000 + secrets.randbelow(12_000)
+        if port in GIVEN:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            GIVEN.add(port)
             return port
 
 
