@@ -1,6 +1,6 @@
 //! Declarative objects (DESIGN §5): YAML to objects to a configuration, all of it or none, and no step up untold.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value, json};
 use taskgrant::configuration::apply::fit;
@@ -84,7 +84,7 @@ fn alone(documents: &[Document], text: &str) {
 }
 
 fn is_sound(task_type: &TaskType, snapshot: &Snapshot) {
-    let Bound { scopes: Some(scopes), resources: Some(resources), details: Some(_) } = &task_type.bound
+    let Bound { scopes: Some(scopes), resources: Some(resources), details: Some(_) } = &*task_type.bound
     else {
         panic!("a ceiling that does not limit: {task_type:?}");
     };
@@ -138,7 +138,7 @@ fn are_told_at_their_place<'f>(widenings: impl Iterator<Item = &'f Fault>, text:
 }
 
 fn allows_no_more(earlier: &TaskType, held: &TaskType) {
-    for (uri, listed) in &held.listed {
+    for (uri, listed) in held.listed.iter() {
         for scope in listed.iter().filter(|scope| held.bound.allows(uri, scope)) {
             let was_listed = earlier.listed.get(uri).is_some_and(|listed| listed.contains(scope));
             assert!(was_listed && earlier.bound.allows(uri, scope), "{scope} at {uri} is new");
@@ -167,11 +167,11 @@ fn principals() -> [Map<String, Value>; 4] {
     .map(|facts| facts.as_object().unwrap().clone())
 }
 
-fn allow_no_more(earlier: &[Bound], held: &[Bound], new: &Snapshot) {
+fn allow_no_more(earlier: &[Arc<Bound>], held: &[Arc<Bound>], new: &Snapshot) {
     for resource in new.resources() {
         let uri = &resource.spec.uri;
         for scope in resource.scopes.iter() {
-            let among = |bounds: &[Bound]| bounds.iter().any(|bound| bound.allows(uri, scope));
+            let among = |bounds: &[Arc<Bound>]| bounds.iter().any(|bound| bound.allows(uri, scope));
             assert!(among(earlier) || !among(held), "{scope} at {uri} is new");
         }
     }

@@ -1,6 +1,7 @@
 //! Scopes (RFC 6749 §3.3): read where the grammar allows, printed as read, and by no ceiling ever widened (L1, L2, L8).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::json;
 use taskgrant::domain::ceiling::{Bound, CeilingName, Ceilings, Defaults, Layer, Over, Wanted};
@@ -54,7 +55,7 @@ fn attenuates(ceiling: &ScopeSet, listed: &ScopeSet, asked: &ScopeSet) {
     let bound = Bound { scopes: Some(ceiling.clone()), ..Bound::default() };
     let ceilings = Ceilings {
         layers: vec![Layer::one(CeilingName::TaskType, bound)],
-        listed: [(at.clone(), listed.clone())].into(),
+        listed: Arc::new([(at.clone(), listed.clone())].into()),
     };
     let most = ceiling.intersection(listed);
     assert_eq!(ceilings.grantable_scopes(&[at].into()), most);

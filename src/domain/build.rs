@@ -335,7 +335,7 @@ impl Builder<'_> {
             reach: at.reach.clone(),
             name: at.id.name.clone(),
             version: at.version,
-            listed: self.listed(&bound),
+            listed: Arc::new(self.listed(&bound)),
             bound,
             default_scopes: spec.default_scopes.iter().cloned().collect(),
             edges,
@@ -391,7 +391,7 @@ impl Builder<'_> {
     }
 
     /// Resolves a declared box for objects that `reach`.
-    fn bound(&mut self, id: &ObjectRef, reach: &Reach, declared: &Declared<'_>) -> Bound {
+    fn bound(&mut self, id: &ObjectRef, reach: &Reach, declared: &Declared<'_>) -> Arc<Bound> {
         let mut resources = declared.resources.map(|_| BTreeSet::new());
         for (index, name) in declared.resources.unwrap_or_default().iter().enumerate() {
             let found = self.snapshot.resource_names.get(name).filter(|r| r.reach.covers(reach)).cloned();
@@ -405,7 +405,8 @@ impl Builder<'_> {
             }
         }
         let details = declared.details.map(|items| self.details(id, reach, items, &declared.path));
-        Bound { scopes: declared.scopes.map(|s| s.iter().cloned().collect::<ScopeSet>()), resources, details }
+        let scopes = declared.scopes.map(|s| s.iter().cloned().collect());
+        Arc::new(Bound { scopes, resources, details })
     }
 
     fn details(

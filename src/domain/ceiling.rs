@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,13 +72,13 @@ pub struct Layer {
     /// What a refusal calls it.
     pub ceiling: CeilingName,
     /// The boxes whose union is the ceiling.
-    pub any_of: Vec<Bound>,
+    pub any_of: Vec<Arc<Bound>>,
 }
 
 impl Layer {
     /// A ceiling of a single box.
-    pub fn one(ceiling: CeilingName, bound: Bound) -> Self {
-        Self { ceiling, any_of: vec![bound] }
+    pub fn one(ceiling: CeilingName, bound: impl Into<Arc<Bound>>) -> Self {
+        Self { ceiling, any_of: vec![bound.into()] }
     }
 
     fn holds_at(&self, resource: &ResourceUri) -> bool {
@@ -123,7 +124,7 @@ pub struct Ceilings {
     /// The ceilings; the capability lies within every one.
     pub layers: Vec<Layer>,
     /// The registered resources of the tenant that any of this could be about, with the scopes each lists.
-    pub listed: BTreeMap<ResourceUri, ScopeSet>,
+    pub listed: Arc<BTreeMap<ResourceUri, ScopeSet>>,
 }
 
 /// What is asked for; `None` means left out: then [`Defaults`] within every ceiling hold.
@@ -455,9 +456,14 @@ mod tests {
         Ceilings {
             layers: vec![
                 Layer::one(CeilingName::TaskType, bound(&["orders", "mail"], "read write send")),
-                Layer { ceiling: CeilingName::Entitlement, any_of: entitlements },
+                Layer {
+                    ceiling: CeilingName::Entitlement,
+                    any_of: entitlements.into_iter().map(Arc::new).collect(),
+                },
             ],
-            listed: [(uri("orders"), scopes("read write")), (uri("mail"), scopes("read send"))].into(),
+            listed: Arc::new(
+                [(uri("orders"), scopes("read write")), (uri("mail"), scopes("read send"))].into(),
+            ),
         }
     }
 

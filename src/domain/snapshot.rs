@@ -105,9 +105,9 @@ pub struct TaskType {
     /// Its version.
     pub version: i64,
     /// The ceiling: all three dimensions named.
-    pub bound: Bound,
+    pub bound: Arc<Bound>,
     /// Its resources, with the scopes that each lists.
-    pub listed: BTreeMap<ResourceUri, ScopeSet>,
+    pub listed: Arc<BTreeMap<ResourceUri, ScopeSet>>,
     /// Scopes when a root request names none.
     pub default_scopes: ScopeSet,
     /// The allowed hand-overs.
@@ -147,7 +147,7 @@ pub struct Edge {
     /// To whom.
     pub to: Selector,
     /// What may be handed over.
-    pub bound: Bound,
+    pub bound: Arc<Bound>,
 }
 
 impl Edge {
@@ -174,7 +174,7 @@ pub struct Issuer {
 
 impl Issuer {
     /// The boxes that `facts` entitle to: they add up, and none means nothing (L2).
-    pub fn entitled(&self, facts: &serde_json::Map<String, serde_json::Value>) -> Vec<Bound> {
+    pub fn entitled(&self, facts: &serde_json::Map<String, serde_json::Value>) -> Vec<Arc<Bound>> {
         let matches = |e: &&Entitlement| e.when.as_ref().is_none_or(|c| c.holds(facts));
         self.entitlements.iter().filter(matches).map(|e| e.bound.clone()).collect()
     }
@@ -215,7 +215,7 @@ pub struct Entitlement {
     /// Whom it is for; everybody when `None`.
     pub when: Option<ConditionSpec>,
     /// What they may delegate.
-    pub bound: Bound,
+    pub bound: Arc<Bound>,
 }
 
 /// An authorization-detail type in force.

@@ -36,6 +36,8 @@ const MAX_CLAIMS: usize = (MAX_COMPACT - 1024) / 4 * 3;
 pub(super) struct Granted {
     pub(super) grant: Grant,
     pub(super) claims: TokenClaims,
+    /// SHA-256 of the claims: the token's record keeps it.
+    pub(super) digest: [u8; 32],
     /// The task that begins with it.
     pub(super) task: Option<TaskRecord>,
     pub(super) session: SessionKey,
@@ -71,8 +73,7 @@ impl Exchange {
             }
             Origin::Session { .. } => {}
         }
-        let granted = self.granted(at, verified, grant, narrowed)?;
-        if is_too_large(&granted.claims) { Err(Refusal::TooLarge) } else { Ok(granted) }
+        self.granted(at, verified, grant, narrowed)
     }
 
     /// The request's wish with its targets resolved to registered resources. Our own issuer among them asks for
@@ -209,6 +210,10 @@ impl Exchange {
             status: self.parts.status.draw(grant.capability.expires_at).map_err(|_| Refusal::StoreFault)?,
         };
         let claims = TokenClaims::new(&grant, envelope);
+        let canonical = claims.canonical();
+        if is_too_large(&claims, &canonical) {
+            return Err(Refusal::TooLarge);
+        }
         let (task, session) = match &verified.origin {
             Origin::Session { key, .. } => (Some(new_task(at, verified, &grant, key)), key.clone()),
             Origin::Parent(parent) => (None, parent.task.session.clone()),
@@ -220,6 +225,7 @@ impl Exchange {
             spends: spends.map(|p| (p.jti, p.grant.capability.expires_at)),
             grant,
             claims,
+            digest: sha256(&[&canonical]),
             task,
             session,
             task_type: began_with,
@@ -303,9 +309,9 @@ fn new_task(at: &Moment, verified: &Verified, grant: &Grant, session: &SessionKe
 }
 
 /// Whether the token would be one that we refuse to read back: then it could be neither narrowed nor revoked (T21).
-fn is_too_large(claims: &TokenClaims) -> bool {
+fn is_too_large(claims: &TokenClaims, canonical: &[u8]) -> bool {
     let details = claims.authorization_details.as_ref().and_then(Value::as_array).map_or(0, Vec::len);
-    details > MAX_DETAILS || claims.canonical().len() > MAX_CLAIMS
+    details > MAX_DETAILS || canonical.len() > MAX_CLAIMS
 }
 
 impl Granted {
@@ -330,7 +336,7 @@ impl Granted {
             task_type_tenant: self.task_type.reach.tenant.clone(),
             task_type: self.task_type.name.clone(),
             task_type_version: self.task_type.version,
-            capability_digest: sha256(&[&self.claims.canonical()]),
+            capability_digest: self.digest,
             audience: (!grant.exchange_only).then(|| self.claims.aud.clone()),
             iat: self.issued_at,
             exp: grant.capability.expires_at,

@@ -1,6 +1,5 @@
 //! Step 6: the ceilings of one exchange, the attenuation of the request against them, and how long it may last.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -64,10 +63,9 @@ pub(super) fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
     layers.extend(task_types(verified).map(|t| Layer::one(CeilingName::TaskType, t.bound.clone())));
     let any_of = verified.issuer.entitled(&verified.facts);
     layers.push(Layer { ceiling: CeilingName::Entitlement, any_of });
-    let listed: BTreeMap<_, _> = verified.task_type.listed.clone();
     let with_edges = |edges: Vec<Layer>| Ceilings {
         layers: layers.iter().cloned().chain(edges).collect(),
-        listed: listed.clone(),
+        listed: verified.task_type.listed.clone(),
     };
     Ok(edges(verified)?.into_iter().map(with_edges).collect())
 }
@@ -91,7 +89,9 @@ fn edges(verified: &Verified) -> Result<Vec<Vec<Layer>>, Refusal> {
                 continue;
             }
             let extended = |held: &Vec<Layer>| {
-                let with = |layer: &Layer| held.iter().cloned().chain([layer.clone()]).collect();
+                // Within one edge twice is within it.
+                let new = |layer: &Layer| (!held.contains(layer)).then(|| layer.clone());
+                let with = |layer: &Layer| held.iter().cloned().chain(new(layer)).collect();
                 layers.iter().map(with).collect::<Vec<_>>()
             };
             combinations = combinations.iter().flat_map(extended).take(MOST_COMBINATIONS).collect();

@@ -41,7 +41,7 @@ pub struct Preview {
     /// The ceilings, and what the task type's resources list.
     pub ceilings: Ceilings,
     /// What the agent could hand over, and to whom.
-    pub edges: Vec<(String, Bound)>,
+    pub edges: Vec<(String, Arc<Bound>)>,
     /// What lies within all of them: the most that could be asked for, over several requests.
     pub widest: Authority,
 }

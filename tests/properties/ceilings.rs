@@ -1,5 +1,7 @@
 //! L2 and L8 against a model that enumerates what each box of each ceiling allows.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
@@ -108,9 +110,12 @@ impl World {
         let layers = self.layers.iter().zip(NAMES);
         Ceilings {
             layers: layers
-                .map(|(boxes, ceiling)| Layer { ceiling, any_of: boxes.iter().map(Held::bound).collect() })
+                .map(|(boxes, ceiling)| Layer {
+                    ceiling,
+                    any_of: boxes.iter().map(Held::bound).map(Arc::new).collect(),
+                })
                 .collect(),
-            listed: self.listed.iter().map(|(r, s)| (uri(r), scope_set(s))).collect(),
+            listed: Arc::new(self.listed.iter().map(|(r, s)| (uri(r), scope_set(s))).collect()),
         }
     }
 

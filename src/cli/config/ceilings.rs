@@ -182,9 +182,9 @@ fn details(preview: &Preview, output: &mut Output<'_>) {
 fn columns(preview: &Preview) -> Vec<(&'static str, Vec<&Bound>)> {
     let of = |name: CeilingName| {
         let layers = preview.ceilings.layers.iter().filter(move |l| l.ceiling == name);
-        layers.flat_map(|Layer { any_of, .. }| any_of).collect::<Vec<_>>()
+        layers.flat_map(|Layer { any_of, .. }| any_of).map(AsRef::as_ref).collect::<Vec<_>>()
     };
-    let edges = preview.edges.iter().map(|(_, bound)| bound).collect();
+    let edges = preview.edges.iter().map(|(_, bound)| bound.as_ref()).collect();
     vec![
         ("entitlement", of(CeilingName::Entitlement)),
         ("task_type", of(CeilingName::TaskType)),
