@@ -293,45 +293,6 @@ mod tests {
     }
 
     #[test]
-    fn what_the_virtual_machine_decides_otherwise_than_rego_says_runs_in_the_interpreter() {
-        let guarded = |good: &str| {
-            rules(&format!(
-                "allow if true\ndeny contains {{\"code\": \"a\", \"message\": \"m\"}} if not good\n\
-                 known := {{\"x\": {{\"ok\": true}}, \"y\": {{\"ok\": false}}}}\n{good}"
-            ))
-        };
-        for (good, reason) in [
-            ("good if { x := input.claimed.none }", "`:=` goes on"),
-            ("good if { x := [input.claimed.none] }", "`:=` goes on"),
-            ("good if { some name in [\"x\"]; x := known[name].none }", "`:=` goes on"),
-            ("good if { count([x | x := input.claimed.none]) == 1 }", "`:=` goes on"),
-            ("good if { count([input.claimed.none | true]) == 1 }", "comprehension keeps"),
-            ("good if { count({1: input.claimed.none | true}) == 1 }", "comprehension keeps"),
-            ("good if { every name in [\"x\", \"y\"] { known[name].ok } }", "within `every`"),
-            ("good if { every name in [\"y\"] { not known[name].ok == false } }", "within `every`"),
-        ] {
-            let engine = compile(guarded(good)).unwrap();
-            let Machine::Interpreter { at: Some(at), reason: told } = engine.machine() else {
-                panic!("{good}")
-            };
-            assert!(at.line == 6 && told.contains(reason), "{good}: {at}: {told}");
-            assert_eq!(codes(&engine.judge(&good_input()).unwrap()), ["a"], "{good}");
-        }
-        for good in [
-            "good if { x = input.claimed.none }",
-            "good if { some name in [\"x\"]; x = known[name].none }",
-            "ok(name) if known[name].ok\ngood if { every name in [\"x\", \"y\"] { ok(name) } }",
-            "good if { every pair in [[1], []] { pair[0] == 1 } }",
-            "good if { x := {\"a\": [1]}; x.b }",
-            "good if { count({input.claimed.none | true}) == 1 }",
-        ] {
-            let engine = compile(guarded(good)).unwrap();
-            assert_eq!(engine.machine(), &Machine::Vm, "{good}");
-            assert_eq!(codes(&engine.judge(&good_input()).unwrap()), ["a"], "{good}");
-        }
-    }
-
-    #[test]
     fn base_and_support_run_in_the_virtual_machine() {
         let engine = compile(Bundle::embedded_demo().unwrap()).unwrap();
         assert_eq!(engine.machine(), &Machine::Vm);

@@ -12,10 +12,11 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, LimitError, Value};
 
 use super::bundle::{Bundle, Kind};
+use super::exact::{Inexact, first_inexact};
 use super::fault::{Location, PolicyFault, compile_fault, evaluation_fault};
 use super::input::PolicyInput;
 use super::rules::{PACKAGE, Problem};
-use super::syntax::{self, Misjudged, ModuleFacts};
+use super::syntax::{self, ModuleFacts};
 use super::{rules, value};
 
 const ENTRY: &str = include_str!("entry.rego");
@@ -73,8 +74,8 @@ impl Parsed {
     }
 
     /// The first thing that only the interpreter decides as Rego says.
-    fn misjudged(&self) -> Option<Misjudged> {
-        self.modules.iter().find_map(|(_, module)| module.misjudged.clone())
+    fn inexact(&mut self) -> Option<Inexact> {
+        first_inexact(self.engine.get_modules().iter().map(AsRef::as_ref))
     }
 
     /// What the bundle may not say.
@@ -134,7 +135,7 @@ impl Worker {
         if let Some(problem) = parsed.problems().into_iter().next() {
             return Err(problem.into());
         }
-        if let Some(Misjudged { at, reason }) = parsed.misjudged() {
+        if let Some(Inexact { at, reason }) = parsed.inexact() {
             // What does not compile at all is a fault all the same.
             program(&mut parsed.engine)?.ok();
             let machine = Machine::Interpreter { at: Some(at), reason: reason.to_owned() };

@@ -1,7 +1,7 @@
 //! Rego policy (DESIGN §6): what a bundle is, what it is asked, what it may answer, and how it is run.
 //!
 //! Reading order: `input` (the question), `judgement` (the answer), `entry.rego` (the one built-in module),
-//! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `engine`
+//! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `exact` (what the virtual machine may decide), `engine`
 //! (how it runs), `check`, `suite`, `coverage` and `explain` (what an admin sees before it goes live), `replay` (what it
 //! would have decided); `foreign` is Rego that is no bundle.
 
@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod check;
 pub mod coverage;
 pub mod engine;
+mod exact;
 pub mod explain;
 pub mod fault;
 mod folder;

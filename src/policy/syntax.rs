@@ -1,13 +1,11 @@
 //! What a module says, as far as `rules` judges it: its package, and for each rule its head and what it refers to.
 //!
-//! The only reader of the engine's syntax tree, which regorus does not promise to keep.
+//! With `exact` the only reader of the engine's syntax tree, which regorus does not promise to keep.
 
 use std::collections::BTreeSet;
 
 use regorus::Value;
-use regorus::unstable::{
-    AssignOp, Expr, ExprRef, Literal, Module, Query, Rule, RuleAssign, RuleBody, RuleHead, Span,
-};
+use regorus::unstable::{Expr, ExprRef, Literal, Module, Query, Rule, RuleAssign, RuleBody, RuleHead, Span};
 
 use super::fault::Location;
 
@@ -18,22 +16,7 @@ pub(super) struct ModuleFacts {
     /// Where the package is named.
     pub(super) at: Location,
     pub(super) rules: Vec<RuleFacts>,
-    /// The first thing that the virtual machine would decide otherwise than Rego says.
-    pub(super) misjudged: Option<Misjudged>,
 }
-
-/// A form that compiles for the virtual machine and there means something else: a rule that should not hold does, so that a `deny`
-/// or a guard is silently skipped. Tried with regorus 0.14.1; a change of version tries them again (see `engine.rs`).
-#[derive(Clone, Debug)]
-pub(super) struct Misjudged {
-    pub(super) at: Location,
-    pub(super) reason: &'static str,
-}
-
-const UNDEFINED_ASSIGNED: &str = "`:=` goes on there where its right side is undefined; `=` does not";
-const UNDEFINED_COLLECTED: &str =
-    "an array or object comprehension keeps what is undefined there; give it a variable";
-const EVERY_LOOKS_UP: &str = "within `every`, `x[name]` is any member there; have `every` ask a function";
 
 /// What kind of head a rule has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +80,6 @@ pub(super) fn facts(module: &Module) -> ModuleFacts {
     ModuleFacts {
         package: package.references.pop().map(|reference| reference.path).unwrap_or_default(),
         at: location(&module.package.span),
-        misjudged: module.policy.iter().find_map(|rule| collected(rule).0.misjudged),
         rules: module.policy.iter().map(|rule| rule_facts(rule, &aliases)).collect(),
     }
 }
@@ -112,11 +94,12 @@ fn alias(refr: &Expr, name: Option<&Span>) -> Option<(String, Vec<String>)> {
     (root == "input" || root == "data").then_some((name, path))
 }
 
-/// What is in a rule, its name, and what kind of head it has.
-fn collected(rule: &Rule) -> (Collector, &Expr, Head) {
+fn rule_facts(rule: &Rule, aliases: &[(String, Vec<String>)]) -> RuleFacts {
     let mut collector = Collector::default();
+    let mut conditions = Vec::new();
     let (refr, head) = match rule {
-        Rule::Spec { head, bodies, .. } => {
+        Rule::Spec { head, bodies, span } => {
+            conditions.extend(bodies.iter().map(|body| conditions_of(body, span)));
             for body in bodies {
                 collector.assign(body.assign.as_ref());
                 collector.query(&body.query);
@@ -128,21 +111,13 @@ fn collected(rule: &Rule) -> (Collector, &Expr, Head) {
             (refr.as_ref(), Head::Default)
         }
     };
-    (collector, refr, head)
-}
-
-fn rule_facts(rule: &Rule, aliases: &[(String, Vec<String>)]) -> RuleFacts {
-    let bodies = match rule {
-        Rule::Spec { bodies, span, .. } => bodies.iter().map(|body| conditions_of(body, span)).collect(),
-        Rule::Default { .. } => Vec::new(),
-    };
-    let (Collector { mut references, lines, .. }, refr, head) = collected(rule);
+    let Collector { mut references, lines } = collector;
     for reference in &mut references {
         if let Some((_, path)) = aliases.iter().find(|(name, _)| reference.path.first() == Some(name)) {
             reference.path.splice(..1, path.iter().cloned());
         }
     }
-    RuleFacts { name: root(refr), head, at: location(rule.span()), references, lines, bodies }
+    RuleFacts { name: root(refr), head, at: location(rule.span()), references, lines, bodies: conditions }
 }
 
 fn conditions_of(body: &RuleBody, rule: &Span) -> Body {
@@ -171,7 +146,8 @@ fn is_true(assign: Option<&RuleAssign>) -> bool {
     assign.is_none_or(|assign| matches!(assign.value.as_ref(), Expr::Bool { value: Value::Bool(true), .. }))
 }
 
-fn location(span: &Span) -> Location {
+/// Where it stands.
+pub(super) fn location(span: &Span) -> Location {
     Location { path: span.source.get_path().clone(), line: span.line, col: span.col }
 }
 
@@ -179,9 +155,6 @@ fn location(span: &Span) -> Location {
 struct Collector {
     references: Vec<Reference>,
     lines: BTreeSet<u32>,
-    misjudged: Option<Misjudged>,
-    /// How many `every` stand around.
-    within_every: usize,
 }
 
 impl Collector {
@@ -243,26 +216,13 @@ impl Collector {
                 Literal::Every { domain, query, .. } => {
                     self.yields(Some(domain));
                     self.expr(domain);
-                    self.within_every += 1;
                     self.query(query);
-                    self.within_every -= 1;
                 }
             }
             for modifier in &statement.with_mods {
                 self.chain(&modifier.refr, Use::Replace);
                 self.expr(&modifier.r#as);
             }
-        }
-    }
-
-    fn misjudge(&mut self, expr: &Expr, reason: &'static str) {
-        self.misjudged.get_or_insert_with(|| Misjudged { at: location(expr.span()), reason });
-    }
-
-    /// What an array or object comprehension collects.
-    fn keeps(&mut self, term: &Expr) {
-        if !matches!(term, Expr::Var { .. }) && !is_always_defined(term) {
-            self.misjudge(term, UNDEFINED_COLLECTED);
         }
     }
 
@@ -284,18 +244,11 @@ impl Collector {
             Expr::Object { fields, .. } => {
                 self.exprs(fields.iter().flat_map(|(_, key, value)| [key, value]));
             }
-            Expr::ArrayCompr { term, query, .. } => {
-                self.keeps(term);
-                self.expr(term);
-                self.query(query);
-            }
-            Expr::SetCompr { term, query, .. } => {
+            Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
                 self.expr(term);
                 self.query(query);
             }
             Expr::ObjectCompr { key, value, query, .. } => {
-                self.keeps(key);
-                self.keeps(value);
                 self.exprs([key, value]);
                 self.query(query);
             }
@@ -306,13 +259,8 @@ impl Collector {
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
             Expr::BinExpr { lhs, rhs, .. }
             | Expr::BoolExpr { lhs, rhs, .. }
-            | Expr::ArithExpr { lhs, rhs, .. } => self.exprs([lhs, rhs]),
-            Expr::AssignExpr { lhs, rhs, op, .. } => {
-                if matches!(op, AssignOp::ColEq) && !is_always_defined(rhs) {
-                    self.misjudge(rhs, UNDEFINED_ASSIGNED);
-                }
-                self.exprs([lhs, rhs]);
-            }
+            | Expr::ArithExpr { lhs, rhs, .. }
+            | Expr::AssignExpr { lhs, rhs, .. } => self.exprs([lhs, rhs]),
             Expr::Membership { key, value, collection, .. } => {
                 self.exprs(key.iter().chain([value, collection]));
             }
@@ -354,41 +302,8 @@ impl Collector {
         if let Expr::String { value, .. } | Expr::RawString { value, .. } = index.as_ref() {
             return literal(value);
         }
-        if self.within_every > 0 && !matches!(index.as_ref(), Expr::Number { .. }) {
-            self.misjudge(index, EVERY_LOOKS_UP);
-        }
         self.expr(index);
         None
-    }
-}
-
-/// Whether an expression has a value whatever input and data are.
-fn is_always_defined(expr: &Expr) -> bool {
-    match expr {
-        Expr::String { .. }
-        | Expr::RawString { .. }
-        | Expr::Number { .. }
-        | Expr::Bool { .. }
-        | Expr::Null { .. }
-        | Expr::ArrayCompr { .. }
-        | Expr::SetCompr { .. }
-        | Expr::ObjectCompr { .. } => true,
-        Expr::Array { items, .. } | Expr::Set { items, .. } => {
-            items.iter().all(|item| is_always_defined(item))
-        }
-        Expr::Object { fields, .. } => {
-            fields.iter().all(|(_, key, value)| is_always_defined(key) && is_always_defined(value))
-        }
-        Expr::Var { .. }
-        | Expr::RefDot { .. }
-        | Expr::RefBrack { .. }
-        | Expr::Call { .. }
-        | Expr::UnaryExpr { .. }
-        | Expr::BinExpr { .. }
-        | Expr::BoolExpr { .. }
-        | Expr::ArithExpr { .. }
-        | Expr::AssignExpr { .. }
-        | Expr::Membership { .. } => false,
     }
 }
 

@@ -1,0 +1,399 @@
+//! Which bundles the virtual machine may decide: those in which all forms are known to mean there what Rego says.
+//!
+//! The virtual machine of regorus 0.14.1 compiles more than it decides rightly: it lets conditions hold that do not, so that a `deny`
+//! or a guard is silently skipped. Some thousand forms were held against the interpreter; what is listed here is what differed, and
+//! around it what is too near to it to be told apart by its syntax. A bundle with such a form runs in the interpreter (L7). Another
+//! version of the engine asks for another look: the tests below tell when a form is decided rightly.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regorus::unstable::{AssignOp, Expr, ExprRef, Literal, Module, Query, Rule, RuleBody, RuleHead, Span};
+
+use super::fault::Location;
+use super::syntax::location;
+
+/// A form that is left to the interpreter.
+#[derive(Clone, Debug)]
+pub(super) struct Inexact {
+    pub(super) at: Location,
+    pub(super) reason: &'static str,
+}
+
+const ASSIGNED: &str = "`:=` goes on there where its right side is undefined; `=` does not";
+const COLLECTED: &str =
+    "an array comprehension keeps what is undefined there; collect a variable that its body binds";
+const COMPREHENSION: &str = "a comprehension that does not begin with `some … in` is decided otherwise there";
+const OBJECT_COLLECTED: &str =
+    "an object comprehension keeps undefined members there, and the last of two for one key";
+const EVERY: &str =
+    "within `every`, a comprehension or a look-up `x[name]` is decided otherwise there; ask a function";
+const KEYED_IN: &str = "`key, value in collection` ignores the key there";
+const PARAMETER: &str =
+    "a function whose parameters are not plain names is called there also with what is undefined";
+const HEAD: &str = "a rule with a path or brackets in its head keeps what is undefined there";
+const ELSE: &str = "`else` is not reached there after a value that is undefined";
+const SEVERAL: &str = "a rule that could yield several values is no fault there, but undefined; make it a set, or of one definition";
+
+/// The first form of these modules that the virtual machine may decide otherwise than Rego says.
+pub(super) fn first_inexact<'m>(modules: impl Iterator<Item = &'m Module> + Clone) -> Option<Inexact> {
+    let mut definitions: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    for rule in modules.clone().flat_map(|module| &module.policy) {
+        let (Rule::Spec {
+            head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. },
+            ..
+        }
+        | Rule::Default { refr, .. }) = rule.as_ref();
+        names.insert(refr.span().text());
+        if let Rule::Spec { bodies, .. } = rule.as_ref() {
+            *definitions.entry(refr.span().text()).or_default() += bodies.len().max(1);
+        }
+    }
+    let mut reader = Reader { definitions, names, found: None, within_every: 0 };
+    modules.flat_map(|module| &module.policy).for_each(|rule| reader.rule(rule));
+    reader.found
+}
+
+struct Reader<'m> {
+    /// How often each rule is defined.
+    definitions: BTreeMap<&'m str, usize>,
+    /// Names of rules and functions: a variable called so is none.
+    names: BTreeSet<&'m str>,
+    found: Option<Inexact>,
+    /// How many `every` stand around.
+    within_every: usize,
+}
+
+impl Reader<'_> {
+    fn is(&mut self, span: &Span, reason: &'static str) {
+        self.found.get_or_insert_with(|| Inexact { at: location(span), reason });
+    }
+
+    fn rule(&mut self, rule: &Rule) {
+        let Rule::Spec { head, bodies, .. } = rule else { return };
+        if let Some(other) = bodies.iter().find(|body| body.is_else) {
+            self.is(&other.span, ELSE);
+        }
+        match head {
+            RuleHead::Compr { refr, assign, .. } => {
+                self.head(refr);
+                self.yields(refr, assign.as_ref().map(|assign| &assign.value), bodies, &[]);
+            }
+            RuleHead::Set { refr, key, .. } => {
+                self.head(refr);
+                self.exprs(key);
+            }
+            RuleHead::Func { refr, args, assign, .. } => {
+                self.head(refr);
+                for argument in args {
+                    let is_plain = match argument.as_ref() {
+                        Expr::Var { span, .. } => !matches!(span.text(), "_" | "input" | "data"),
+                        other => is_literal(other),
+                    };
+                    if !is_plain {
+                        self.is(argument.span(), PARAMETER);
+                    }
+                }
+                self.yields(refr, assign.as_ref().map(|assign| &assign.value), bodies, args);
+            }
+        }
+        for body in bodies {
+            self.exprs(body.assign.as_ref().map(|assign| &assign.value));
+            self.query(&body.query);
+        }
+    }
+
+    fn head(&mut self, refr: &Expr) {
+        if !matches!(refr, Expr::Var { .. }) {
+            self.is(refr.span(), HEAD);
+        }
+    }
+
+    /// A rule or function with a value of its own has one definition, and a body that holds in one way only.
+    fn yields(&mut self, refr: &Expr, value: Option<&ExprRef>, bodies: &[RuleBody], args: &[ExprRef]) {
+        let Some(value) = value else { return };
+        self.expr(value);
+        if matches!(value.as_ref(), Expr::Bool { .. }) {
+            return;
+        }
+        let is_one = self.definitions.get(refr.span().text()).is_some_and(|count| *count == 1);
+        let holds_once = bodies.iter().all(|body| {
+            let mut bound = self.names.clone();
+            bound.extend(args.iter().filter_map(|argument| name(argument)));
+            is_single(&body.query, &bound)
+        });
+        if !is_one || !holds_once {
+            self.is(refr.span(), SEVERAL);
+        }
+    }
+
+    fn query(&mut self, query: &Query) {
+        for statement in &query.stmts {
+            match &statement.literal {
+                Literal::SomeVars { .. } => {}
+                Literal::SomeIn { key, value, collection, .. } => {
+                    self.exprs(key.iter().chain([value, collection]));
+                }
+                Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.expr(expr),
+                Literal::Every { domain, query, .. } => {
+                    self.expr(domain);
+                    self.within_every += 1;
+                    self.query(query);
+                    self.within_every -= 1;
+                }
+            }
+        }
+    }
+
+    fn exprs<'e>(&mut self, exprs: impl IntoIterator<Item = &'e ExprRef>) {
+        exprs.into_iter().for_each(|expr| self.expr(expr));
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match expr {
+            Expr::String { .. }
+            | Expr::RawString { .. }
+            | Expr::Number { .. }
+            | Expr::Bool { .. }
+            | Expr::Null { .. }
+            | Expr::Var { .. } => {}
+            Expr::RefDot { refr, .. } => self.expr(refr),
+            Expr::RefBrack { refr, index, .. } => {
+                if self.within_every > 0 && !is_literal(index) {
+                    self.is(index.span(), EVERY);
+                }
+                self.exprs([refr, index]);
+            }
+            Expr::Array { items, .. } | Expr::Set { items, .. } => self.exprs(items),
+            Expr::Object { fields, .. } => {
+                self.exprs(fields.iter().flat_map(|(_, key, value)| [key, value]));
+            }
+            Expr::ArrayCompr { term, query, span, .. } => {
+                self.comprehension(span, query);
+                let is_bound = name(term).is_some_and(|name| self.binds(query, name));
+                if !is_bound && !is_literal(term) {
+                    self.is(term.span(), COLLECTED);
+                }
+                self.expr(term);
+            }
+            Expr::SetCompr { term, query, span, .. } => {
+                self.comprehension(span, query);
+                self.expr(term);
+            }
+            Expr::ObjectCompr { span, .. } => self.is(span, OBJECT_COLLECTED),
+            Expr::Call { params, .. } => self.exprs(params),
+            Expr::UnaryExpr { expr, .. } => self.expr(expr),
+            Expr::BinExpr { lhs, rhs, .. }
+            | Expr::BoolExpr { lhs, rhs, .. }
+            | Expr::ArithExpr { lhs, rhs, .. } => self.exprs([lhs, rhs]),
+            Expr::AssignExpr { lhs, rhs, op, .. } => {
+                if matches!(op, AssignOp::ColEq) && !is_always_defined(rhs) {
+                    self.is(rhs.span(), ASSIGNED);
+                }
+                self.exprs([lhs, rhs]);
+            }
+            Expr::Membership { key, value, collection, .. } => {
+                if let Some(key) = key {
+                    self.is(key.span(), KEYED_IN);
+                }
+                self.exprs([value, collection]);
+            }
+        }
+    }
+
+    fn comprehension(&mut self, span: &Span, query: &Query) {
+        if self.within_every > 0 {
+            self.is(span, EVERY);
+        }
+        let first = query.stmts.first().map(|first| &first.literal);
+        if !matches!(first, Some(Literal::SomeIn { .. })) {
+            self.is(span, COMPREHENSION);
+        }
+        self.query(query);
+    }
+
+    /// Whether the body of a comprehension binds this variable.
+    fn binds(&self, query: &Query, wanted: &str) -> bool {
+        let binds = |literal: &Literal| match literal {
+            Literal::SomeIn { key, value, .. } => {
+                key.iter().chain([value]).any(|var| name(var) == Some(wanted))
+            }
+            Literal::Expr { expr, .. } => {
+                matches!(expr.as_ref(), Expr::AssignExpr { lhs, .. } if name(lhs) == Some(wanted))
+            }
+            Literal::SomeVars { .. } | Literal::NotExpr { .. } | Literal::Every { .. } => false,
+        };
+        !self.names.contains(wanted) && query.stmts.iter().any(|statement| binds(&statement.literal))
+    }
+}
+
+/// Whether a body holds in one way at most: it goes through nothing, by `some` or by a variable in brackets that is not bound.
+fn is_single(query: &Query, bound: &BTreeSet<&str>) -> bool {
+    let mut bound = bound.clone();
+    query.stmts.iter().all(|statement| match &statement.literal {
+        Literal::SomeVars { .. } | Literal::SomeIn { .. } => false,
+        Literal::NotExpr { .. } | Literal::Every { .. } => true,
+        Literal::Expr { expr, .. } => {
+            if let Expr::AssignExpr { lhs, rhs, .. } = expr.as_ref() {
+                let single = looks_up_bound(rhs, &bound);
+                bound.extend(name(lhs));
+                single
+            } else {
+                looks_up_bound(expr, &bound)
+            }
+        }
+    })
+}
+
+/// Whether each variable in brackets has a value already.
+fn looks_up_bound(expr: &Expr, bound: &BTreeSet<&str>) -> bool {
+    let all = |exprs: &mut dyn Iterator<Item = &ExprRef>| {
+        exprs.fold(true, |so_far, expr| so_far && looks_up_bound(expr, bound))
+    };
+    match expr {
+        Expr::String { .. }
+        | Expr::RawString { .. }
+        | Expr::Number { .. }
+        | Expr::Bool { .. }
+        | Expr::Null { .. }
+        | Expr::Var { .. }
+        // What goes through something in there yields one value here.
+        | Expr::ArrayCompr { .. }
+        | Expr::SetCompr { .. }
+        | Expr::ObjectCompr { .. } => true,
+        Expr::RefDot { refr, .. } => looks_up_bound(refr, bound),
+        Expr::RefBrack { refr, index, .. } => {
+            name(index).is_none_or(|name| bound.contains(name)) && all(&mut [refr, index].into_iter())
+        }
+        Expr::Array { items, .. } | Expr::Set { items, .. } => all(&mut items.iter()),
+        Expr::Object { fields, .. } => all(&mut fields.iter().flat_map(|(_, key, value)| [key, value])),
+        Expr::Call { params, .. } => all(&mut params.iter()),
+        Expr::UnaryExpr { expr, .. } => looks_up_bound(expr, bound),
+        Expr::BinExpr { lhs, rhs, .. }
+        | Expr::BoolExpr { lhs, rhs, .. }
+        | Expr::ArithExpr { lhs, rhs, .. }
+        | Expr::AssignExpr { lhs, rhs, .. } => all(&mut [lhs, rhs].into_iter()),
+        Expr::Membership { value, collection, .. } => all(&mut [value, collection].into_iter()),
+    }
+}
+
+/// The name of a variable.
+fn name(expr: &Expr) -> Option<&str> {
+    if let Expr::Var { span, .. } = expr { Some(span.text()) } else { None }
+}
+
+fn is_literal(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::String { .. }
+            | Expr::RawString { .. }
+            | Expr::Number { .. }
+            | Expr::Bool { .. }
+            | Expr::Null { .. }
+    )
+}
+
+/// Whether an expression has a value whatever input and data are.
+fn is_always_defined(expr: &Expr) -> bool {
+    match expr {
+        Expr::ArrayCompr { .. } | Expr::SetCompr { .. } | Expr::ObjectCompr { .. } => true,
+        Expr::Array { items, .. } | Expr::Set { items, .. } => {
+            items.iter().all(|item| is_always_defined(item))
+        }
+        Expr::Object { fields, .. } => {
+            fields.iter().all(|(_, key, value)| is_always_defined(key) && is_always_defined(value))
+        }
+        Expr::String { .. }
+        | Expr::RawString { .. }
+        | Expr::Number { .. }
+        | Expr::Bool { .. }
+        | Expr::Null { .. }
+        | Expr::Var { .. }
+        | Expr::RefDot { .. }
+        | Expr::RefBrack { .. }
+        | Expr::Call { .. }
+        | Expr::UnaryExpr { .. }
+        | Expr::BinExpr { .. }
+        | Expr::BoolExpr { .. }
+        | Expr::ArithExpr { .. }
+        | Expr::AssignExpr { .. }
+        | Expr::Membership { .. } => is_literal(expr),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::engine::PolicyEngine;
+    use crate::policy::machine::Machine;
+    use crate::policy::testing::{good_input, rules};
+
+    /// A denial unless `good` holds, which by Rego it does not; the two names are of an object with `ok` true and false.
+    fn guarded(good: &str) -> String {
+        format!(
+            "allow if true\ndeny contains {{\"code\": \"a\", \"message\": \"m\"}} if not good\n\
+             known := {{\"x\": {{\"ok\": true}}, \"y\": {{\"ok\": false}}}}\n\
+             never := 1 if input.now == 3\nblank(_) := 1\nok(name) if known[name].ok\n{good}"
+        )
+    }
+
+    fn denies(good: &str) -> (Machine, bool) {
+        let engine = PolicyEngine::compile(rules(&guarded(good))).unwrap();
+        let judged = engine.judge(&good_input());
+        (engine.machine().clone(), judged.map_or(true, |judgement| !judgement.deny.is_empty()))
+    }
+
+    const INEXACT: [&str; 24] = [
+        "good if { x := input.claimed.none }",
+        "good if { x := [input.claimed.none] }",
+        "good if { some name in [\"x\"]; x := known[name].none }",
+        "good if { count([x | x := input.claimed.none]) == 1 }",
+        "good if { count([input.claimed.none | true]) == 1 }",
+        "good if { count([never | some x in [1]]) == 1 }",
+        "good if { count({1: input.claimed.none | some x in [1]}) == 1 }",
+        "good if { some s in [\"x\", \"y\"]; count([1 | s == \"x\"]) == 0; s == \"x\" }",
+        "good if { every y in [1, 2] { [1 | y == 2] == [] } }",
+        "good if { every name in [\"x\", \"y\"] { known[name].ok } }",
+        "good if { every name in [\"y\"] { not known[name].ok == false } }",
+        "good if { 3, {\"ok\": true} in known }",
+        "given(_, type) if type == \"t\"\ngood if given(input.claimed.none, \"t\")",
+        "good if blank(input.claimed.none) == 1",
+        "kept[x] := input.claimed.none if some x in [1]\ngood if count(object.keys(kept)) == 1",
+        "kept[never] contains 1\ngood if count(kept) == 1",
+        "kept.x := 1 if input.now == 3\ngood if kept.x",
+        "level := never if { true } else := 2\ngood if not level",
+        "level := 1 if input.now > 3\nlevel := 2 if input.now > 4\ngood if not level == 2",
+        "level := y if { some y in [1, 2] }\ngood if level == 1",
+        "level := known[x].ok if { known[x] }\ngood if level",
+        "f(x) := y if { y = known[_].ok }\ngood if f(1)",
+        "f(input) if input.now == 3\ngood if f({\"now\": 4})",
+        "f([x, _]) := x\ngood if f([1, never])",
+    ];
+
+    #[test]
+    fn what_the_virtual_machine_decides_otherwise_runs_in_the_interpreter_and_denies() {
+        for good in INEXACT {
+            let (machine, denied) = denies(good);
+            assert!(matches!(machine, Machine::Interpreter { at: Some(_), .. }), "{good}: {machine:?}");
+            assert!(denied, "{good}");
+        }
+    }
+
+    #[test]
+    fn what_is_exact_runs_in_the_virtual_machine() {
+        for good in [
+            "good if { x = input.claimed.none }",
+            "good if { some name in [\"x\"]; x = known[name].none }",
+            "good if { every name in [\"x\", \"y\"] { ok(name) } }",
+            "good if { every pair in [[1], []] { pair[0] == 1 } }",
+            "good if { x := {\"a\": [1]}; x.b }",
+            "good if { count({known[name].none | some name in [\"x\"]}) == 1 }",
+            "good if { count([y | some name in [\"x\"]; y = known[name].none]) == 1 }",
+            "level(name) := known[name].ok if known[name]\ngood if level(\"y\")",
+            "level := count([x | some x in [1]; x == 2]) if input.now > 3\ngood if level == 1",
+        ] {
+            let (machine, denied) = denies(good);
+            assert_eq!(machine, Machine::Vm, "{good}");
+            assert!(denied, "{good}");
+        }
+    }
+}
