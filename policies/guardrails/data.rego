@@ -119,16 +119,21 @@ guardrails_problems contains sprintf("lifetime.%v of data.guardrails.environment
 	not all_seconds(value)
 }
 
-# Members of the object `value` that are not among `names`, or that it is no object; nothing where it is undefined.
+guardrails_problems contains "data.guardrails: it is no object" if guardrails_no_object(data.guardrails)
+
+guardrails_problems contains "data.guardrails.environments of this one: it is no object" if {
+	guardrails_no_object(guardrails_environment)
+}
+
+# Undefined where there is nothing.
+guardrails_no_object(value) if not is_object(value)
+
+# Members of the object `value` that are not among `names`; undefined where it is none.
 misfits(place, value, names) := {sprintf("%v: there is no member %v", [place, name]) |
 	some name, _ in value
 	not name in names
 } if {
 	is_object(value)
-}
-
-misfits(place, value, _) := {sprintf("%v: it is no object", [place])} if {
-	not is_object(value)
 }
 
 all_numbers(value) if {

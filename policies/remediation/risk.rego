@@ -28,12 +28,15 @@ risk_score := sum([points | some weight in risk_weights; points = weight[2]]) if
 	count(risk_gaps) == 0
 }
 
-risk_told := sprintf("%v: %v", [risk_score, concat(", ", sort(risk_parts))]) if {
+risk_told := concat("", risk_words) if one_remedy
+
+# One of both, so that one definition tells the risk.
+risk_words contains sprintf("%v: %v", [risk_score, concat(", ", sort(risk_parts))]) if {
 	one_remedy
 	count(risk_gaps) == 0
 }
 
-risk_told := "unknown" if {
+risk_words contains "unknown" if {
 	one_remedy
 	count(risk_gaps) > 0
 }

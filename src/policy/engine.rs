@@ -137,9 +137,10 @@ pub fn eval(bundle: &Bundle, input: &serde_json::Value) -> Result<serde_json::Va
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
     use std::time::Duration;
 
-    use proptest::test_runner::{TestCaseError, TestRunner};
+    use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
     use super::*;
     use crate::policy::judgement::{DEFAULT_DENY, Outcome};
@@ -296,6 +297,31 @@ mod tests {
     fn base_and_support_run_in_the_virtual_machine() {
         let engine = compile(Bundle::embedded_demo().unwrap()).unwrap();
         assert_eq!(engine.machine(), &Machine::Vm);
+    }
+
+    /// Alone, with the example of its data, and all of them together.
+    #[test]
+    fn every_starter_runs_in_the_virtual_machine_and_agrees_there_with_the_interpreter() {
+        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+        let starters: Vec<PathBuf> = ["support", "guardrails", "remediation", "developer-platform"]
+            .map(|name| policies.join(name))
+            .into();
+        let examples: Vec<PathBuf> = ["support", "guardrails", "remediation", "developer-platform"]
+            .map(|name| policies.join(format!("examples/acme-{name}")))
+            .into();
+        let base = policies.join("base");
+        let mut all = vec![vec![base.clone()], [vec![base.clone()], starters.clone(), examples.clone()].concat()];
+        for (starter, example) in starters.into_iter().zip(examples) {
+            all.push(vec![starter.clone()]);
+            all.push(vec![base.clone(), starter, example]);
+        }
+        for folders in all {
+            let pair = RefCell::new(Pair::build(&Bundle::of_folders(&folders).unwrap()).unwrap());
+            assert_eq!(pair.borrow().machine, Machine::Vm, "{folders:?}");
+            let agree = |input| pair.borrow_mut().judge(&input).map(|_| ()).map_err(TestCaseError::fail);
+            let told = TestRunner::new(Config::with_cases(64)).run(&any_input(), agree);
+            assert_eq!(told, Ok(()), "{folders:?}");
+        }
     }
 
     #[test]
