@@ -35,7 +35,5 @@ test_no_scope_is_for_reading_and_for_more if {
 sound(repository) if {
 	is_string(repository.tenant)
 	is_array(repository.protected)
-	every branch in repository.protected {
-		is_string(branch)
-	}
+	exchange.all_branches(repository.protected)
 }

@@ -115,6 +115,26 @@ deny contains {
 }
 
 # METADATA
+# title: One branch has one name
+# description: >-
+#   What Git would take for a protected branch and this policy for another one: a reference (`refs/heads/main`), a path (`a//main`),
+#   a refspec (`+main`, `a:main`), whatever is checked out (`HEAD`). Also for reading: the token binds it.
+# custom:
+#   owner: group:developer-platform
+#   review_by: 2027-03-31
+deny contains {
+	"code": "branch_name_unclear",
+	"message": "name the branch as it is: of letters, digits and `._/-`, without `refs/`, `heads/` or `origin/`, not HEAD",
+	"public": true,
+} if {
+	development
+	some detail in repository_details
+	is_string(detail.branch)
+	detail.branch != ""
+	not clear_branch(detail.branch)
+}
+
+# METADATA
 # title: Code is written by agents for code
 # description: A pipeline runs what others have written and reviewed.
 # custom:
@@ -266,11 +286,35 @@ own_repository(name) if {
 	all_branches(repository.protected)
 }
 
+# A `/` at the end is all below it.
 all_branches(branches) if {
 	is_array(branches)
 	every branch in branches {
 		is_string(branch)
+		clear_branch(trim_suffix(branch, "/"))
 	}
+}
+
+# ^[A-Za-z0-9][A-Za-z0-9._/-]*$, and no other name of something else. A pattern would be compiled for each request.
+clear_branch(name) if {
+	name != ""
+	trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-") == ""
+	not begins(name, [".", "_", "/", "-", "refs/", "heads/", "remotes/", "origin/"])
+	not ends(name, ["/", ".", ".lock"])
+	not contains(name, "..")
+	not contains(name, "//")
+	not contains(name, "/.")
+	lower(name) != "head"
+}
+
+begins(name, beginnings) if {
+	some beginning in beginnings
+	startswith(lower(name), beginning)
+}
+
+ends(name, endings) if {
+	some ending in endings
+	endswith(lower(name), ending)
 }
 
 has_branch if {
@@ -281,11 +325,12 @@ has_branch if {
 # What is not told to be something else is production.
 to_production if not repository_details[0].environment in {"development", "staging", "test"}
 
+# Some file systems and services do not tell `Main` from `main`.
 on_protected_branch if {
 	has_branch
 	own_repository(repository_details[0].repositories[0])
 	some pattern in data.developer_platform.repositories[repository_details[0].repositories[0]].protected
-	repository_details[0].branch == pattern
+	lower(repository_details[0].branch) == lower(pattern)
 }
 
 on_protected_branch if {
@@ -293,5 +338,5 @@ on_protected_branch if {
 	own_repository(repository_details[0].repositories[0])
 	some pattern in data.developer_platform.repositories[repository_details[0].repositories[0]].protected
 	endswith(pattern, "/")
-	startswith(repository_details[0].branch, pattern)
+	startswith(lower(repository_details[0].branch), lower(pattern))
 }

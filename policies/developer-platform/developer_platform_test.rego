@@ -53,10 +53,10 @@ test_a_coder_writes_a_branch if {
 }
 
 test_people_approve_changes_of_protected_branches if {
-	every branch in ["main", "release/2", "release/2/hotfix"] {
+	every branch in ["main", "MAIN", "Main", "release/2", "Release/2", "release/2/hotfix"] {
 		asks == {"protected_branch"} with input as write({"branch": branch}) with data.developer_platform as rules
 	}
-	every branch in ["maintenance", "release", "Main"] {
+	every branch in ["maintenance", "release", "not-main", "feature/main"] {
 		asks == set() with input as write({"branch": branch}) with data.developer_platform as rules
 	}
 }
@@ -144,6 +144,37 @@ test_code_and_deployments_name_a_branch if {
 	}
 	bare := asked("ci", ["ci:run"], [json.remove(detail, ["branch"])])
 	codes == set() with input as bare with data.developer_platform as rules
+}
+
+unclear := {
+	"refs/heads/main", "Refs/Heads/main", "heads/main", "origin/main", "remotes/origin/main", "+main", "a:main", "HEAD", "head",
+	"main/../main", "release//2", "./main", "a/./main", "/main", "main/", "main.", "main.lock", "-main", "_main", "Main ", " main", "main\n",
+	"ma\u200bin", "m\u0430in", "main@{0}", "main~1", "main^", "*",
+}
+
+test_a_branch_has_one_name if {
+	passed := [branch |
+		some branch in unclear
+		not codes == {"branch_name_unclear"} with input as write({"branch": branch}) with data.developer_platform as rules
+	]
+	passed == []
+	deployed := [branch |
+		some branch in unclear
+		not "branch_name_unclear" in codes with input as deploy({"branch": branch}) with data.developer_platform as rules
+	]
+	deployed == []
+	reading := asked("coder", ["repo:read"], [object.union(detail, {"branch": "refs/heads/main"})])
+	codes == {"branch_name_unclear"} with input as reading with data.developer_platform as rules
+	every branch in ["fix-7", "7", "feature/A_b.c-d", "refsheads", "headsup/1", "lock"] {
+		codes == set() with input as write({"branch": branch}) with data.developer_platform as rules
+	}
+}
+
+test_a_repository_whose_protected_branches_have_no_name_is_nobodys if {
+	every branch in ["refs/heads/main", "", "/", "HEAD", 7] {
+		odd := object.union(rules, {"repositories": {"acme/shop": {"protected": [branch]}}})
+		codes == {"repository_unknown"} with input as write({}) with data.developer_platform as odd
+	}
 }
 
 test_scopes_of_no_list if {
