@@ -1,5 +1,5 @@
-# What is wrong with `data.guardrails`, so that a guardrail that cannot be read denies. Shapes are looked at for each request;
-# whether patterns and zones mean something, `data_test.rego` looks at when a bundle is loaded.
+# What is wrong with `data.guardrails`, so that a guardrail that cannot be read denies. Shapes are looked at for each request, and
+# patterns where there is a query; `data_test.rego` looks at both when a bundle is loaded, and at what zones and days mean.
 package taskgrant.exchange
 
 import rego.v1
@@ -42,6 +42,24 @@ guardrails_problems contains sprintf("data.guardrails.query.%v: it is no list of
 	is_object(data.guardrails.query)
 	some name, value in data.guardrails.query
 	not all_texts(value)
+}
+
+guardrails_problems contains sprintf("data.guardrails.query.%v: this is no regular expression: %v", [name, pattern]) if {
+	is_object(data.guardrails.query)
+	some name, patterns in data.guardrails.query
+	all_texts(patterns)
+	some pattern in patterns
+	pattern in guardrails_broken
+}
+
+# Patterns that mean nothing, and would find nothing. Each is compiled for this, so only where there is something to be found.
+guardrails_broken contains pattern if {
+	is_string(input.claimed.query)
+	is_object(data.guardrails.query)
+	some _, patterns in data.guardrails.query
+	all_texts(patterns)
+	some pattern in patterns
+	not regex.is_valid(pattern)
 }
 
 # Only of the environment that this is: the others decide nothing.

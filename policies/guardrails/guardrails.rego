@@ -199,6 +199,7 @@ deny contains {
 	all_texts(data.guardrails.query.dangerous)
 	is_string(input.claimed.query)
 	some pattern in data.guardrails.query.dangerous
+	not pattern in guardrails_broken
 	regex.match(pattern, input.claimed.query)
 }
 
@@ -216,6 +217,7 @@ deny contains {
 	all_texts(data.guardrails.query.suspicious)
 	is_string(input.claimed.query)
 	some pattern in data.guardrails.query.suspicious
+	not pattern in guardrails_broken
 	regex.match(pattern, input.claimed.query)
 }
 

@@ -211,6 +211,19 @@ malformed := [
 	{"environments": {"production": {"lifetime": {"other": 60}}}},
 ]
 
+test_a_pattern_that_is_none_denies_where_there_is_a_query if {
+	asking := object.union(asked, {"claimed": {"query": "orders of Ada"}})
+	every name in ["dangerous", "suspicious"] {
+		every pattern in ["(", "a{2,1}", "[z-a]"] {
+			broken := {"query": {name: ["harmless", pattern]}}
+			"guardrails_data" in codes with input as asking with data.guardrails as broken
+			not "guardrails_data" in codes with input as json.remove(asked, ["claimed"]) with data.guardrails as broken
+		}
+		sound := {"query": {name: ["harmless", "(?i)x+"]}}
+		not "guardrails_data" in codes with input as asking with data.guardrails as sound
+	}
+}
+
 test_malformed_data_denies if {
 	passed := [document |
 		some document in malformed
