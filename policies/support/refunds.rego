@@ -82,6 +82,24 @@ deny contains {
 }
 
 # METADATA
+# title: One amount
+# description: A service that reads the amount of another detail would refund what nobody has compared with the limit.
+# custom:
+#   owner: group:payments-platform
+#   review_by: 2027-03-31
+deny contains {
+	"code": "refund_other_amount",
+	"message": "beside the refund, no authorization detail has an amount",
+	"public": true,
+} if {
+	refunding
+	some detail in input.requested.authorization_details
+	is_object(detail)
+	not detail.type == "refund"
+	"amount" in object.keys(detail)
+}
+
+# METADATA
 # title: Refunds of the tenant's own orders
 # custom:
 #   owner: group:payments-platform

@@ -87,6 +87,18 @@ test_amounts if {
 	codes == {"refund_amount"} with input as without("currency") with data.support as rules
 }
 
+test_no_amount_beside_the_refund if {
+	every amount in [1, 5000, "1", null] {
+		call := {"type": "tool_call", "tools": ["refund_order"], "amount": amount}
+		codes == {"refund_other_amount"} with input as asked([detail, call]) with data.support as rules
+		codes == {"refund_other_amount"} with input as asked([call, detail]) with data.support as rules
+	}
+	codes == {"refund_not_one", "refund_other_amount"} with input as asked([{"type": "tool_call", "amount": 1}])
+		with data.support as rules
+	nameless := [detail, {"amount": 1}]
+	codes == {"refund_other_amount"} with input as asked(nameless) with data.support as rules
+}
+
 test_orders_of_other_tenants if {
 	codes == {"refund_other_tenant"} with input as bent({"tenant": "globex"}) with data.support as rules
 	codes == {"refund_other_tenant"} with input as without("tenant") with data.support as rules

@@ -25,13 +25,15 @@ struct Ask {
     task_type: &'static str,
     scope: &'static str,
     detail: Option<Value>,
+    /// Another authorization detail.
+    beside: Option<Value>,
     claimed: Value,
 }
 
 impl Ask {
     fn new(task_type: &'static str, scope: &'static str) -> Self {
         let (session, claimed) = (json!({}), json!({}));
-        Self { agent: "support-agent", session, task_type, scope, detail: None, claimed }
+        Self { agent: "support-agent", session, task_type, scope, detail: None, beside: None, claimed }
     }
 
     /// Asks for `detail` with some members replaced.
@@ -46,7 +48,8 @@ impl Ask {
     }
 
     async fn send(&self, server: &Server) -> Answer {
-        let (details, claimed) = (json!([self.detail]).to_string(), self.claimed.to_string());
+        let details: Vec<&Value> = self.detail.iter().chain(&self.beside).collect();
+        let (details, claimed) = (json!(details).to_string(), self.claimed.to_string());
         let mut form = vec![("task_type", self.task_type), ("resource", ORDERS), ("scope", self.scope)];
         form.push(("claimed", &claimed));
         if self.detail.is_some() {
@@ -104,7 +107,7 @@ impl Trial {
         let (labels, held) = match self.bundle {
             "remediation" => ("{domain: remediation}", REMEDIES),
             "developer-platform" => ("{domain: developer-platform}", REPOSITORIES),
-            "support" => ("{}", "[{type: refund}]"),
+            "support" => ("{}", "[{type: refund}, {type: tool_call, tools: [refund_order]}]"),
             _ => ("{}", "[]"),
         };
         for (name, labels, held) in [
@@ -243,6 +246,12 @@ async fn guardrails() {
     let (old, analysts) = (trial.server.now() - 30_000, json!({"groups": ["analysts"]}));
     trial.stops(&["login_too_old"], session(json!({"auth_time": old}))).await;
     trial.stops(&["principal_not_listed"], session(analysts)).await;
+    let broken = |name: &str| json!({"query": {name: ["(?i)drop", "drop("]}});
+    for name in ["dangerous", "suspicious"] {
+        trial.change("guardrails", &broken(name)).await;
+        trial.stops(&["guardrails_data"], query(json!("orders of Ada"))).await;
+        trial.passes("nothing to be looked at", Ask::plain()).await;
+    }
     guardrails_of_who_and_when(&mut trial, hours).await;
     guardrails_that_count(&mut trial).await;
     trial.saw_all();
@@ -315,6 +324,11 @@ async fn support() {
     let premium = json!({"groups": ["support", "premium-support"]});
     trial.passes("entitled", Ask { session: premium, ..refund(json!({"data": ["premium"]})) }).await;
     trial.stops(&["refund_amount"], refund(json!({"amount": 201}))).await;
+    let call = json!({"type": "tool_call", "tools": ["refund_order"]});
+    trial.passes("a tool", Ask { beside: Some(call.clone()), ..refund(json!({})) }).await;
+    let mut dear = call;
+    dear["amount"] = json!(500);
+    trial.stops(&["refund_other_amount"], Ask { beside: Some(dear), ..refund(json!({})) }).await;
     trial.stops(&["refund_other_tenant"], refund(json!({"tenant": "globex"}))).await;
     trial.stops(&["refund_too_late"], refund(json!({"ordered_at": now - 31 * 86_400}))).await;
     trial.stops(&["premium_data"], refund(json!({"data": ["premium"]}))).await;
@@ -400,10 +414,22 @@ async fn developer_platform() {
     let two = json!({"repositories": ["acme/shop", "acme/docs"]});
     trial.stops(&["repository_not_one"], ask("repo:write", two)).await;
     trial.stops(&["repository_unknown"], ask("repo:write", json!({"repositories": ["globex/site"]}))).await;
-    trial.stops(&["branch_missing"], ask("repo:write", json!({"branch": ""}))).await;
+    let mut bare = detail.clone();
+    bare.as_object_mut().unwrap().remove("branch");
+    trial.stops(&["branch_missing"], Ask::of("starter", "repo:write", bare, json!({}))).await;
+    for branch in ["refs/heads/main", "heads/main", "origin/main", "HEAD", "main/../main", "a//main", "main/"] {
+        trial.stops(&["branch_name_unclear"], ask("repo:write", json!({"branch": branch}))).await;
+    }
+    // The type of the detail refuses others before policy is asked.
+    for branch in ["", "+main", "a:main", "Main ", "/main"] {
+        let answer = ask("repo:write", json!({"branch": branch})).send(&trial.server).await;
+        answer.refused(400, "invalid_authorization_details", "authorization_details_invalid");
+    }
     trial.stops(&["branch_not_protected"], ask("ci:deploy", json!({"environment": "production"}))).await;
-    let asked = ask("repo:write", json!({"branch": "release/2"})).send(&trial.server).await;
-    asked.refused(400, "interaction_required", "approval_required");
+    for branch in ["release/2", "main", "Main"] {
+        let asked = ask("repo:write", json!({"branch": branch})).send(&trial.server).await;
+        asked.refused(400, "interaction_required", "approval_required");
+    }
     sub_agents_read(&mut trial, &ask("repo:read repo:write", json!({}))).await;
     trial.change("developer_platform", &given).await;
     trial.stops(&["class_may_not_write"], ask("repo:write", json!({}))).await;
