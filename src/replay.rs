@@ -3,7 +3,7 @@
 //! One task reads the log page by page; as many threads as there are cores decide, each with the virtual machines of its own
 //! that [`PolicyEngine`] gives a thread. At no time are there more than a few pages in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 
 use crate::configuration::apply::policy::{PolicyChangeFault, kept_bundle};
 use crate::domain::ids::Name;
+use crate::domain::objects::{ApprovalWhen, ObjectKind};
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
@@ -126,6 +127,7 @@ async fn engine(store: &Store, source: &Source) -> Result<PolicyEngine, ReplayFa
 async fn read(store: &Store, order: &Order, hands: &[Hand]) -> Result<(), ReplayFault> {
     let mut span = Span::new(order.since, order.until, order.tenant.as_ref());
     let mut engines = Engines::default();
+    let always = Always::read(store).await?;
     for hand in hands.iter().cycle() {
         let decided = store.decided(&span, PAGE).await?;
         let Some(last) = decided.last() else { break };
@@ -140,7 +142,7 @@ async fn read(store: &Store, order: &Order, hands: &[Hand]) -> Result<(), Replay
                 Some(version) => engines.get(store, version).await?,
                 None => None,
             };
-            page.push(Entry { decided, leaf, engine });
+            page.push(Entry { decided, leaf, engine, always: always.clone() });
         }
         if hand.pages.send(page).await.is_err() {
             return Err(ReplayFault::Ended("a thread failed".to_owned()));
@@ -184,11 +186,45 @@ impl Engines {
     }
 }
 
+/// The versions of task types that want approval whatever policy says: tenant, and `name@version`.
+#[derive(Clone)]
+struct Always(Arc<BTreeSet<(String, String)>>);
+
+impl Always {
+    async fn read(store: &Store) -> Result<Self, StoreError> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Approval {
+            when: ApprovalWhen,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Spec {
+            approval: Approval,
+        }
+        let rows = store.object_versions(ObjectKind::TaskType).await?;
+        let asks = |spec: &[u8]| {
+            serde_json::from_slice::<Spec>(spec).is_ok_and(|spec| spec.approval.when == ApprovalWhen::Always)
+        };
+        let asking = rows.iter().filter(|row| asks(&row.spec));
+        let named =
+            asking.map(|row| (row.id.tenant.to_string(), format!("{}@{}", row.id.name, row.version)));
+        Ok(Self(Arc::new(named.collect())))
+    }
+
+    /// Whether the task type of the tenant, or of the platform, does.
+    fn asks(&self, tenant: &str, label: &str) -> bool {
+        let known = |tenant: &str| self.0.contains(&(tenant.to_owned(), label.to_owned()));
+        known(tenant) || known(Name::system().as_str())
+    }
+}
+
 /// A decision, and what made it.
 struct Entry {
     decided: Decided,
     leaf: Leaf,
     engine: Option<PolicyEngine>,
+    always: Always,
 }
 
 struct Bundles {
@@ -238,7 +274,12 @@ impl Entry {
             return Err(Skip::OtherSchema);
         }
         let engine = self.engine.clone().ok_or(Skip::BundleGone)?;
+        let began_with = format!("{}@{}", input.task.r#type, input.task.version);
+        let labels = [Some(began_with.as_str()), self.leaf.task_type.as_deref()];
+        let always_asks =
+            labels.into_iter().flatten().any(|label| self.always.asks(&input.tenant.id, label));
         let recorded = Recorded {
+            always_asks,
             outcome: self.decided.outcome.clone(),
             reasons: self.leaf.reasons.clone(),
             granted: self.decided.record.as_deref().and_then(granted),

@@ -277,7 +277,56 @@ fn names(set: &BTreeSet<Name>) -> Vec<String> {
     set.iter().map(Name::to_string).collect()
 }
 
+/// The codes of refusals that policy neither made nor caused; a test holds them to [`Refusal::code`]. Those of tokens that are not
+/// accepted are not among them: they begin with `subject_token_` or `actor_token_`, and come before policy is asked.
+const BESIDE_POLICY: [&str; 39] = [
+    "actor_chain_malformed",
+    "actor_chain_too_long",
+    "actor_repeated",
+    "agent_not_of_tenant",
+    "authorization_details_exceed_ceiling",
+    "authorization_details_invalid",
+    "client_is_no_agent",
+    "clock_unsteady",
+    "delegation_depth_exhausted",
+    "delegation_not_allowed",
+    "grant_type_unsupported",
+    "hand_over_spent",
+    "instance_not_proved",
+    "lockdown",
+    "malformed_request",
+    "nothing_left",
+    "parent_unknown",
+    "rate_limited_address",
+    "rate_limited_client",
+    "rate_limited_failures",
+    "rate_limited_principal",
+    "rate_limited_task",
+    "revoked",
+    "scope_exceeds_ceiling",
+    "scope_malformed",
+    "store_unavailable",
+    "subject_token_not_yours",
+    "target_ambiguous",
+    "target_exceeds_ceiling",
+    "target_none_allowed",
+    "target_unknown",
+    "task_ended",
+    "task_tokens_exhausted",
+    "task_type_missing",
+    "task_type_unavailable",
+    "token_children_exhausted",
+    "token_too_large",
+    "token_tree_too_high",
+    "wider_than_parent",
+];
+
 impl Refusal {
+    /// Whether a refusal has this code that policy neither made nor caused: a ceiling, a limit, a revocation, the commit.
+    pub fn is_beside_policy(code: &str) -> bool {
+        BESIDE_POLICY.binary_search(&code).is_ok()
+    }
+
     /// A malformed parameter.
     pub fn malformed(field: &'static str, why: impl Into<String>) -> Self {
         Self::Malformed { field, why: why.into() }
@@ -527,5 +576,29 @@ fn write_excess(f: &mut fmt::Formatter<'_>, excess: &Excess) -> fmt::Result {
             )
         }
         Over::Details { .. } => write!(f, "authorization_details beyond the {by} ceiling"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads the codes from the text of `code` above, so that a new one is put where it belongs.
+    #[test]
+    fn every_code_is_of_policy_or_beside_it() {
+        let text = include_str!("refusal.rs");
+        let between = |from: &str, to: &str| text.split_once(from).unwrap().1.split_once(to).unwrap().0;
+        let codes = [
+            between("pub fn code(self) -> &'static str {", "\n    }"),
+            between("pub fn code(&self) -> String {", "code.to_owned()"),
+        ];
+        let quoted = |line: &str| line.split('"').nth(1).filter(|c| !c.contains('{')).map(str::to_owned);
+        let told: BTreeSet<String> = codes.iter().flat_map(|text| text.lines().filter_map(quoted)).collect();
+        let of_policy = ["approval_required", "policy_denied", "policy_left_nothing", "policy_unavailable"];
+        let known: BTreeSet<String> =
+            BESIDE_POLICY.iter().chain(&of_policy).map(|code| (*code).to_owned()).collect();
+        assert_eq!(told, known);
+        assert!(known.iter().all(|code| Refusal::is_beside_policy(code) != of_policy.contains(&code.as_str())));
+        assert!(BESIDE_POLICY.is_sorted());
     }
 }

@@ -55,6 +55,23 @@ pub enum PolicyFault {
     Output(String),
 }
 
+impl PolicyFault {
+    /// What kind of fault it is, and where: nothing of what an engine says, which may quote the input.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::File { path, .. } => format!("`{path}` is not taken"),
+            Self::Source { at, .. } => format!("{at}: it does not compile"),
+            Self::Compile(_) => "the bundle does not compile".to_owned(),
+            Self::NotABundle | Self::Limit(_) => self.to_string(),
+            Self::Evaluation(text) => match text.split_once(": ").and_then(|(at, _)| place(at)) {
+                Some(at) => format!("the policy failed at {at}"),
+                None => "the policy failed".to_owned(),
+            },
+            Self::Output(_) => "the policy's output is refused".to_owned(),
+        }
+    }
+}
+
 /// Reads the engine's error text, `--> path:line:col` … `error: sentence`, into a place and a sentence.
 pub(super) fn locate(text: &str) -> (Option<Location>, String) {
     let at = text.lines().find_map(|line| place(line.strip_prefix("--> ")?));

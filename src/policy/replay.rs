@@ -11,6 +11,7 @@ use super::fault::PolicyFault;
 use super::input::PolicyInput;
 use super::judgement::{Judgement, Outcome};
 use crate::domain::decision::Reason;
+use crate::domain::refusal::Refusal;
 
 /// Code of the refusal when the engine failed, and of the one when policy left nothing: as `Refusal` has them.
 const FAULT: &str = "policy_unavailable";
@@ -29,6 +30,8 @@ pub struct Recorded {
     pub reasons: Vec<String>,
     /// What was granted; none where nothing was, or the record is erased.
     pub granted: Option<GrantedRecord>,
+    /// Whether the task type itself wants approval, of each root and each hand-over. A denial does not tell.
+    pub always_asks: bool,
 }
 
 /// Of what was granted, what a policy can narrow.
@@ -64,7 +67,7 @@ pub struct End {
     pub grant: Option<Grant>,
     /// Marks for the log.
     pub tags: BTreeSet<String>,
-    /// Why the bundle gave no answer, which is a denial.
+    /// Why the bundle gave no answer, which is a denial: kind and place, nothing of the input.
     pub fault: Option<String>,
 }
 
@@ -169,7 +172,7 @@ impl Case {
     pub fn end(&self, judged: &Result<Judgement, PolicyFault>) -> End {
         let judgement = match judged {
             Ok(judgement) => judgement,
-            Err(fault) => return End { fault: Some(fault.to_string()), ..End::denied(code(FAULT)) },
+            Err(fault) => return End { fault: Some(fault.kind()), ..End::denied(code(FAULT)) },
         };
         let tags = judgement.tags.clone();
         if judgement.outcome() == Outcome::Deny {
@@ -188,7 +191,7 @@ impl Case {
 
     /// Whether the bundle that decided says now what the log says.
     pub fn standing(&self, decided: &End) -> Standing {
-        let Recorded { outcome, reasons, granted } = &self.recorded;
+        let Recorded { outcome, reasons, granted, .. } = &self.recorded;
         let codes: BTreeSet<&str> = reasons.iter().map(String::as_str).collect();
         let same_codes = decided.reasons.iter().map(|r| r.code.as_str()).collect::<BTreeSet<_>>() == codes;
         match (outcome.as_str(), decided.outcome) {
@@ -203,20 +206,38 @@ impl Case {
                 Standing::Decided
             }
             ("deny", _) if codes.contains(FAULT) && decided.fault.is_none() => Standing::FaultThen,
-            ("deny", Outcome::Allow | Outcome::RequireApproval) => Standing::RefusedElsewhere,
+            ("deny", Outcome::Allow | Outcome::RequireApproval)
+                if !codes.is_empty() && codes.iter().all(|code| Refusal::is_beside_policy(code)) =>
+            {
+                Standing::RefusedElsewhere
+            }
             _ => Standing::Unlike,
         }
     }
 
-    /// What must be approved first: policy's reasons that are not approved yet, and the task type's, which the log tells.
+    /// What must be approved first: policy's reasons that are not approved yet, and the task type's. Where it was reached, the
+    /// log tells whether that asked; of a denial only the task type does.
     fn asks(&self, judgement: &Judgement) -> BTreeSet<Reason> {
         let approved = |code: &String| self.input.approval.as_ref().is_some_and(|a| a.reasons.contains(code));
         let mut asks: BTreeSet<Reason> =
             judgement.require_approval.iter().filter(|r| !approved(&r.code)).cloned().collect();
-        if self.recorded.reasons.iter().any(|code| code == TASK_TYPE_APPROVAL) {
+        let Recorded { outcome, reasons, always_asks, .. } = &self.recorded;
+        let would_ask = outcome == "deny"
+            && *always_asks
+            && self.may_cross()
+            && !approved(&TASK_TYPE_APPROVAL.to_owned());
+        if would_ask || reasons.iter().any(|code| code == TASK_TYPE_APPROVAL) {
             asks.extend(code(TASK_TYPE_APPROVAL));
         }
         asks
+    }
+
+    /// Whether it began a task or handed one over, as far as the input tells: an agent that narrows what another one handed to
+    /// it looks like one that it is handed to.
+    fn may_cross(&self) -> bool {
+        let PolicyInput { parent, requested, chain, .. } = &self.input;
+        let hands_over = requested.exchange_only && requested.delegate_to.is_some();
+        parent.is_none() || hands_over || chain.len() > 1
     }
 
     fn grant(&self, judgement: &Judgement) -> Grant {
@@ -226,7 +247,7 @@ impl Case {
     }
 
     /// Seconds that the token would live without policy. What the task type gives who asks for none is not in the input: it
-    /// is what was granted, unless policy had shortened that; then the ceiling, which is as much or more.
+    /// is what was granted, unless policy had shortened that, or the record is erased; then the ceiling, which is as much or more.
     fn longest(&self) -> u64 {
         let PolicyInput { now, requested, ceiling, .. } = &self.input;
         let most = requested.lifetime.unwrap_or(u64::MAX).min(ceiling.lifetime);
@@ -546,9 +567,18 @@ impl Tally {
         self.agents.merge(&other.agents);
     }
 
-    /// Whether there were decisions that a bundle bears on, and none of them could be decided again.
-    pub fn tells_nothing(&self) -> bool {
-        self.replayed == 0 && self.skipped.keys().any(|why| !why.is_no_loss())
+    /// Decisions that a bundle bears on, and how many of them could not be decided again.
+    pub fn missed(&self) -> (u64, u64) {
+        let lost = self.skipped.iter().filter(|(why, _)| !why.is_no_loss());
+        let lost = lost.map(|(_, skipped)| skipped.count).sum();
+        (lost, self.replayed + lost)
+    }
+
+    /// Whether there were decisions that a bundle bears on, and none of them could be decided again, or fewer than all but
+    /// `most` in a hundred.
+    pub fn tells_too_little(&self, most: u8) -> bool {
+        let (lost, all) = self.missed();
+        lost > 0 && (self.replayed == 0 || u128::from(lost) * 100 > u128::from(all) * u128::from(most))
     }
 }
 

@@ -8,6 +8,8 @@ use crate::policy::testing::{any_input, good_input, rules};
 
 const ASK: &str = r#"require_approval contains {"code": "ask", "message": "m"}"#;
 
+const ASK_TOO: &str = "allow if true\nrequire_approval contains {\"code\": \"ask\", \"message\": \"m\"}";
+
 fn judged(body: &str, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
     PolicyEngine::compile_with(rules(body), patient()).unwrap().judge(input)
 }
@@ -83,10 +85,97 @@ fn what_was_approved_is_not_asked_again_and_what_the_task_type_asks_stays() {
 }
 
 #[test]
+fn of_a_denial_the_task_type_tells_whether_it_would_have_asked() {
+    let deny = "allow if true\ndeny contains {\"code\": \"a\", \"message\": \"m\"}";
+    let change = |bend: fn(&mut PolicyInput), outcome: &str, always_asks: bool| {
+        let mut input = good_input();
+        bend(&mut input);
+        let recorded = Recorded { outcome: outcome.to_owned(), always_asks, ..Recorded::default() };
+        let case = Case::new(input, recorded);
+        end_of(&case, deny).change_to(&end_of(&case, "allow if true"))
+    };
+    let approve = |input: &mut PolicyInput| {
+        let reasons = vec![TASK_TYPE_APPROVAL.to_owned()];
+        input.approval = Some(ApprovalFacts { id: "a".into(), reasons, approvers: Vec::new() });
+    };
+    let narrow = |input: &mut PolicyInput| {
+        let parent = serde_json::json!({"jti": "j", "scopes": [], "resources": [], "authorization_details": [],
+            "depth_left": 1, "expires_in": 300, "exchange_only": false});
+        input.parent = Some(serde_json::from_value(parent).unwrap());
+    };
+    let hand = |input: &mut PolicyInput| {
+        let before = input.chain[0].clone();
+        input.chain.push(before);
+    };
+    assert_eq!(change(|_| {}, "deny", true), Some(Change::DenyToApproval));
+    assert_eq!(change(|_| {}, "deny", false), Some(Change::DenyToAllow));
+    assert_eq!(change(|_| {}, "allow", true), Some(Change::DenyToAllow), "what was let through asks for nothing");
+    assert_eq!(change(approve, "deny", true), Some(Change::DenyToAllow));
+    assert_eq!(change(narrow, "deny", true), Some(Change::DenyToAllow));
+    assert_eq!(change(hand, "deny", true), Some(Change::DenyToApproval));
+}
+
+#[test]
+fn an_erased_record_of_a_grant_is_decided_again_under_the_ceiling() {
+    let erased = case(Recorded { outcome: "allow".to_owned(), ..Recorded::default() });
+    let end = end_of(&erased, "allow if true");
+    assert_eq!(erased.standing(&end), Standing::Decided);
+    assert_eq!(end.grant.unwrap().lifetime, good_input().ceiling.lifetime);
+}
+
+#[test]
+fn a_fault_tells_its_kind_and_place_and_nothing_of_the_input() {
+    let mut input = good_input();
+    input.principal.sub = "secret-sub".to_owned();
+    for (body, told) in [
+        ("allow if true\nlimits contains {\"lifetime\": input.principal.sub}", "the policy's output is refused"),
+        (
+            "allow if true\nx := to_number(input.principal.sub) if { input.now with input.now as 1 }\ntags contains x",
+            "the policy failed at own/rules.rego:4:31",
+        ),
+    ] {
+        let fault = judged(body, &input).unwrap_err();
+        if let PolicyFault::Output(text) = &fault {
+            assert!(text.contains("secret-sub"), "the log has the words: {text}");
+        }
+        let case = Case::new(input.clone(), Recorded::default());
+        assert_eq!(case.end(&Err(fault)).fault.as_deref(), Some(told), "{body}");
+    }
+    let limit = PolicyFault::Limit("time");
+    assert_eq!(limit.kind(), limit.to_string());
+    let odd = PolicyFault::Evaluation("secret-sub: of: no place".to_owned());
+    assert_eq!(odd.kind(), "the policy failed");
+}
+
+#[test]
+fn too_much_that_is_skipped_tells_too_little() {
+    let tally = |replayed: u32, lost: u32, before: u32| {
+        let mut tally = Tally::new(0);
+        (0..replayed).for_each(|_| tally.refused_elsewhere());
+        (0..lost).for_each(|_| tally.skip(Skip::InputGone, "a"));
+        (0..before).for_each(|_| tally.skip(Skip::BeforePolicy, "b"));
+        tally
+    };
+    for (replayed, lost, before, most, expected) in [
+        (0, 0, 0, 0, false),
+        (0, 0, 50, 0, false),
+        (0, 1, 0, 100, true),
+        (9, 1, 0, 10, false),
+        (9, 1, 90, 9, true),
+        (89, 11, 0, 10, true),
+        (1, 9, 0, 100, false),
+        (1, 0, 99, 0, false),
+    ] {
+        let told = tally(replayed, lost, before).tells_too_little(most);
+        assert_eq!(told, expected, "{replayed} {lost} {before} {most}");
+    }
+}
+
+#[test]
 fn the_log_and_the_bundle_that_decided_are_held_against_each_other() {
     let standing = |outcome: &str, codes: &[&str], body: &str| {
         let reasons = codes.iter().map(|code| (*code).to_owned()).collect();
-        let case = case(Recorded { outcome: outcome.to_owned(), reasons, granted: None });
+        let case = case(Recorded { outcome: outcome.to_owned(), reasons, ..Recorded::default() });
         case.standing(&end_of(&case, body))
     };
     let deny = r#"deny contains {"code": "a", "message": "m"}"#;
@@ -97,6 +186,12 @@ fn the_log_and_the_bundle_that_decided_are_held_against_each_other() {
         ("deny", &["a", "policy_default_deny"], deny, Standing::Decided),
         ("deny", &["a"], deny, Standing::Unlike),
         ("deny", &["revoked"], "allow if true", Standing::RefusedElsewhere),
+        ("deny", &["revoked", "a"], "allow if true", Standing::Unlike),
+        ("deny", &["a"], "allow if true", Standing::Unlike),
+        ("deny", &["a"], ASK_TOO, Standing::Unlike),
+        ("deny", &[], "allow if true", Standing::Unlike),
+        ("deny", &[NOTHING_LEFT], "allow if true", Standing::Unlike),
+        ("deny", &["token_children_exhausted"], ASK_TOO, Standing::RefusedElsewhere),
         ("deny", &[FAULT], fault, Standing::Decided),
         ("deny", &[FAULT], "allow if true", Standing::FaultThen),
         ("deny", &[NOTHING_LEFT], "allow if true\nlimits contains {\"scopes\": []}", Standing::Decided),

@@ -30,12 +30,23 @@ pub struct Decided {
     pub input: Option<Vec<u8>>,
 }
 
+/// No input is larger: a request is far smaller. Without a bound, a damaged row could claim 4 GiB, and get them.
+const MOST_UNPACKED: usize = 16 << 20;
+
 impl Decided {
     /// The policy's input as JSON; none if it is not kept, or policy was not asked.
     pub fn unpacked(&self) -> Option<Result<Vec<u8>, String>> {
-        let packed = self.input.as_deref()?;
-        Some(lz4_flex::decompress_size_prepended(packed).map_err(|why| why.to_string()))
+        self.input.as_deref().map(unpack)
     }
+}
+
+/// Unpacks an input. What claims to be larger than any is not.
+pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
+    let (claimed, rest) = lz4_flex::block::uncompressed_size(packed).map_err(|why| why.to_string())?;
+    if claimed > MOST_UNPACKED {
+        return Err(format!("it claims {claimed} bytes, more than the {MOST_UNPACKED} that an input may have"));
+    }
+    lz4_flex::decompress(rest, claimed).map_err(|why| why.to_string())
 }
 
 /// Which decisions.
@@ -74,5 +85,23 @@ impl Store {
             .bind(i64::from(most))
             .fetch_all(&pools.read)
             .await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_unpacked_unless_it_claims_too_much() {
+        let input = vec![b'x'; 100_000];
+        let packed = lz4_flex::compress_prepend_size(&input);
+        assert_eq!(unpack(&packed), Ok(input));
+        let claiming = |size: u32| [&size.to_le_bytes()[..], &packed[4..]].concat();
+        let why = unpack(&claiming(u32::MAX)).unwrap_err();
+        assert!(why.contains("4294967295") && why.contains("16777216"), "{why}");
+        assert!(unpack(&claiming((16 << 20) + 1)).unwrap_err().contains("claims"));
+        assert!(!unpack(&claiming(3)).is_ok_and(|input| input.len() > 3));
+        assert!(unpack(&[1, 2]).is_err() && unpack(&[]).is_err());
     }
 }

@@ -7,6 +7,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{FromRow, Postgres, Sqlite};
 
 use super::change::{Loss, SpendKind};
+use super::decided::unpack;
 use super::error::StoreError;
 use super::rows::{
     ObjectRow, StoredDecision, TaskRow, TokenRow, corrupt, instant, micros, parsed, task_columns,
@@ -258,8 +259,8 @@ impl Store {
         let row = on_db!(self.db(), pools =>
             sqlx::query_as::<_, StoredDecision>(DECISION).bind(id.to_string()).fetch_optional(&pools.read).await?);
         let Some(mut decision) = row else { return Ok(None) };
-        let unpacked = decision.input.as_deref().map(lz4_flex::decompress_size_prepended).transpose();
-        decision.input = unpacked.map_err(|why| corrupt("input")(why.to_string()))?;
+        let unpacked = decision.input.as_deref().map(unpack).transpose();
+        decision.input = unpacked.map_err(|why| corrupt("input")(why))?;
         Ok(Some(decision))
     }
 

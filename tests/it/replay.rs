@@ -99,6 +99,10 @@ impl Corpus {
         corpus
             .root(site, "always", "erin", &[("task_type", "close_account"), ("scope", "refunds:write")])
             .await;
+        // Denied, where the task type itself would have asked for approval.
+        corpus
+            .root(site, "always_bob", "bob", &[("task_type", "close_account"), ("scope", "refunds:write")])
+            .await;
         corpus.root(site, "over", "erin", &[task, read, ("scope", "reports:export")]).await;
         corpus.root(site, "mail", "erin", &[task, ("resource", MAIL), ("scope", "mail:send")]).await;
         corpus.root(site, "export", "erin", &[("task_type", "export_reports")]).await;
@@ -163,7 +167,7 @@ async fn the_changed_ones_and_no_others(site: &Site) {
     let replay = ["policy", "replay", "--candidate", "rules"];
     let (code, same) = report(site, &replay).await;
     assert_eq!((code, &same["changed"], &same["changes"]), (0, &json!(0), &json!({})), "{same:#}");
-    assert_eq!((&same["recorded"], &same["replayed"]), (&json!(16), &json!(15)), "{same:#}");
+    assert_eq!((&same["recorded"], &same["replayed"]), (&json!(17), &json!(16)), "{same:#}");
     assert_eq!(same["refused_elsewhere"], 1, "the second child");
     let over = json!({"before_policy": {"count": 1, "examples": [corpus.id("over")]}});
     assert_eq!(same["skipped"], over);
@@ -174,16 +178,17 @@ async fn the_changed_ones_and_no_others(site: &Site) {
         ("allow_to_deny", &["refund", "dry"]),
         ("approval_to_allow", &["big"]),
         ("deny_to_allow", &["bob"]),
+        ("deny_to_approval", &["always_bob"]),
         ("narrower", &["worker"]),
         ("wider", &["carol"]),
         ("reasons", &["unsafe"]),
     ]);
     assert_eq!((code, corpus.named(&told)), (1, kinds.clone()), "{told:#}");
-    assert_eq!(told["changed"], 7);
-    assert_eq!(told["reasons_new"], json!({"no_refunds_for_bob": 2, "unsafer": 1}));
-    assert_eq!(told["reasons_gone"], json!({"big_refund": 1, "no_refunds_for_bob": 1, "unsafe": 1}));
-    assert_eq!(told["task_types"], json!({"refund_order": 7}));
-    assert_eq!(told["agents"], json!({"support-agent": 6, "worker-agent": 1}));
+    assert_eq!(told["changed"], 8);
+    assert_eq!(told["reasons_new"], json!({"no_refunds_for_bob": 2, "task_type_approval": 1, "unsafer": 1}));
+    assert_eq!(told["reasons_gone"], json!({"big_refund": 1, "no_refunds_for_bob": 2, "unsafe": 1}));
+    assert_eq!(told["task_types"], json!({"close_account": 1, "refund_order": 7}));
+    assert_eq!(told["agents"], json!({"support-agent": 7, "worker-agent": 1}));
     let worker = &told["changes"]["narrower"]["examples"][0];
     assert_eq!((&worker["before"]["lifetime"], &worker["after"]["lifetime"]), (&json!(60), &json!(30)));
     let carol = &told["changes"]["wider"]["examples"][0];
@@ -194,13 +199,18 @@ async fn the_changed_ones_and_no_others(site: &Site) {
     assert!(!words.contains(corpus.id("refund")), "one example is asked for, the newest: {words}");
     for (filter, recorded) in [
         (["--task-type", "export_reports"], 1),
-        (["--tenant", "globex"], 0),
         (["--since", "2099-01-01"], 0),
         (["--until", "1h"], 0),
-        (["--since", "1h"], 16),
+        (["--since", "1h"], 17),
     ] {
         let (code, told) = report(site, &[&replay[..], &filter[..]].concat()).await;
         assert_eq!((code, &told["recorded"]), (0, &json!(recorded)), "{filter:?}: {told:#}");
+    }
+    // A filter that nothing is of may be misspelt.
+    for filter in [["--tenant", "globex"], ["--task-type", "refund_ordr"]] {
+        let (code, words) = site.told(&[&replay[..], &filter[..]].concat()).await;
+        let problem = format!("no decision is one of {} `{}`", filter[0], filter[1]);
+        assert!(code == 2 && words.contains(&problem), "{filter:?}: {code} {words}");
     }
 
     // In force, the other bundle is one that `diff` can name; the corpus is still that of the first.
@@ -282,15 +292,20 @@ async fn what_cannot_be_decided_again_is_named_with_its_reason() {
             "unreadable": one("bob"), "unlike": one("carol"),
         })
     );
-    let (code, words) = site.told(&replay).await;
     let line = format!("1 input_gone (the input is no longer kept): {}", corpus.id("refund"));
-    assert!(code == 1 && words.contains(&line), "{words}");
+    for (most, expected) in [(&[][..], 2), (&["--max-skipped", "20"], 2), (&["--max-skipped", "30"], 1)] {
+        let (code, words) = site.told(&[&replay[..], most].concat()).await;
+        assert!(code == expected && words.contains(&line), "{most:?}: {code} {words}");
+        assert_eq!(words.contains("4 of 17 decisions were skipped"), expected == 2, "{words}");
+    }
+    let (code, words) = site.told(&[&replay[..], &["--max-skipped", "101"]].concat()).await;
+    assert!(code == 2 && words.contains("--max-skipped"), "{words}");
 
     // Nothing is compared with a bundle that is not kept; where that is all, nothing is known.
     database::execute(&site.path(""), "DELETE FROM bundles".to_owned(), String::new()).await;
     let (code, told) = report(&site, &replay).await;
     assert_eq!((code, &told["replayed"]), (2, &json!(0)), "{told:#}");
-    assert_eq!(told["skipped"]["bundle_gone"]["count"], 13);
+    assert_eq!(told["skipped"]["bundle_gone"]["count"], 14);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

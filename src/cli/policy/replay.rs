@@ -10,7 +10,7 @@ use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::ids::Name;
-use crate::policy::replay::{Example, Skip, Tallied, Told};
+use crate::policy::replay::{Example, Skip, Tallied, Tally, Told};
 use crate::replay::{Order, Report, Source, replay};
 use crate::store::Store;
 use crate::store::folder::Location;
@@ -61,6 +61,10 @@ struct Corpus {
     /// How many decisions are named of each kind of change, the newest ones.
     #[arg(long, value_name = "N", default_value_t = 5)]
     examples: usize,
+    /// How many in a hundred of the decisions may be skipped; of more, status 2. Those that were refused before policy was asked do
+    /// not count.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=100))]
+    max_skipped: u8,
     /// The server's configuration: it says where the log lies.
     #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
     config: PathBuf,
@@ -128,12 +132,34 @@ async fn told(
     } else {
         print(&report, output);
     }
-    if report.tally.tells_nothing() {
+    told_enough(&report.tally, corpus)?;
+    Ok(if report.tally.changed == 0 { Exit::Done } else { Exit::Differs })
+}
+
+/// Refuses to call a bundle harmless by what was left of the decisions, or by none because a filter is misspelt.
+fn told_enough(tally: &Tally, corpus: &Corpus) -> Result<(), String> {
+    let tenant = corpus.tenant.as_ref().map(|name| format!("--tenant `{name}`"));
+    let task_type = corpus.task_type.as_ref().map(|name| format!("--task-type `{name}`"));
+    let filters: Vec<String> = tenant.into_iter().chain(task_type).collect();
+    if tally.recorded == 0 && !filters.is_empty() {
+        return Err(format!(
+            "no decision is one of {}: look at the name and the time",
+            filters.join(" and ")
+        ));
+    }
+    if !tally.tells_too_little(corpus.max_skipped) {
+        return Ok(());
+    }
+    if tally.replayed == 0 {
         return Err(
             "none of these decisions could be decided again: nothing is known of the bundle".to_owned()
         );
     }
-    Ok(if report.tally.changed == 0 { Exit::Done } else { Exit::Differs })
+    let (lost, all) = tally.missed();
+    Err(format!(
+        "{lost} of {all} decisions were skipped, more than {} %: mend what skips them, or allow for more with --max-skipped",
+        corpus.max_skipped
+    ))
 }
 
 fn bad_time(option: &str, text: &str) -> String {
