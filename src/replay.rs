@@ -207,8 +207,7 @@ impl Always {
             serde_json::from_slice::<Spec>(spec).is_ok_and(|spec| spec.approval.when == ApprovalWhen::Always)
         };
         let asking = rows.iter().filter(|row| asks(&row.spec));
-        let named =
-            asking.map(|row| (row.id.tenant.to_string(), format!("{}@{}", row.id.name, row.version)));
+        let named = asking.map(|row| (row.id.tenant.to_string(), format!("{}@{}", row.id.name, row.version)));
         Ok(Self(Arc::new(named.collect())))
     }
 
@@ -276,8 +275,7 @@ impl Entry {
         let engine = self.engine.clone().ok_or(Skip::BundleGone)?;
         let began_with = format!("{}@{}", input.task.r#type, input.task.version);
         let labels = [Some(began_with.as_str()), self.leaf.task_type.as_deref()];
-        let always_asks =
-            labels.into_iter().flatten().any(|label| self.always.asks(&input.tenant.id, label));
+        let always_asks = labels.into_iter().flatten().any(|label| self.always.asks(&input.tenant.id, label));
         let recorded = Recorded {
             always_asks,
             outcome: self.decided.outcome.clone(),

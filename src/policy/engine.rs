@@ -310,7 +310,8 @@ mod tests {
             .map(|name| policies.join(format!("examples/acme-{name}")))
             .into();
         let base = policies.join("base");
-        let mut all = vec![vec![base.clone()], [vec![base.clone()], starters.clone(), examples.clone()].concat()];
+        let mut all =
+            vec![vec![base.clone()], [vec![base.clone()], starters.clone(), examples.clone()].concat()];
         for (starter, example) in starters.into_iter().zip(examples) {
             all.push(vec![starter.clone()]);
             all.push(vec![base.clone(), starter, example]);

@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regorus::Value;
-use regorus::unstable::{AssignOp, Expr, ExprRef, Import, Literal, Module, Query, Rule, RuleBody, RuleHead, Span};
+use regorus::unstable::{
+    AssignOp, Expr, ExprRef, Import, Literal, Module, Query, Rule, RuleBody, RuleHead, Span,
+};
 
 use super::fault::Location;
 use super::syntax::location;
@@ -61,12 +63,16 @@ pub(super) fn first_inexact<'m>(modules: impl Iterator<Item = &'m Module> + Clon
 
 /// The name that an import gives.
 fn imported(import: &Import) -> Option<&str> {
-    let named = import.r#as.as_ref().map(Span::text);
-    named.or_else(|| match import.refr.as_ref() {
-        Expr::RefDot { field, .. } => Some(field.0.text()),
-        Expr::RefBrack { index, .. } => Some(index.span().text()),
-        other => name(other),
-    })
+    if let Some(alias) = &import.r#as {
+        return Some(alias.text());
+    }
+    if let Expr::RefDot { field, .. } = import.refr.as_ref() {
+        return Some(field.0.text());
+    }
+    if let Expr::RefBrack { index, .. } = import.refr.as_ref() {
+        return Some(index.span().text());
+    }
+    name(&import.refr)
 }
 
 struct Reader<'m> {
@@ -101,10 +107,8 @@ impl Reader<'_> {
             RuleHead::Func { refr, args, assign, .. } => {
                 self.head(refr);
                 for argument in args {
-                    let is_plain = match argument.as_ref() {
-                        Expr::Var { span, .. } => !matches!(span.text(), "_" | "input" | "data"),
-                        other => is_literal(other),
-                    };
+                    let is_name = name(argument).is_some_and(|name| !matches!(name, "_" | "input" | "data"));
+                    let is_plain = is_name || is_literal(argument);
                     if !is_plain {
                         self.is(argument.span(), PARAMETER);
                     }
@@ -179,7 +183,9 @@ impl Reader<'_> {
         if let Expr::Var { span, .. } = pattern {
             self.bound(span);
         } else if let Expr::Array { items, .. } = pattern {
-            items.iter().for_each(|item| self.binding(item));
+            for item in items {
+                self.binding(item);
+            }
         }
     }
 
@@ -292,8 +298,8 @@ fn is_single<'q>(query: &'q Query, bound: &mut BTreeSet<&'q str>) -> bool {
 
 /// Whether each variable in brackets has a value already.
 fn looks_up_bound(expr: &Expr, bound: &BTreeSet<&str>) -> bool {
-    let all = |exprs: &mut dyn Iterator<Item = &ExprRef>| {
-        exprs.fold(true, |so_far, expr| so_far && looks_up_bound(expr, bound))
+    let all = |mut exprs: &mut dyn Iterator<Item = &ExprRef>| {
+        Iterator::all(&mut exprs, |expr| looks_up_bound(expr, bound))
     };
     match expr {
         Expr::String { .. }
@@ -450,7 +456,8 @@ mod tests {
     #[test]
     fn tests_and_fixtures_run_in_the_interpreter_anyway_and_do_not_count() {
         let tests = "package taskgrant.exchange_test\nimport rego.v1\ntest_x if { x := input.now with input.now as 1; x == 1 }\n";
-        let bundle = bundle_of(&[("own/rules.rego", &module("allow if true")), ("own/rules_test.rego", tests)]);
+        let bundle =
+            bundle_of(&[("own/rules.rego", &module("allow if true")), ("own/rules_test.rego", tests)]);
         assert_eq!(PolicyEngine::compile(bundle).unwrap().machine(), &Machine::Vm);
     }
 

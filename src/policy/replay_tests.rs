@@ -109,7 +109,11 @@ fn of_a_denial_the_task_type_tells_whether_it_would_have_asked() {
     };
     assert_eq!(change(|_| {}, "deny", true), Some(Change::DenyToApproval));
     assert_eq!(change(|_| {}, "deny", false), Some(Change::DenyToAllow));
-    assert_eq!(change(|_| {}, "allow", true), Some(Change::DenyToAllow), "what was let through asks for nothing");
+    assert_eq!(
+        change(|_| {}, "allow", true),
+        Some(Change::DenyToAllow),
+        "what was let through asks for nothing"
+    );
     assert_eq!(change(approve, "deny", true), Some(Change::DenyToAllow));
     assert_eq!(change(narrow, "deny", true), Some(Change::DenyToAllow));
     assert_eq!(change(hand, "deny", true), Some(Change::DenyToApproval));
@@ -128,7 +132,10 @@ fn a_fault_tells_its_kind_and_place_and_nothing_of_the_input() {
     let mut input = good_input();
     input.principal.sub = "secret-sub".to_owned();
     for (body, told) in [
-        ("allow if true\nlimits contains {\"lifetime\": input.principal.sub}", "the policy's output is refused"),
+        (
+            "allow if true\nlimits contains {\"lifetime\": input.principal.sub}",
+            "the policy's output is refused",
+        ),
         (
             "allow if true\nx := to_number(input.principal.sub) if { input.now with input.now as 1 }\ntags contains x",
             "the policy failed at own/rules.rego:4:31",

@@ -44,7 +44,9 @@ impl Decided {
 pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
     let (claimed, rest) = lz4_flex::block::uncompressed_size(packed).map_err(|why| why.to_string())?;
     if claimed > MOST_UNPACKED {
-        return Err(format!("it claims {claimed} bytes, more than the {MOST_UNPACKED} that an input may have"));
+        return Err(format!(
+            "it claims {claimed} bytes, more than the {MOST_UNPACKED} that an input may have"
+        ));
     }
     lz4_flex::decompress(rest, claimed).map_err(|why| why.to_string())
 }

@@ -417,7 +417,8 @@ async fn developer_platform() {
     let mut bare = detail.clone();
     bare.as_object_mut().unwrap().remove("branch");
     trial.stops(&["branch_missing"], Ask::of("starter", "repo:write", bare, json!({}))).await;
-    for branch in ["refs/heads/main", "heads/main", "origin/main", "HEAD", "main/../main", "a//main", "main/"] {
+    for branch in ["refs/heads/main", "heads/main", "origin/main", "HEAD", "main/../main", "a//main", "main/"]
+    {
         trial.stops(&["branch_name_unclear"], ask("repo:write", json!({"branch": branch}))).await;
     }
     // The type of the detail refuses others before policy is asked.
