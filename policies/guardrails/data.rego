@@ -45,21 +45,24 @@ guardrails_problems contains sprintf("data.guardrails.query.%v: it is no list of
 }
 
 guardrails_problems contains sprintf("data.guardrails.query.%v: this is no regular expression: %v", [name, pattern]) if {
+	is_string(input.claimed.query)
 	is_object(data.guardrails.query)
 	some name, patterns in data.guardrails.query
 	all_texts(patterns)
 	some pattern in patterns
-	pattern in guardrails_broken
+	not [pattern, true] in guardrails_found
+	not [pattern, false] in guardrails_found
 }
 
-# Patterns that mean nothing, and would find nothing. Each is compiled for this, so only where there is something to be found.
-guardrails_broken contains pattern if {
+# What each pattern says of the query: true, false, or nothing where it means nothing (the interpreter, which is strict, fails there).
+# Each is compiled once, and only where there is a query.
+guardrails_found contains [pattern, found] if {
 	is_string(input.claimed.query)
 	is_object(data.guardrails.query)
 	some _, patterns in data.guardrails.query
 	all_texts(patterns)
 	some pattern in patterns
-	not regex.is_valid(pattern)
+	found = regex.match(pattern, input.claimed.query)
 }
 
 # Only of the environment that this is: the others decide nothing.

@@ -199,8 +199,7 @@ deny contains {
 	all_texts(data.guardrails.query.dangerous)
 	is_string(input.claimed.query)
 	some pattern in data.guardrails.query.dangerous
-	not pattern in guardrails_broken
-	regex.match(pattern, input.claimed.query)
+	[pattern, true] in guardrails_found
 }
 
 # METADATA
@@ -217,8 +216,7 @@ deny contains {
 	all_texts(data.guardrails.query.suspicious)
 	is_string(input.claimed.query)
 	some pattern in data.guardrails.query.suspicious
-	not pattern in guardrails_broken
-	regex.match(pattern, input.claimed.query)
+	[pattern, true] in guardrails_found
 }
 
 # METADATA

@@ -133,7 +133,7 @@ fn a_fault_tells_its_kind_and_place_and_nothing_of_the_input() {
     input.principal.sub = "secret-sub".to_owned();
     for (body, told) in [
         (
-            "allow if true\nlimits contains {\"lifetime\": input.principal.sub}",
+            "allow if true\nlimits contains input.principal.sub",
             "the policy's output is refused",
         ),
         (
