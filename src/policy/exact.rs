@@ -38,6 +38,7 @@ const ELSE: &str = "`else` is not reached there after a value that is undefined"
 const WITH: &str = "`with` is not known there";
 const WALK: &str = "`walk` is not gone through there";
 const SHADOWED: &str = "a variable named `input` or `data` is not told apart from the document there";
+const LOADED: &str = "read within a comprehension or `every` and outside of it in one body, it may be undefined there; ask a rule or function in one of both places";
 const SEVERAL: &str = "a rule that could yield several values is no fault there, but undefined; make it a set, or of one definition";
 
 /// The first form of these modules that the virtual machine may decide otherwise than Rego says.
@@ -56,9 +57,28 @@ pub(super) fn first_inexact<'m>(modules: impl Iterator<Item = &'m Module> + Clon
             *definitions.entry(refr.span().text()).or_default() += bodies.len().max(1);
         }
     }
-    let mut reader = Reader { definitions, names, found: None, within_every: 0 };
+    let imports = modules.clone().flat_map(|module| &module.imports);
+    let aliases = imports.filter_map(|import| {
+        let document = document(root(&import.refr)?)?;
+        Some((imported(import)?, document))
+    });
+    let aliases = aliases.collect();
+    let mut reader =
+        Reader { definitions, names, found: None, within_every: 0, aliases, reads: Reads::default() };
     modules.flat_map(|module| &module.policy).for_each(|rule| reader.rule(rule));
     reader.found
+}
+
+/// The variable that a reference begins with.
+fn root(mut expr: &Expr) -> Option<&str> {
+    while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = expr {
+        expr = refr;
+    }
+    name(expr)
+}
+
+fn document(name: &str) -> Option<&'static str> {
+    ["input", "data"].into_iter().find(|document| *document == name)
 }
 
 /// The name that an import gives.
@@ -83,6 +103,64 @@ struct Reader<'m> {
     found: Option<Inexact>,
     /// How many `every` stand around.
     within_every: usize,
+    /// What imports stand for the two documents.
+    aliases: BTreeMap<&'m str, &'static str>,
+    reads: Reads,
+}
+
+/// Where one body reads input and data. Each is loaded once for a body there, where it is read first: a read that may be passed over
+/// leaves the others with nothing. Which statement comes first cannot be told: they are put in another order there.
+#[derive(Default)]
+struct Reads {
+    /// What stands around: a statement, a comprehension or `every` in it, a statement in that, and so on.
+    around: Vec<usize>,
+    entered: usize,
+    seen: Vec<Read>,
+}
+
+struct Read {
+    document: &'static str,
+    around: Vec<usize>,
+    at: Location,
+}
+
+impl Read {
+    /// Whether this one is made whenever `other` is, and before it: it stands in a statement around `other`.
+    fn precedes(&self, other: &Self) -> bool {
+        self.document == other.document && other.around.starts_with(&self.around)
+    }
+
+    /// Whether this one stands in the comprehension or `every` of the other.
+    fn is_within_scope_of(&self, other: &Self) -> bool {
+        let scope = other.around.len().saturating_sub(1);
+        other.around.get(..scope).is_some_and(|scope| self.around.starts_with(scope))
+    }
+}
+
+impl Reads {
+    /// A statement, or a comprehension or `every` in one.
+    fn enter(&mut self) {
+        self.entered += 1;
+        self.around.push(self.entered);
+    }
+
+    fn leave(&mut self) {
+        self.around.pop();
+    }
+
+    /// A read that may be passed over, and with it what another one needs.
+    fn passed_over(&self) -> Option<Location> {
+        let exposed = |(place, read): &(usize, &Read)| {
+            // At the level of the body itself nothing is passed over.
+            read.around.len() > 1
+                && !self.seen.iter().take(*place).any(|earlier| earlier.precedes(read))
+                && self
+                    .seen
+                    .iter()
+                    .any(|other| other.document == read.document && !other.is_within_scope_of(read))
+        };
+        self.seen.iter().enumerate().find(exposed).map(|(_, read)| read.at.clone())
+    }
 }
 
 impl Reader<'_> {
@@ -116,9 +194,31 @@ impl Reader<'_> {
                 self.yields(refr, assign.as_ref().map(|assign| &assign.value), bodies, args);
             }
         }
+        let yielded = match head {
+            RuleHead::Compr { assign, .. } | RuleHead::Func { assign, .. } => {
+                assign.as_ref().map(|a| &a.value)
+            }
+            RuleHead::Set { key, .. } => key.as_ref(),
+        };
         for body in bodies {
-            self.exprs(body.assign.as_ref().map(|assign| &assign.value));
-            self.query(&body.query);
+            self.body(Some(&body.query), yielded.into_iter().chain(body.assign.as_ref().map(|a| &a.value)));
+        }
+        if bodies.is_empty() {
+            self.body(None, yielded);
+        }
+    }
+
+    /// A body, and what it yields.
+    fn body<'e>(&mut self, query: Option<&Query>, yielded: impl IntoIterator<Item = &'e ExprRef>) {
+        self.reads = Reads::default();
+        if let Some(query) = query {
+            self.query(query);
+        }
+        self.reads.enter();
+        self.exprs(yielded);
+        self.reads.leave();
+        if let Some(at) = self.reads.passed_over() {
+            self.found.get_or_insert(Inexact { at, reason: LOADED });
         }
     }
 
@@ -150,6 +250,7 @@ impl Reader<'_> {
 
     fn query(&mut self, query: &Query) {
         for statement in &query.stmts {
+            self.reads.enter();
             if let Some(modifier) = statement.with_mods.first() {
                 self.is(modifier.refr.span(), WITH);
             }
@@ -164,10 +265,13 @@ impl Reader<'_> {
                     key.iter().chain([value]).for_each(|var| self.bound(var));
                     self.expr(domain);
                     self.within_every += 1;
+                    self.reads.enter();
                     self.query(query);
+                    self.reads.leave();
                     self.within_every -= 1;
                 }
             }
+            self.reads.leave();
         }
     }
 
@@ -199,8 +303,8 @@ impl Reader<'_> {
             | Expr::RawString { .. }
             | Expr::Number { .. }
             | Expr::Bool { .. }
-            | Expr::Null { .. }
-            | Expr::Var { .. } => {}
+            | Expr::Null { .. } => {}
+            Expr::Var { span, .. } => self.read(span),
             Expr::RefDot { refr, .. } => self.expr(refr),
             Expr::RefBrack { refr, index, .. } => {
                 if self.within_every > 0 && !is_literal(index) {
@@ -213,17 +317,13 @@ impl Reader<'_> {
                 self.exprs(fields.iter().flat_map(|(_, key, value)| [key, value]));
             }
             Expr::ArrayCompr { term, query, span, .. } => {
-                self.comprehension(span, query);
+                self.comprehension(span, query, term);
                 let is_bound = name(term).is_some_and(|name| self.binds(query, name));
                 if !is_bound && !is_literal(term) {
                     self.is(term.span(), COLLECTED);
                 }
-                self.expr(term);
             }
-            Expr::SetCompr { term, query, span, .. } => {
-                self.comprehension(span, query);
-                self.expr(term);
-            }
+            Expr::SetCompr { term, query, span, .. } => self.comprehension(span, query, term),
             Expr::ObjectCompr { span, .. } => self.is(span, OBJECT_COLLECTED),
             Expr::Call { fcn, params, .. } => {
                 if name(fcn) == Some("walk") {
@@ -253,7 +353,15 @@ impl Reader<'_> {
         }
     }
 
-    fn comprehension(&mut self, span: &Span, query: &Query) {
+    fn read(&mut self, span: &Span) {
+        let document = document(span.text()).or_else(|| self.aliases.get(span.text()).copied());
+        if let Some(document) = document {
+            let around = self.reads.around.clone();
+            self.reads.seen.push(Read { document, around, at: location(span) });
+        }
+    }
+
+    fn comprehension(&mut self, span: &Span, query: &Query, term: &Expr) {
         if self.within_every > 0 {
             self.is(span, EVERY);
         }
@@ -261,7 +369,12 @@ impl Reader<'_> {
         if !matches!(first, Some(Literal::SomeIn { .. })) {
             self.is(span, COMPREHENSION);
         }
+        self.reads.enter();
         self.query(query);
+        self.reads.enter();
+        self.expr(term);
+        self.reads.leave();
+        self.reads.leave();
     }
 
     /// Whether the body of a comprehension binds this variable.
@@ -397,7 +510,7 @@ mod tests {
         (engine.machine().clone(), judged.map_or(true, |judgement| !judgement.deny.is_empty()))
     }
 
-    const INEXACT: [&str; 33] = [
+    const INEXACT: [&str; 35] = [
         "good if { x := input.claimed.none }",
         "good if { x := [input.claimed.none] }",
         "good if { some name in [\"x\"]; x := known[name].none }",
@@ -428,6 +541,8 @@ mod tests {
         "good if { x := input.requested; x.none }",
         "good if { some input in [{\"now\": 3}]; input.now == 4 }",
         "good if { some p; walk(known, [p, 3]) }",
+        "good if { count([x | some x in [1]; x == input.none]) == 0; not input.now }",
+        "good if { every x in [] { x == input.now }; not input.actor.id == \"support-bot\" }",
         "good if { input.now == 3 with input.now as 4 }",
         "good if { count([x | some y in [{}]; x := y.none]) == 1 }",
         "good if { every x in [\"x\", \"y\"] { known[x] = z; z.ok } }",
@@ -469,6 +584,8 @@ mod tests {
             "good if { every name in [\"x\", \"y\"] { ok(name) } }",
             "good if { every pair in [[1], []] { pair[0] == 1 } }",
             "good if { x := {\"a\": [1]}; x.b }",
+            "good if { every x in input.requested.scopes { x == input.now } }",
+            "now := input.now\ngood if { every x in [] { x == now }; input.actor.id == \"a\" }",
             "good if { count({known[name].none | some name in [\"x\"]}) == 1 }",
             "good if { count([y | some name in [\"x\"]; y = known[name].none]) == 1 }",
             "level(name) := known[name].ok if known[name]\ngood if level(\"y\")",

@@ -132,10 +132,7 @@ fn a_fault_tells_its_kind_and_place_and_nothing_of_the_input() {
     let mut input = good_input();
     input.principal.sub = "secret-sub".to_owned();
     for (body, told) in [
-        (
-            "allow if true\nlimits contains input.principal.sub",
-            "the policy's output is refused",
-        ),
+        ("allow if true\nlimits contains input.principal.sub", "the policy's output is refused"),
         (
             "allow if true\nx := to_number(input.principal.sub) if { input.now with input.now as 1 }\ntags contains x",
             "the policy failed at own/rules.rego:4:31",
