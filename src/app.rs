@@ -511,7 +511,7 @@ impl Recorder {
     fn aggregate(&self, refused: &Refused, count: u64) -> Decision {
         let what = match (&refused.client, refused.kind) {
             (Some(_), _) => "more requests were refused for this",
-            (None, Kind::Exchange) => "requests failed client authentication",
+            (None, Kind::Exchange | Kind::Approval) => "requests failed client authentication",
             (None, Kind::Admin) => "events were refused that no identity provider is known to have sent",
         };
         let message = format!("{count} {what} since the last such record");

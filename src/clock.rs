@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::domain::ids::{DecisionId, Jti, TaskId};
+use crate::domain::ids::{ApprovalId, DecisionId, Jti, TaskId};
 
 /// The time of day, which somebody may set, and a steady time, which nobody can. Movable in tests.
 pub trait Clock: Send + Sync {
@@ -116,6 +116,11 @@ impl Random {
     /// A fresh task id.
     pub fn task(&self, now: DateTime<Utc>) -> TaskId {
         TaskId::new(now, self.bytes())
+    }
+
+    /// A fresh approval id.
+    pub fn approval(&self, now: DateTime<Utc>) -> ApprovalId {
+        ApprovalId::new(now, self.bytes())
     }
 
     /// A fresh decision id.

@@ -201,6 +201,8 @@ pub struct LimitsConfig {
     pub token_children: u32,
     /// Exchanges of one task in a minute (not a second); 0 is no limit.
     pub task_rate: u32,
+    /// Approvals that one client may wait for at once; 0 is no limit.
+    pub waiting_approvals: u32,
 }
 
 impl Default for LimitsConfig {
@@ -218,6 +220,7 @@ impl Default for LimitsConfig {
             task_tokens: 10_000,
             token_children: 10_000,
             task_rate: 6_000,
+            waiting_approvals: 100,
         }
     }
 }

@@ -69,6 +69,8 @@ pub enum Outcome {
     Issued,
     /// It would have been, but for `dry_run`.
     DryRun,
+    /// It waits for a person: deferred just now, or polled.
+    Waits,
     /// Refused, and recorded.
     Refused,
     /// It could not be recorded.
@@ -80,6 +82,7 @@ impl Outcome {
         match self {
             Self::Issued => "issued",
             Self::DryRun => "dry_run",
+            Self::Waits => "waits",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
         }

@@ -374,6 +374,9 @@ impl Builder<'_> {
         if spec.approval.quorum == 0 {
             self.fault(id, "spec.approval.quorum", "at least 1");
         }
+        if !(30..=604_800).contains(&spec.approval.expires_in) {
+            self.fault(id, "spec.approval.expires_in", "30 to 604800 seconds (a week)");
+        }
         if spec.approval.when == ApprovalWhen::Always && approvers == 0 {
             self.fault(id, "spec.approval.approvers", "`when: always` needs somebody who may approve");
         }

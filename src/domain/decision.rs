@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ids::{DecisionId, Jti, Name, TaskId};
+use super::ids::{ApprovalId, DecisionId, Jti, Name, TaskId};
 use super::principal::Principal;
 
 /// What was decided upon.
@@ -13,6 +13,9 @@ pub enum Kind {
     /// A token exchange.
     #[serde(rename = "exchange")]
     Exchange,
+    /// A person's answer to what waits for one, or that none came (AP-04).
+    #[serde(rename = "approval")]
+    Approval,
     /// A revocation or a change of configuration.
     #[serde(rename = "admin")]
     Admin,
@@ -23,6 +26,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Exchange => "exchange",
+            Self::Approval => "approval",
             Self::Admin => "admin",
         }
     }
@@ -87,6 +91,9 @@ pub struct Record {
     /// The token issued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jti: Option<Jti>,
+    /// The approval that was asked for, answered, or under which the token stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_id: Option<ApprovalId>,
     /// What was asked for, without the tokens.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub asked: Value,

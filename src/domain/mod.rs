@@ -1,5 +1,6 @@
 //! The pure core: values and laws; no I/O, no clock.
 
+pub mod approval;
 pub mod build;
 pub mod build_auth;
 mod build_issuer;

@@ -59,6 +59,8 @@ pub enum LimitedBy {
     TaskTokens,
     /// The number of children of the parent token.
     TokenChildren,
+    /// The number of approvals that the client waits for.
+    Approvals,
 }
 
 impl LimitedBy {
@@ -72,6 +74,7 @@ impl LimitedBy {
             Self::TaskRate => "rate_limited_task",
             Self::TaskTokens => "task_tokens_exhausted",
             Self::TokenChildren => "token_children_exhausted",
+            Self::Approvals => "approvals_waiting",
         }
     }
 
@@ -85,6 +88,7 @@ impl LimitedBy {
             Self::TaskRate => "task_rate",
             Self::TaskTokens => "task_tokens",
             Self::TokenChildren => "token_children",
+            Self::Approvals => "approvals",
         }
     }
 
@@ -102,6 +106,7 @@ impl LimitedBy {
             Self::TokenChildren => {
                 "the subject token has as many children as it may have: go on from one of them, or start another task"
             }
+            Self::Approvals => "this client waits for as many approvals as it may",
         }
     }
 
@@ -118,6 +123,43 @@ pub struct Limited {
     pub by: LimitedBy,
     /// Seconds until one more request may come, at least 1. Where waiting does not help, until the parent's expiry.
     pub retry_after: u32,
+}
+
+/// Why a deferred exchange gives no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotFetched {
+    /// No deferred exchange of this client has this code.
+    Unknown,
+    /// A person has denied it.
+    Denied,
+    /// Nobody decided, or the client did not fetch the token, in time.
+    Expired,
+    /// The token was fetched.
+    Used,
+    /// It was given up or taken back.
+    Cancelled,
+}
+
+impl NotFetched {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Unknown => "deferral_code_unknown",
+            Self::Denied => "approval_denied",
+            Self::Expired => "approval_expired",
+            Self::Used => "deferral_code_used",
+            Self::Cancelled => "approval_cancelled",
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Unknown => "deferral_code: no deferred exchange of this client has this code",
+            Self::Denied => "a person has denied the request",
+            Self::Expired => "nobody approved the request in time, or its token was not fetched in time",
+            Self::Used => "deferral_code: its token was fetched already",
+            Self::Cancelled => "deferral_code: the request was given up or taken back",
+        }
+    }
 }
 
 /// A refused exchange, as facts.
@@ -202,6 +244,18 @@ pub enum Refusal {
         /// All reasons.
         reasons: Vec<Reason>,
     },
+    /// A person would have to approve, and the task type names nobody who may.
+    NoApprovers {
+        /// All reasons.
+        reasons: Vec<Reason>,
+    },
+    /// What people approved does not cover what must be approved now: policy or the task type asks for more (AP-02).
+    NotCovered {
+        /// What they were not asked.
+        reasons: Vec<Reason>,
+    },
+    /// A deferred exchange gives no token.
+    NotFetched(NotFetched),
     /// The policy engine failed: recorded as a denial, answered 503.
     PolicyFault {
         /// The engine's words, for the record only.
@@ -365,6 +419,9 @@ impl Refusal {
             Self::Policy { .. } => "policy_denied",
             Self::NarrowedToNothing => "policy_left_nothing",
             Self::Approval { .. } => "approval_required",
+            Self::NoApprovers { .. } => "approval_impossible",
+            Self::NotCovered { .. } => "approval_insufficient",
+            Self::NotFetched(why) => why.code(),
             Self::PolicyFault { .. } => "policy_unavailable",
             Self::StoreFault => "store_unavailable",
             Self::Clock { .. } => "clock_unsteady",
@@ -391,6 +448,8 @@ impl Refusal {
             Self::Policy { .. }
             | Self::NarrowedToNothing
             | Self::Approval { .. }
+            | Self::NoApprovers { .. }
+            | Self::NotCovered { .. }
             | Self::PolicyFault { .. } => Some(CeilingName::Policy),
             Self::Malformed { .. }
             | Self::GrantType
@@ -414,6 +473,7 @@ impl Refusal {
             | Self::Spent
             | Self::TooHigh
             | Self::UnknownParent
+            | Self::NotFetched(_)
             | Self::Limited(_) => None,
         }
     }
@@ -458,9 +518,22 @@ impl Refusal {
         if self.grantable().is_some_and(|g| !g.is_nothing()) { Retry::Narrower } else { Retry::Never }
     }
 
+    /// Whether it costs the caller nothing to be refused so again and again: then it is counted, not recorded each time (L12).
+    pub fn is_cheap_to_repeat(&self) -> bool {
+        matches!(self, Self::Limited(_) | Self::NotAnAgent | Self::NotFetched(_))
+    }
+
     /// Policy's own reasons, private ones included.
     fn policy_reasons(&self) -> &[Reason] {
-        if let Self::Policy { reasons } | Self::Approval { reasons } = self { reasons } else { &[] }
+        if let Self::Policy { reasons }
+        | Self::Approval { reasons }
+        | Self::NoApprovers { reasons }
+        | Self::NotCovered { reasons } = self
+        {
+            reasons
+        } else {
+            &[]
+        }
     }
 
     /// Policy's reasons that the client may see (TX-09).
@@ -520,6 +593,15 @@ impl fmt::Display for Refusal {
             Self::Policy { reasons } => write_reasons(f, "policy denies the request", reasons),
             Self::NarrowedToNothing => f.write_str("what policy allows of the request is nothing"),
             Self::Approval { reasons } => write_reasons(f, "a person must approve the request", reasons),
+            Self::NoApprovers { reasons } => write_reasons(
+                f,
+                "a person must approve the request, and its task type names no approvers: its owner has to",
+                reasons,
+            ),
+            Self::NotCovered { reasons } => {
+                write_reasons(f, "what was approved does not cover what must be approved now", reasons)
+            }
+            Self::NotFetched(why) => f.write_str(why.what()),
             Self::PolicyFault { .. } => f.write_str("the policy engine is not available"),
             Self::StoreFault => f.write_str("the store is not available"),
             Self::Clock { why } => f.write_str(why),

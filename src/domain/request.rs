@@ -1,7 +1,9 @@
-//! The typed exchange request (RFC 8693 §2.1): what the form says, before anything of it is believed.
+//! The typed request to the token endpoint: what the form says, before anything of it is believed. An exchange (RFC 8693 §2.1), or
+//! the token of one that waited for a person (STANDARDS §11).
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::details::BadDetails;
@@ -14,6 +16,10 @@ use super::scope::ScopeSet;
 
 /// The grant this server offers.
 pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// The grant by which the token of a deferred exchange is fetched (draft-ietf-oauth-deferred-token-response).
+pub const DEFERRED: &str = "urn:ietf:params:oauth:grant-type:deferred";
+/// The completion mode of a client that waits for people.
+const DEFERRED_MODE: &str = "deferred";
 /// The token type of what it issues (RFC 8693 §3).
 pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
@@ -37,7 +43,8 @@ impl fmt::Debug for Presented {
 }
 
 /// One `resource` or `audience` value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Target {
     /// `resource`: an absolute URI (RFC 8707).
     Uri(ResourceUri),
@@ -53,6 +60,69 @@ impl Target {
             Self::Audience(name) => name,
         }
     }
+}
+
+/// A code that stands for a deferred exchange: `Debug` hides it, nothing prints it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeferralCode(String);
+
+impl DeferralCode {
+    /// What it begins with, so that none is taken for another kind of secret (T35).
+    pub const PREFIX: &str = "tgd_";
+
+    /// The code of these 256 random bits, in Base64url.
+    pub fn new(base64url: &str) -> Self {
+        Self(format!("{}{base64url}", Self::PREFIX))
+    }
+
+    /// The code as the client sends it.
+    pub fn sent(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The text, for the client it belongs to and for hashing only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DeferralCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeferralCode(..)")
+    }
+}
+
+/// A request to the token endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenRequest {
+    /// Exchange a token.
+    Exchange(Box<ExchangeRequest>),
+    /// Fetch the token of an exchange that was deferred.
+    Deferred(DeferralCode),
+}
+
+impl TokenRequest {
+    /// Reads decoded form parameters. Unknown ones are ignored, empty ones count as left out (RFC 6749 §3.2).
+    pub fn parse(form: &[(String, String)]) -> Result<Self, Refusal> {
+        if let Some(field) = repeated(form) {
+            return Err(Refusal::malformed(field, "the parameter is sent more than once"));
+        }
+        match one(form, "grant_type") {
+            Some(TOKEN_EXCHANGE) => ExchangeRequest::parse(form).map(|read| Self::Exchange(Box::new(read))),
+            Some(DEFERRED) => deferral_code(form).map(Self::Deferred),
+            Some(_) => Err(Refusal::GrantType),
+            None => Err(Refusal::malformed("grant_type", "the parameter is missing")),
+        }
+    }
+}
+
+/// What was asked for is fixed: nothing of it may be said again (STANDARDS §11.3).
+fn deferral_code(form: &[(String, String)]) -> Result<DeferralCode, Refusal> {
+    if let Some(field) = FIXED.into_iter().find(|name| form.iter().any(|(key, _)| key == name)) {
+        return Err(Refusal::malformed(field, "is fixed by the request that was deferred: leave it out"));
+    }
+    let code = one(form, "deferral_code").ok_or_else(|| missing("deferral_code"))?;
+    Ok(DeferralCode::sent(code))
 }
 
 /// A token-exchange request.
@@ -71,7 +141,8 @@ pub struct ExchangeRequest {
 }
 
 /// What a request wishes for, without the tokens it presents: this part may be kept.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wish {
     /// `scope`.
     pub scope: Option<ScopeSet>,
@@ -87,10 +158,12 @@ pub struct Wish {
     pub claimed: Map<String, Value>,
     /// Whether to decide and record, and issue nothing.
     pub dry_run: bool,
+    /// Whether the client waits where a person must approve: `completion_mode` holds `deferred` (STANDARDS §11.1).
+    pub deferred: bool,
 }
 
 /// Parameters that this server reads once; `resource` and `audience` may repeat (TX-01).
-const SINGLE: [&str; 15] = [
+const SINGLE: [&str; 17] = [
     "grant_type",
     "subject_token",
     "subject_token_type",
@@ -104,21 +177,34 @@ const SINGLE: [&str; 15] = [
     "delegate_to",
     "claimed",
     "dry_run",
+    "completion_mode",
+    "deferral_code",
     "client_id",
     "client_secret",
 ];
 
+/// What a deferred exchange has asked for already.
+const FIXED: [&str; 15] = [
+    "subject_token",
+    "subject_token_type",
+    "actor_token",
+    "actor_token_type",
+    "requested_token_type",
+    "scope",
+    "resource",
+    "audience",
+    "authorization_details",
+    "task_type",
+    "requested_expires_in",
+    "delegate_to",
+    "claimed",
+    "dry_run",
+    "completion_mode",
+];
+
 impl ExchangeRequest {
-    /// Reads decoded form parameters. Unknown ones are ignored, empty ones count as left out (RFC 6749 §3.2).
-    pub fn parse(form: &[(String, String)]) -> Result<Self, Refusal> {
-        if let Some(field) = repeated(form) {
-            return Err(Refusal::malformed(field, "the parameter is sent more than once"));
-        }
-        match one(form, "grant_type") {
-            Some(TOKEN_EXCHANGE) => {}
-            Some(_) => return Err(Refusal::GrantType),
-            None => return Err(Refusal::malformed("grant_type", "the parameter is missing")),
-        }
+    /// Reads the parameters of an exchange, none of which is repeated.
+    fn parse(form: &[(String, String)]) -> Result<Self, Refusal> {
         if one(form, "requested_token_type").is_some_and(|t| t != ACCESS_TOKEN) {
             return Err(Refusal::malformed(
                 "requested_token_type",
@@ -138,6 +224,8 @@ impl ExchangeRequest {
                 delegate_to: parsed(form, "delegate_to")?,
                 claimed: claimed(form)?,
                 dry_run: flag(form, "dry_run")?,
+                deferred: one(form, "completion_mode")
+                    .is_some_and(|modes| modes.split(' ').any(|mode| mode == DEFERRED_MODE)),
             },
         })
     }
@@ -275,8 +363,15 @@ mod tests {
         kept.chain(extra).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
+    fn exchange(extra: &[(&str, &str)]) -> ExchangeRequest {
+        match TokenRequest::parse(&form(extra)).unwrap() {
+            TokenRequest::Exchange(read) => *read,
+            TokenRequest::Deferred(_) => panic!("another grant"),
+        }
+    }
+
     fn refused(extra: &[(&str, &str)]) -> String {
-        ExchangeRequest::parse(&form(extra)).unwrap_err().to_string()
+        TokenRequest::parse(&form(extra)).unwrap_err().to_string()
     }
 
     #[test]
@@ -284,7 +379,7 @@ mod tests {
         assert!(refused(&[("scope", "a"), ("scope", "b")]).starts_with("scope: "));
         assert!(refused(&[("scope", "a"), ("scope", "")]).starts_with("scope: "));
         let read =
-            ExchangeRequest::parse(&form(&[("scope", ""), ("unknown", "x"), ("unknown", "y")])).unwrap();
+            exchange(&[("scope", ""), ("unknown", "x"), ("unknown", "y")]);
         assert_eq!(read.wish.scope, None);
     }
 
@@ -308,14 +403,13 @@ mod tests {
     #[test]
     fn resources_and_audiences_repeat_and_stay_apart() {
         let read =
-            ExchangeRequest::parse(&form(&[("resource", "https://a.example"), ("audience", "orders")]))
-                .unwrap();
+            exchange(&[("resource", "https://a.example"), ("audience", "orders")]);
         assert_eq!(
             read.wish.targets,
             [Target::Uri("https://a.example".parse().unwrap()), Target::Audience("orders".into())]
         );
         assert!(matches!(
-            ExchangeRequest::parse(&form(&[("resource", "https://a.example#f")])),
+            TokenRequest::parse(&form(&[("resource", "https://a.example#f")])),
             Err(Refusal::UnknownTarget { .. })
         ));
     }
@@ -325,7 +419,33 @@ mod tests {
         for bad in ["0", "-1", "1.5", "+5", "1e3", "99999999999"] {
             assert!(refused(&[("requested_expires_in", bad)]).starts_with("requested_expires_in: "), "{bad}");
         }
-        let read = ExchangeRequest::parse(&form(&[("requested_expires_in", "9999999999")])).unwrap();
+        let read = exchange(&[("requested_expires_in", "9999999999")]);
         assert_eq!(read.wish.expires_in, Some(u32::MAX));
+    }
+
+    #[test]
+    fn a_deferred_exchange_is_named_by_its_code_and_by_nothing_else() {
+        let form = |extra: Option<(&str, &str)>| {
+            let base = [("grant_type", DEFERRED), ("deferral_code", "tgd_x")];
+            let all = base.into_iter().chain(extra);
+            all.map(|(k, v)| (k.to_owned(), v.to_owned())).collect::<Vec<_>>()
+        };
+        let read = TokenRequest::parse(&form(Some(("unknown", "x")))).unwrap();
+        assert_eq!(read, TokenRequest::Deferred(DeferralCode::sent("tgd_x")));
+        assert!(!format!("{read:?}").contains("tgd_x"));
+        for field in FIXED {
+            let refused = TokenRequest::parse(&form(Some((field, "")))).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{field}: ")), "{refused}");
+        }
+        let twice = TokenRequest::parse(&form(Some(("deferral_code", "tgd_y")))).unwrap_err();
+        assert!(twice.to_string().starts_with("deferral_code: "), "{twice}");
+    }
+
+    #[test]
+    fn a_client_that_waits_says_so_among_its_modes() {
+        assert!(exchange(&[("completion_mode", "callback deferred")]).wish.deferred);
+        for modes in ["", "deferred2", "callback"] {
+            assert!(!exchange(&[("completion_mode", modes)]).wish.deferred, "{modes}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::Moment;
+use super::deferral::Approved;
 use super::limits::ends;
 use super::verify::{Origin, Parent, Verified};
 use crate::domain::capability::{Lifetime, expiry};
@@ -54,7 +55,7 @@ pub(super) fn input(environment: &str, at: &Moment, verified: &Verified, asked: 
         ceiling: ceiling(at, verified, asked),
         stats: asked.stats.clone(),
         exceptions: exceptions(at, verified),
-        approval: None,
+        approval: verified.approved.as_ref().map(Approved::facts),
         claimed: verified.wish.claimed.clone().into_iter().collect(),
     }
 }

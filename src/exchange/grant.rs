@@ -7,6 +7,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::deferral::Approved;
 use super::limits::{Attenuated, attenuate, deadline, ends, lifetime, task_types};
 use super::story::Story;
 use super::verify::{Origin, Verified};
@@ -17,7 +18,7 @@ use crate::domain::chain::Chain;
 use crate::domain::claims::{Envelope, TokenClaims};
 use crate::domain::decision::Reason;
 use crate::domain::details::MAX_DETAILS;
-use crate::domain::ids::{DecisionId, Jti, TaskId, shown};
+use crate::domain::ids::{ApprovalId, DecisionId, Jti, TaskId, shown};
 use crate::domain::objects::ApprovalWhen;
 use crate::domain::record::{SessionKey, TaskRecord, TokenRecord};
 use crate::domain::refusal::Refusal;
@@ -51,6 +52,10 @@ pub(super) struct Granted {
     pub(super) issued_at: DateTime<Utc>,
     pub(super) narrowed: Vec<&'static str>,
     pub(super) dry_run: bool,
+    /// What people must approve first; empty where nobody has to.
+    pub(super) asks: Vec<Reason>,
+    /// The approval that it redeems.
+    pub(super) redeems: Option<ApprovalId>,
 }
 
 impl Exchange {
@@ -63,9 +68,9 @@ impl Exchange {
     ) -> Result<Granted, Refusal> {
         let wanted = self.wanted(at, verified)?;
         check_delegate(at, verified, &wanted)?;
-        let attenuated = attenuate(verified, wanted)?;
+        let (attenuated, cut) = within_approval(verified, attenuate(verified, wanted)?);
         let judgement = self.judge(at, verified, &attenuated, story)?;
-        let (grant, narrowed) = self.narrow(at, verified, attenuated, &judgement)?;
+        let (grant, narrowed) = self.narrow(at, verified, attenuated, (&judgement, cut))?;
         match &verified.origin {
             Origin::Parent(parent) => never_wider(&parent.grant, &grant).map_err(Refusal::Widens)?,
             Origin::Session { .. } if grant.capability.expires_at > grant.task_deadline => {
@@ -73,7 +78,7 @@ impl Exchange {
             }
             Origin::Session { .. } => {}
         }
-        self.granted(at, verified, grant, narrowed)
+        self.granted(at, verified, grant, (narrowed, judgement.require_approval))
     }
 
     /// The request's wish with its targets resolved to registered resources. Our own issuer among them asks for
@@ -119,15 +124,13 @@ impl Exchange {
         self.parts.metrics.judged(began.elapsed());
         story.judged(at.world.policy.version(), &input, judged.as_ref().ok());
         let mut judgement = judged.map_err(|fault| Refusal::PolicyFault { why: fault.to_string() })?;
-        if needs_approval(verified, wanted) {
+        let approved = verified.approved.as_ref().is_some_and(|a| a.covers(ALWAYS_APPROVED));
+        if needs_approval(verified, wanted) && !approved {
             judgement.require_approval.insert(always_approved());
         }
         match judgement.outcome() {
-            Outcome::Allow => Ok(judgement),
+            Outcome::Allow | Outcome::RequireApproval => Ok(judgement),
             Outcome::Deny => Err(Refusal::Policy { reasons: judgement.deny.into_iter().collect() }),
-            Outcome::RequireApproval => {
-                Err(Refusal::Approval { reasons: judgement.require_approval.into_iter().collect() })
-            }
         }
     }
 
@@ -137,14 +140,14 @@ impl Exchange {
         at: &Moment,
         verified: &Verified,
         attenuated: Attenuated,
-        judgement: &Judgement,
+        (judgement, mut narrowed): (&Judgement, Vec<&'static str>),
     ) -> Result<(Grant, Vec<&'static str>), Refusal> {
         let Attenuated { wanted, ceilings, mut authority, depth_left } = attenuated;
-        let mut narrowed = Vec::new();
         if let Some(allowed) = judgement.limits.scopes() {
             let kept = authority.scopes.iter().filter(|s| allowed.contains(s.as_str())).cloned().collect();
             if kept != authority.scopes {
                 narrowed.push("scope");
+                narrowed.dedup();
                 authority.scopes = kept;
             }
         }
@@ -152,6 +155,7 @@ impl Exchange {
         let ends = ends(at, verified);
         let unlimited = expiry(at.now, asked, &ends);
         let limit = judgement.limits.lifetime().map_or(u32::MAX, |s| u32::try_from(s).unwrap_or(u32::MAX));
+        let limit = limit.min(verified.approved.as_ref().and_then(Approved::lifetime).unwrap_or(u32::MAX));
         let expires_at = expiry(at.now, Lifetime { max: asked.max.min(limit), ..asked }, &ends);
         if expires_at < unlimited {
             narrowed.push("expires_in");
@@ -191,7 +195,7 @@ impl Exchange {
         at: &Moment,
         verified: &Verified,
         grant: Grant,
-        narrowed: Vec<&'static str>,
+        (narrowed, asks): (Vec<&'static str>, BTreeSet<Reason>),
     ) -> Result<Granted, Refusal> {
         let parent = match &verified.origin {
             Origin::Session { .. } => None,
@@ -206,7 +210,7 @@ impl Exchange {
             subject: verified.subject.clone(),
             task_type: began_with.label(),
             login: verified.login.clone(),
-            approval: parent.and_then(|p| p.approval.clone()),
+            approval: verified.approved.as_ref().map(Approved::claim),
             status: self.parts.status.draw(grant.capability.expires_at).map_err(|_| Refusal::StoreFault)?,
         };
         let claims = TokenClaims::new(&grant, envelope);
@@ -218,7 +222,9 @@ impl Exchange {
             Origin::Session { key, .. } => (Some(new_task(at, verified, &grant, key)), key.clone()),
             Origin::Parent(parent) => (None, parent.task.session.clone()),
         };
-        let spends = parent.filter(|p| p.grant.may_act.is_some());
+        let redeems = verified.approved.as_ref().and_then(|approved| approved.redeems);
+        // What is redeemed has spent it when it was deferred.
+        let spends = parent.filter(|p| p.grant.may_act.is_some() && redeems.is_none());
         Ok(Granted {
             parent_digest: parent.map(|p| p.digest),
             generation: at.world.generation,
@@ -232,8 +238,21 @@ impl Exchange {
             issued_at: at.now,
             narrowed,
             dry_run: verified.wish.dry_run,
+            asks: asks.into_iter().collect(),
+            redeems,
         })
     }
+}
+
+/// What the approvers left of what is asked for, before policy is asked again (AP-02); and whether that is less.
+fn within_approval(verified: &Verified, mut attenuated: Attenuated) -> (Attenuated, Vec<&'static str>) {
+    let Some(left) = verified.approved.as_ref().and_then(Approved::scopes) else {
+        return (attenuated, Vec::new());
+    };
+    let kept = attenuated.authority.scopes.intersection(left);
+    let cut = if kept == attenuated.authority.scopes { Vec::new() } else { vec!["scope"] };
+    attenuated.authority.scopes = kept;
+    (attenuated, cut)
 }
 
 /// The task and the token that the new one will stand below; none for a root.
@@ -284,9 +303,12 @@ fn needs_approval(verified: &Verified, wanted: &Wanted) -> bool {
     crosses && task_types(verified).any(|t| t.spec.approval.when == ApprovalWhen::Always)
 }
 
+/// Code of the reason that a task type itself gives.
+const ALWAYS_APPROVED: &str = "task_type_approval";
+
 fn always_approved() -> Reason {
     Reason {
-        code: "task_type_approval".to_owned(),
+        code: ALWAYS_APPROVED.to_owned(),
         message: "this task type always needs a person's approval".to_owned(),
         public: true,
     }

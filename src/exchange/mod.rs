@@ -1,5 +1,6 @@
 //! The use case: one token exchange, top to bottom (DESIGN §4). Read [`Exchange::run`] first.
 
+pub mod deferral;
 mod facts;
 mod grant;
 mod limits;
@@ -21,12 +22,13 @@ use crate::clock::watch::TimeWatch;
 use crate::clock::{Clock, Random};
 use crate::configuration::active::{Active, InForce};
 use crate::configuration::apply::Configuration;
+use crate::domain::approval::Approval;
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind};
 use crate::domain::ids::{DecisionId, TaskId};
 use crate::domain::record::{MAX_HEIGHT, RevocationKind, TokenRecord, TreeLimits};
 use crate::domain::refusal::Refusal;
-use crate::domain::request::ExchangeRequest;
+use crate::domain::request::{DeferralCode, TokenRequest};
 use crate::domain::snapshot::Agent;
 use crate::issuers::session::Issuers;
 use crate::keys::keyring::ACCESS_TOKEN;
@@ -40,6 +42,7 @@ use crate::store::change::{CommitFault, Committed, Issue, Loss, Receipt, Refuse,
 use crate::store::error::StoreError;
 use crate::store::writer::Writer;
 
+use deferral::{Polls, Resumed, Waits};
 use grant::Granted;
 use story::Story;
 use tasks::TaskCache;
@@ -49,6 +52,7 @@ use tasks::TaskCache;
 pub struct Exchange {
     parts: Arc<Parts>,
     tasks: Arc<TaskCache>,
+    polls: Arc<Polls>,
 }
 
 /// What an exchange is made of.
@@ -142,6 +146,8 @@ pub enum NotIssued {
         /// Why.
         refusal: Box<Refusal>,
     },
+    /// A person has not decided yet: poll.
+    Waits(Box<Waits>),
     /// The assertion was spent meanwhile by another request: who asks is not the client (T31).
     Unauthenticated,
     /// The decision cannot be recorded, or its record is unknown: nothing may leave (L3).
@@ -154,7 +160,17 @@ const MOST_ATTEMPTS: usize = 4;
 /// What was decided, and by what. None if nothing was, since the agent has to authenticate again.
 struct Attempt {
     at: Moment,
-    decided: Option<Result<Granted, Refusal>>,
+    decided: Option<Result<Decided, Refusal>>,
+}
+
+/// What an exchange comes to, if it is not refused.
+enum Decided {
+    /// A token, or a dry run.
+    Granted(Box<Granted>),
+    /// People are asked first.
+    Asks(Box<Granted>, Box<Approval>, DeferralCode),
+    /// People have been asked, and not decided yet.
+    Waits(Box<Waits>),
 }
 
 /// The facts of this moment that one exchange sees throughout.
@@ -166,7 +182,7 @@ struct Moment {
 impl Exchange {
     /// Wires the use case.
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts), tasks: Arc::default() }
+        Self { parts: Arc::new(parts), tasks: Arc::default(), polls: Arc::default() }
     }
 
     /// One exchange by an authenticated agent: decided, recorded, and only then answered (L3, L12).
@@ -224,8 +240,14 @@ impl Exchange {
             return Ok(None);
         }
         match decided {
-            Ok(granted) if granted.dry_run => self.answer_dry_run(granted, story, assertion).await.map(Some),
-            Ok(granted) => self.issue(granted, story, assertion).await,
+            Ok(Decided::Granted(granted)) if granted.dry_run => {
+                self.answer_dry_run(*granted, story, assertion).await.map(Some)
+            }
+            Ok(Decided::Granted(granted)) => self.issue(*granted, story, assertion).await,
+            Ok(Decided::Asks(granted, approval, code)) => {
+                self.defer(*granted, (*approval, code), story, assertion).await
+            }
+            Ok(Decided::Waits(waits)) => Err(self.still_waits(waits, assertion).await),
             Err(refusal) => Err(self.refuse(refusal, story, assertion).await),
         }
     }
@@ -244,12 +266,19 @@ impl Exchange {
     }
 
     /// Steps 1 to 9: reads the request, verifies what it presents, and grants within every ceiling.
-    async fn decide(&self, at: &Moment, asked: &Asked<'_>, story: &mut Story) -> Result<Granted, Refusal> {
+    async fn decide(&self, at: &Moment, asked: &Asked<'_>, story: &mut Story) -> Result<Decided, Refusal> {
         self.parts.limits.client(asked.agent.spec.client_id.as_str()).map_err(Refusal::Limited)?;
         self.parts.time.check().map_err(|fault| Refusal::Clock { why: fault.to_string() })?;
-        let request = ExchangeRequest::parse(asked.form)?;
-        story.asked(&request);
-        let verified = self.verify(at, &asked.agent, request, story).await?;
+        let verified = match TokenRequest::parse(asked.form)? {
+            TokenRequest::Exchange(request) => {
+                story.asked(&request);
+                self.verify(at, &asked.agent, *request, story).await?
+            }
+            TokenRequest::Deferred(code) => match self.resume(at, &asked.agent, code, story).await? {
+                Resumed::Approved(verified) => *verified,
+                Resumed::Waits(waits) => return Ok(Decided::Waits(waits)),
+            },
+        };
         story.verified(&verified);
         // Early, to spare the work; the commit decides (L4).
         if self.parts.lockdowns.hold(&verified.tenant) {
@@ -257,10 +286,13 @@ impl Exchange {
         }
         self.parts.limits.principal(&verified.principal).map_err(Refusal::Limited)?;
         let granted = self.grant(at, &verified, story)?;
+        if !granted.asks.is_empty() {
+            return self.ask(at, &verified, granted).await;
+        }
         if granted.dry_run {
             self.check_liveness(&granted).await?;
         }
-        Ok(granted)
+        Ok(Decided::Granted(Box::new(granted)))
     }
 
     /// Steps 9 to 11: signs, commits, and answers only what is committed. Nothing is, if the configuration that it was
@@ -293,16 +325,7 @@ impl Exchange {
                     NotIssued::Unavailable
                 })
             }
-            Ok(Committed::Lost(loss, receipt)) => {
-                if let Loss::TreeLimit(limited) = loss {
-                    self.parts.metrics.rate_limited(limited.by.as_str());
-                }
-                let Some(refusal) = refusal_of(loss).map(Box::new) else {
-                    return Err(NotIssued::Unauthenticated);
-                };
-                info!(decision_id = %receipt.decision_id, reason_code = refusal.code(), "commit refused the token");
-                Err(NotIssued::Refused { decision_id: Some(receipt.decision_id), refusal })
-            }
+            Ok(Committed::Lost(loss, receipt)) => Err(self.lost(loss, receipt.decision_id)),
             Err(fault) => Err(unavailable(fault)),
         }
     }
@@ -324,7 +347,7 @@ impl Exchange {
     /// Records a refusal; one that cannot be recorded is answered 503 instead (DESIGN §4 "Refusals").
     async fn refuse(&self, refusal: Refusal, story: Story, assertion: Option<Spend>) -> NotIssued {
         let is_first = || self.parts.aggregates.is_first(Kind::Exchange, story.caller(), &refusal.code());
-        if matches!(refusal, Refusal::Limited(_) | Refusal::NotAnAgent) && !is_first() {
+        if refusal.is_cheap_to_repeat() && !is_first() {
             return self.refuse_again(refusal, assertion).await;
         }
         let decision = story.refuse(&refusal, self.parts.clock.now());
@@ -342,14 +365,17 @@ impl Exchange {
     /// A refusal that costs a caller nothing to repeat, and so is only counted (L12). Its assertion is spent all the same: it
     /// has authenticated a request (T31).
     async fn refuse_again(&self, refusal: Refusal, assertion: Option<Spend>) -> NotIssued {
-        let spent = match assertion {
-            Some(assertion) => self.parts.writer.spend(assertion).await,
-            None => Ok(Ok(())),
-        };
-        match spent {
-            Ok(Ok(())) => NotIssued::Refused { decision_id: None, refusal: Box::new(refusal) },
-            Ok(Err(_)) => NotIssued::Unauthenticated,
-            Err(fault) => unavailable(fault),
+        let refused = NotIssued::Refused { decision_id: None, refusal: Box::new(refusal) };
+        self.spend(assertion).await.err().unwrap_or(refused)
+    }
+
+    /// Spends an assertion where nothing is recorded.
+    async fn spend(&self, assertion: Option<Spend>) -> Result<(), NotIssued> {
+        let Some(assertion) = assertion else { return Ok(()) };
+        match self.parts.writer.spend(assertion).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(NotIssued::Unauthenticated),
+            Err(fault) => Err(unavailable(fault)),
         }
     }
 
@@ -416,6 +442,7 @@ fn refusal_of(loss: Loss) -> Option<Refusal> {
         Loss::TreeTooHigh => Refusal::TooHigh,
         Loss::TreeLimit(limited) => Refusal::Limited(limited),
         Loss::ClockBehind => Refusal::Clock { why: loss.to_string() },
+        Loss::Unmoved(unmoved) => Refusal::NotFetched(deferral::not_fetched(unmoved)),
     })
 }
 
@@ -425,6 +452,7 @@ fn told(ended: &Result<Issued, NotIssued>) -> (Outcome, String) {
         Ok(issued) if issued.token.is_none() => (Outcome::DryRun, String::new()),
         Ok(_) => (Outcome::Issued, String::new()),
         Err(NotIssued::Refused { refusal, .. }) => (Outcome::Refused, refusal.code()),
+        Err(NotIssued::Waits(_)) => (Outcome::Waits, "approval_pending".to_owned()),
         Err(NotIssued::Unauthenticated) => (Outcome::Refused, "client_authentication_failed".to_owned()),
         Err(NotIssued::Unavailable) => (Outcome::Unavailable, "not_recorded".to_owned()),
     }
@@ -465,6 +493,7 @@ impl Granted {
             limits: TreeLimits::default(),
             spend: spend.collect(),
             assertion: None,
+            redeems: self.redeems,
             generation: self.generation,
             decision,
         }

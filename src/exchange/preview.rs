@@ -126,5 +126,7 @@ fn verified(
         facts: session.facts.clone(),
         details: None,
         wish: Wish::default(),
+        approved: None,
+        kept: None,
     })
 }

@@ -5,9 +5,10 @@ use serde_json::json;
 
 use super::grant::Granted;
 use super::verify::{Origin, Verified};
+use crate::domain::approval::Approval;
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind, Outcome, Record};
-use crate::domain::ids::DecisionId;
+use crate::domain::ids::{ApprovalId, DecisionId};
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
@@ -104,6 +105,7 @@ impl Story {
         let record = &mut self.decision.record;
         let claims = &granted.claims;
         record.task_id = Some(granted.task_id());
+        record.approval_id = granted.claims.approval.as_ref().map(|approval| approval.id);
         record.jti = (!granted.dry_run).then(|| granted.jti());
         record.granted = json!({
             "aud": claims.aud,
@@ -123,9 +125,25 @@ impl Story {
         self.end(now)
     }
 
+    /// Ends with a question to people: nothing is granted yet, and no task begins.
+    pub(super) fn ask(mut self, granted: &Granted, approval: ApprovalId, now: DateTime<Utc>) -> Decision {
+        self.decision.outcome = Outcome::RequireApproval;
+        self.decision.record.approval_id = Some(approval);
+        self.decision.record.task_id = granted.parent().map(|_| granted.task_id());
+        self.decision.record.reasons.clone_from(&granted.asks);
+        self.end(now)
+    }
+
+    /// An approval is redeemed, or asked after.
+    pub(super) fn resumed(&mut self, approval: &Approval) {
+        self.decision.tenant = Some(approval.tenant.clone());
+        self.decision.record.approval_id = Some(approval.id);
+        self.decision.record.asked = json!({"deferred": approval.decision_id});
+    }
+
     /// Ends with a refusal and all its reasons.
     pub(super) fn refuse(mut self, refusal: &Refusal, now: DateTime<Utc>) -> Decision {
-        let approval = matches!(refusal, Refusal::Approval { .. });
+        let approval = matches!(refusal, Refusal::Approval { .. } | Refusal::NoApprovers { .. });
         self.decision.outcome = if approval { Outcome::RequireApproval } else { Outcome::Deny };
         self.decision.record.reasons = refusal.reasons();
         self.end(now)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
+use super::deferral::{Approved, Kept};
 use super::story::Story;
 use super::{Exchange, Moment};
 use crate::domain::capability::Grant;
@@ -32,7 +33,7 @@ use crate::keys::keyring::ACCESS_TOKEN;
 /// Leeway on `nbf` and `iat` of our own tokens; `exp` has none (DESIGN §4).
 const OWN_LEEWAY: TimeDelta = TimeDelta::seconds(2);
 
-/// The facts of a request after verification. No token in it: this is what an approval may keep.
+/// The facts of a request after verification. No token in it.
 pub(super) struct Verified {
     pub(super) tenant: Name,
     pub(super) principal: Principal,
@@ -51,6 +52,17 @@ pub(super) struct Verified {
     /// Claims of the session that entitlements and policy name.
     pub(super) facts: Map<String, Value>,
     pub(super) details: Option<Details>,
+    pub(super) wish: Wish,
+    /// What people have approved of it.
+    pub(super) approved: Option<Approved>,
+    /// From what it goes on if it has to wait for a person; none for a client that does not wait.
+    pub(super) kept: Option<Box<Kept>>,
+}
+
+/// How a task starts.
+pub(super) struct Start {
+    pub(super) task_type: Arc<TaskType>,
+    pub(super) actor: Actor,
     pub(super) wish: Wish,
 }
 
@@ -120,28 +132,52 @@ impl Exchange {
             self.parts.issuers.verify_session(snapshot, jws, request.subject_token_type, at.now).await;
         let session = verified.map_err(|fault| Refusal::Subject(fault.into()))?;
         story.presented_session(&session);
-        may_spend_session(&session, agent, &self.parts.issuer)?;
-        serves(agent, &session.tenant)?;
-        let task_type = pick_task_type(snapshot, agent, &session.tenant, request.task_type.as_ref())?;
+        let task_type = self.may_start(at, agent, &session, request.task_type.as_ref())?;
         let actor = self.actor(at, agent, &request).await?;
-        let login = login(&session);
+        self.root(at, agent, session, Start { task_type, actor, wish: request.wish })
+    }
+
+    /// The task type that `agent` may start for the session.
+    pub(super) fn may_start(
+        &self,
+        at: &Moment,
+        agent: &Agent,
+        session: &Session,
+        named: Option<&Name>,
+    ) -> Result<Arc<TaskType>, Refusal> {
+        may_spend_session(session, agent, &self.parts.issuer)?;
+        serves(agent, &session.tenant)?;
+        pick_task_type(&at.world.snapshot, agent, &session.tenant, named)
+    }
+
+    /// The root of a task, for a session that the agent may spend.
+    pub(super) fn root(
+        &self,
+        at: &Moment,
+        agent: &Arc<Agent>,
+        session: Session,
+        start: Start,
+    ) -> Result<Verified, Refusal> {
+        let Start { task_type, actor, wish } = start;
         no_actor_of_ours(&session, &self.parts.issuer)?;
+        let kept = wish.deferred.then(|| Kept::root(&session, &task_type.name, &actor, &wish));
         let foreign_actors = session.foreign_actors.len();
-        let chain = Chain::root(actor, session.foreign_actors).map_err(Refusal::Chain)?;
         Ok(Verified {
-            details: read_details(at, &session.tenant, &request.wish)?,
-            login,
+            details: read_details(at, &session.tenant, &wish)?,
+            login: login(&session),
+            chain: Chain::root(actor, session.foreign_actors).map_err(Refusal::Chain)?,
             tenant: session.tenant,
             principal: session.principal,
             subject: session.subject,
             agent: agent.clone(),
-            chain,
             hops: Vec::new(),
             origin: Origin::Session { key: session.key, ends: session.expires_at, foreign_actors },
             issuer: session.issuer,
             task_type,
             facts: session.facts,
-            wish: request.wish,
+            wish,
+            approved: None,
+            kept,
         })
     }
 
@@ -152,18 +188,41 @@ impl Exchange {
         (jws, request): (Jws<'_>, ExchangeRequest),
         story: &mut Story,
     ) -> Result<Verified, Refusal> {
-        let snapshot = &at.world.snapshot;
         let claims = self.own_claims(at, jws, request.subject_token_type)?;
         story.presented_token(&claims);
-        serves(agent, &claims.tenant)?;
-        let grant =
-            claims.grant(&snapshot.detail_rules(&claims.tenant)).map_err(|e| fault("unreadable", &e))?;
         if request.task_type.is_some() {
             return Err(Refusal::malformed("task_type", "a narrower token stays in its task: leave it out"));
         }
-        let parent = self.parent(at, &claims, grant).await?;
-        may_spend_capability(&parent, agent)?;
+        let parent = self.may_narrow(at, agent, &claims).await?;
         let actor = self.actor(at, agent, &request).await?;
+        self.child(at, agent, (claims, parent), (actor, request.wish))
+    }
+
+    /// The token that `agent` may narrow.
+    pub(super) async fn may_narrow(
+        &self,
+        at: &Moment,
+        agent: &Agent,
+        claims: &TokenClaims,
+    ) -> Result<Parent, Refusal> {
+        serves(agent, &claims.tenant)?;
+        let rules = at.world.snapshot.detail_rules(&claims.tenant);
+        let grant = claims.grant(&rules).map_err(|e| fault("unreadable", &e))?;
+        let parent = self.parent(at, claims, grant).await?;
+        may_spend_capability(&parent, agent)?;
+        Ok(parent)
+    }
+
+    /// A token below one that the agent may narrow.
+    pub(super) fn child(
+        &self,
+        at: &Moment,
+        agent: &Arc<Agent>,
+        (claims, parent): (TokenClaims, Parent),
+        (actor, wish): (Actor, Wish),
+    ) -> Result<Verified, Refusal> {
+        let snapshot = &at.world.snapshot;
+        let kept = wish.deferred.then(|| Kept::child(&claims, &actor, &wish));
         let chain = next_chain(&parent, agent, actor)?;
         let hops = self.hops(at, &claims.tenant, &chain)?;
         let issuer = snapshot.issuer(&parent.grant.principal.iss).filter(|i| i.reach.serves(&claims.tenant));
@@ -171,7 +230,8 @@ impl Exchange {
             issuer.cloned().ok_or_else(|| fault("issuer_unknown", &"its issuer is no longer trusted"))?;
         let task_type = task_type_in_force(at, &parent)?;
         Ok(Verified {
-            details: read_details(at, &claims.tenant, &request.wish)?,
+            details: read_details(at, &claims.tenant, &wish)?,
+            approved: inherited(&parent, agent, &wish),
             login: claims.login(),
             tenant: claims.tenant,
             principal: parent.grant.principal.clone(),
@@ -183,7 +243,8 @@ impl Exchange {
             task_type,
             facts: parent.task.facts.clone(),
             origin: Origin::Parent(Box::new(parent)),
-            wish: request.wish,
+            wish,
+            kept,
         })
     }
 
@@ -205,14 +266,7 @@ impl Exchange {
         }
         let verified = self.parts.keys.verify_own(jws).map_err(|e| subject(&e))?;
         let claims = TokenClaims::read(verified.into_claims()).map_err(|e| fault("unreadable", &e))?;
-        let now = at.now.timestamp();
-        if claims.exp <= now {
-            return Err(Refusal::Subject(TokenFault {
-                code: "expired",
-                why: "the token has expired".to_owned(),
-                retry: Retry::NewSession,
-            }));
-        }
+        not_expired(at, &claims)?;
         let latest = (at.now + OWN_LEEWAY).timestamp();
         if claims.nbf > latest || claims.iat > latest {
             return Err(fault("not_yet_valid", &"the token is from the future"));
@@ -349,6 +403,26 @@ pub(super) fn login(session: &Session) -> Login {
         acr: session.acr.clone(),
         amr: (!session.amr.is_empty()).then(|| session.amr.clone()),
     }
+}
+
+/// Refuses a token of ours that has expired: `exp` has no leeway.
+pub(super) fn not_expired(at: &Moment, claims: &TokenClaims) -> Result<(), Refusal> {
+    if claims.exp > at.now.timestamp() {
+        return Ok(());
+    }
+    Err(Refusal::Subject(TokenFault {
+        code: "expired",
+        why: "the token has expired".to_owned(),
+        retry: Retry::NewSession,
+    }))
+}
+
+/// What was approved of the parent and holds for this child too: for the same agent, and for the one that people saw it
+/// handed to. A further hand-over is asked for anew.
+fn inherited(parent: &Parent, agent: &Agent, wish: &Wish) -> Option<Approved> {
+    let was_named = parent.grant.may_act.as_ref() == Some(&agent.spec.client_id);
+    let same = wish.delegate_to.is_none() && (was_named || !parent.hands_over_to(agent));
+    parent.approval.as_ref().filter(|_| same).map(Approved::inherited)
 }
 
 /// The chain of the child: continued by the same agent, nested once under another (TX-13, T15).

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Public;
 use super::client_auth::{JWT_BEARER, JWT_SPIFFE};
-use crate::domain::request::TOKEN_EXCHANGE;
+use crate::domain::request::{DEFERRED, TOKEN_EXCHANGE};
 use crate::keys::algorithm::Algorithm;
 use crate::keys::keyring::MAX_AGE;
 
@@ -54,7 +54,8 @@ fn document(public: &Public) -> Value {
         "jwks_uri": at("/oauth/jwks"),
         "introspection_endpoint": at("/oauth/introspect"),
         "revocation_endpoint": at("/oauth/revoke"),
-        "grant_types_supported": [TOKEN_EXCHANGE],
+        "grant_types_supported": [TOKEN_EXCHANGE, DEFERRED],
+        "taskgrant_completion_modes_supported": ["deferred"],
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported": methods,

@@ -6,9 +6,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::domain::ceiling::Over;
+use crate::domain::decision::Reason;
 use crate::domain::ids::DecisionId;
-use crate::domain::refusal::{Limited, Refusal};
+use crate::domain::refusal::{Limited, NotFetched, Refusal};
 use crate::exchange::NotIssued;
+use crate::exchange::deferral::Waits;
 use crate::issuers::event_fault::EventFault;
 use crate::revocation::{NotRevoked, WhyNot};
 
@@ -184,6 +186,24 @@ impl OAuthError {
         error.with("reason_code", "not_recorded").with("retry", "later")
     }
 
+    /// A person has not decided yet: the answer to the request that is deferred, and to every poll (STANDARDS §11.2).
+    fn waits(waits: &Waits) -> Self {
+        let (code, words) = match waits.slow_down {
+            false => ("authorization_pending", "a person must approve the request: poll with the deferral_code"),
+            true => ("slow_down", "polled too soon: wait for `interval` seconds from now on"),
+        };
+        let error = Self::new(StatusCode::BAD_REQUEST, code, words)
+            .with("deferral_code", waits.code.reveal())
+            .with("approval_id", waits.approval_id.to_string())
+            .with("expires_in", waits.expires_in)
+            .with("interval", waits.interval)
+            .with("decision_id", waits.decision_id.to_string())
+            .with("reason_code", "approval_pending")
+            .with("retry", "after_approval");
+        let reasons = public_reasons(waits.reasons.iter());
+        if reasons.is_empty() { error } else { error.with("reasons", reasons) }
+    }
+
     /// A refusal after client authentication: all of it that the client may see. `decision_id` where it has a decision of its
     /// own.
     pub(super) fn refused(refusal: &Refusal, decision_id: Option<DecisionId>) -> Self {
@@ -204,8 +224,7 @@ impl OAuthError {
         if let Some(grantable) = refusal.grantable() {
             error = error.with("grantable", grantable.to_json());
         }
-        let public = |r: &crate::domain::decision::Reason| json!({"code": r.code, "message": r.message});
-        let reasons: Vec<Value> = refusal.public_reasons().map(public).collect();
+        let reasons = public_reasons(refusal.public_reasons());
         if reasons.is_empty() { error } else { error.with("reasons", reasons) }
     }
 }
@@ -227,10 +246,16 @@ impl From<NotIssued> for OAuthError {
     fn from(not_issued: NotIssued) -> Self {
         match not_issued {
             NotIssued::Refused { decision_id, refusal } => Self::refused(&refusal, decision_id),
+            NotIssued::Waits(waits) => Self::waits(&waits),
             NotIssued::Unauthenticated => Self::invalid_client(),
             NotIssued::Unavailable => Self::unavailable(),
         }
     }
+}
+
+/// Reasons as the client sees them: the public ones (TX-09).
+fn public_reasons<'r>(reasons: impl Iterator<Item = &'r Reason>) -> Vec<Value> {
+    reasons.filter(|r| r.public).map(|r| json!({"code": r.code, "message": r.message})).collect()
 }
 
 /// Which OAuth error a refusal is. Invalid subject and actor tokens are `invalid_request`, never `invalid_grant`
@@ -247,7 +272,12 @@ pub(super) fn oauth(refusal: &Refusal) -> (StatusCode, &'static str) {
         },
         Refusal::GrantType => "unsupported_grant_type",
         Refusal::NotAnAgent => "unauthorized_client",
-        Refusal::Approval { .. } => "interaction_required",
+        Refusal::Approval { .. } | Refusal::NoApprovers { .. } => "interaction_required",
+        Refusal::NotCovered { .. } | Refusal::NotFetched(NotFetched::Denied) => "access_denied",
+        Refusal::NotFetched(NotFetched::Expired) => "expired_token",
+        Refusal::NotFetched(NotFetched::Unknown | NotFetched::Used | NotFetched::Cancelled) => {
+            "invalid_grant"
+        }
         Refusal::PolicyFault { .. } | Refusal::StoreFault | Refusal::Clock { .. } | Refusal::Lockdown => {
             return (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
         }

@@ -1,6 +1,6 @@
 //! Readers of single claims: one short function each, strict about kind and size.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::fault::SessionFault;
@@ -21,7 +21,8 @@ pub(super) const MAX_FACTS: usize = 8 * 1024;
 pub(super) type Claims = Map<String, Value>;
 
 /// Who may spend the session token, by its `may_act` (RFC 8693 §4.4): the agent must match all of it [TX-15].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MayAct {
     /// The agent's client id.
     pub sub: String,

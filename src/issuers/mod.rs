@@ -16,6 +16,7 @@ pub mod event;
 pub mod event_fault;
 pub mod fault;
 pub mod keyset;
+pub mod kept;
 pub mod keysets;
 mod kind;
 pub mod logout_token;

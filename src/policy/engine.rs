@@ -88,15 +88,18 @@ impl PolicyEngine {
     /// Asks the policy. A fault is a denial upstream, unless an admin has set otherwise.
     ///
     /// Where the agent claims something, the policy is asked again as if it had claimed nothing, and the stricter of
-    /// both answers holds in each member: a claim can deny, ask or narrow, and never lift any of that (L11, T39).
+    /// both answers holds in each member: a claim can deny, ask or narrow, and never lift any of that (L11, T39). What
+    /// people have approved does not ask again.
     pub fn judge(&self, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
         self.with_worker(|worker| {
             let judgement = Judgement::parse(&worker.decide(input)?)?;
-            if input.claimed.is_empty() {
-                return Ok(judgement);
-            }
-            let unclaimed = PolicyInput { claimed: BTreeMap::new(), ..input.clone() };
-            Ok(judgement.and(Judgement::parse(&worker.decide(&unclaimed)?)?))
+            let judgement = if input.claimed.is_empty() {
+                judgement
+            } else {
+                let unclaimed = PolicyInput { claimed: BTreeMap::new(), ..input.clone() };
+                judgement.and(Judgement::parse(&worker.decide(&unclaimed)?)?)
+            };
+            Ok(judgement.without(input.approval.as_ref()))
         })
     }
 

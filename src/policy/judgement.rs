@@ -6,6 +6,7 @@ use regorus::Value;
 use serde::{Deserialize, Serialize};
 
 use super::fault::PolicyFault;
+use super::input::ApprovalFacts;
 use crate::domain::decision::Reason;
 
 /// Code of the reason that is given when no rule allows.
@@ -117,6 +118,14 @@ impl Judgement {
         } else {
             Outcome::RequireApproval
         }
+    }
+
+    /// Takes back what people have approved: a reason that they saw does not ask again (DESIGN §4 step 8).
+    pub(super) fn without(mut self, approved: Option<&ApprovalFacts>) -> Self {
+        if let Some(approved) = approved {
+            self.require_approval.retain(|reason| !approved.reasons.contains(&reason.code));
+        }
+        self
     }
 
     /// Both at once: allowed where both allow, and denied, asked for and limited by each of them.

@@ -4,7 +4,7 @@
 //! again for each column, `json_each` does), with the long bytes in one BLOB that the rows point into;
 //! PostgreSQL gets one array per column. `transaction.rs` binds them, `writer.rs` says in which order they run.
 
-use super::rows::{task_columns, token_columns};
+use super::rows::{approval_columns, task_columns, token_columns};
 
 /// The columns of a `KnownRow` beyond the token's own.
 macro_rules! growth {
@@ -42,6 +42,36 @@ pub(super) const TOKENS: Sql = Sql {
         "FROM tokens WHERE jti IN (SELECT value FROM json_each($1))"
     ),
     postgres: concat!("SELECT ", token_columns!(), growth!(), "FROM tokens WHERE jti = ANY($1::text[])"),
+};
+
+/// The approvals of these ids.
+pub(super) const APPROVALS: Sql = Sql {
+    sqlite: concat!(
+        "SELECT ",
+        approval_columns!(),
+        " FROM approvals WHERE id IN (SELECT value FROM json_each($1))"
+    ),
+    postgres: concat!("SELECT ", approval_columns!(), " FROM approvals WHERE id = ANY($1::text[])"),
+};
+
+/// Approvals as they stand now; rare, so both databases get JSON.
+pub(super) const PUT_APPROVALS: Sql = Sql {
+    sqlite: concat!(
+        "INSERT INTO approvals (",
+        approval_columns!(),
+        ") SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
+             value->>8, value->>9, value->>10, value->>11, value->>12, value->>13 FROM json_each($1) WHERE true \
+         ON CONFLICT (id) DO UPDATE SET code_sha256 = excluded.code_sha256, state = excluded.state, \
+           votes = excluded.votes, jti = excluded.jti"
+    ),
+    postgres: concat!(
+        "INSERT INTO approvals (",
+        approval_columns!(),
+        ") SELECT j->>0, j->>1, j->>2, j->>3, j->>4, j->>5, (j->>6)::bigint, (j->>7)::bigint, \
+             (j->>8)::bigint, j->>9, j->>10, j->>11, j->>12, j->>13 FROM json_array_elements($1::json) j \
+         ON CONFLICT (id) DO UPDATE SET code_sha256 = excluded.code_sha256, state = excluded.state, \
+           votes = excluded.votes, jti = excluded.jti"
+    ),
 };
 
 /// Which of these keys are revoked: position in the list, from 0, and `not_before`.

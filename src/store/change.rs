@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 use super::rows::{BundleRow, ObjectRow};
+use crate::domain::approval::{Approval, ApprovalState, Unmoved, Vote};
 use crate::domain::decision::{Decision, Reason};
-use crate::domain::ids::{DecisionId, Name};
+use crate::domain::ids::{ApprovalId, DecisionId, Name};
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::{RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
 use crate::domain::refusal::Limited;
@@ -18,6 +19,10 @@ pub enum Change {
     Issue(Box<Issue>),
     /// Nothing changes but the log and what is spent: a refusal, or a dry run.
     Refuse(Box<Refuse>),
+    /// A token that could be issued waits for a person.
+    Defer(Box<Defer>),
+    /// What waits is answered, given up, or over.
+    Settle(Box<Settle>),
     /// Something is revoked.
     Revoke(Box<Revoke>),
     /// A lockdown begins or ends.
@@ -44,11 +49,45 @@ pub struct Issue {
     /// The assertion that authenticated the client. It is spent also if the issue loses; one that was spent before
     /// makes it lose, whatever else holds.
     pub assertion: Option<Spend>,
+    /// The approval that it redeems, if it does: that must be approved, and then is redeemed.
+    pub redeems: Option<ApprovalId>,
     /// The generation of the configuration that it was decided by. Under another one nothing of it is written:
     /// [`Committed::Superseded`].
     pub generation: i64,
     /// The decision that allowed it.
     pub decision: Decision,
+}
+
+/// A token that waits. What is checked of an issue is checked of it, and what that would spend is spent; no token or task is
+/// written (DESIGN §4 step 8).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Defer {
+    /// The token as it would be issued now, and the decision to ask.
+    pub would_be: Issue,
+    /// What waits. One of this id that waits already stays, and only takes over the code.
+    pub approval: Approval,
+}
+
+/// What becomes of something that waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settle {
+    /// Which.
+    pub approval: ApprovalId,
+    /// What happens.
+    pub how: Settlement,
+    /// The decision.
+    pub decision: Decision,
+}
+
+/// How something that waits goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settlement {
+    /// A person answers.
+    Vote(Vote),
+    /// Its time is over. Where it is settled already, nothing is written: [`Committed::Superseded`].
+    Expire,
+    /// It is given up, or taken back.
+    Cancel,
 }
 
 /// A decision that issues nothing.
@@ -243,6 +282,9 @@ pub enum Loss {
     /// A token of this id has been issued.
     #[error("a token of this id exists")]
     Duplicate,
+    /// The approval stays as it is.
+    #[error("{0}")]
+    Unmoved(Unmoved),
 }
 
 impl Loss {
@@ -262,6 +304,16 @@ impl Loss {
             Self::TreeLimit(limited) => limited.by.code(),
             Self::ClockBehind => "clock_unsteady",
             Self::Duplicate => "duplicate_token_id",
+            Self::Unmoved(Unmoved::Unknown) => "approval_unknown",
+            Self::Unmoved(Unmoved::Voted) => "already_voted",
+            Self::Unmoved(Unmoved::Is(state)) => match state {
+                ApprovalState::Pending => "approval_pending",
+                ApprovalState::Approved => "approval_approved",
+                ApprovalState::Denied => "approval_denied",
+                ApprovalState::Expired => "approval_expired",
+                ApprovalState::Cancelled => "approval_cancelled",
+                ApprovalState::Redeemed => "approval_redeemed",
+            },
         };
         Reason { code: code.to_owned(), message: self.to_string(), public: true }
     }
@@ -287,6 +339,8 @@ impl Change {
         match self {
             Self::Issue(issue) => &issue.decision,
             Self::Refuse(refuse) => &refuse.decision,
+            Self::Defer(defer) => &defer.would_be.decision,
+            Self::Settle(settle) => &settle.decision,
             Self::Revoke(revoke) => &revoke.decision,
             Self::Lockdown(lockdown) => &lockdown.decision,
             Self::Hear(hear) => &hear.revoke.decision,
@@ -299,8 +353,11 @@ impl Change {
         let (first, rest) = match self {
             Self::Issue(issue) => (issue.assertion.as_ref(), issue.spend.as_slice()),
             Self::Refuse(refuse) => (refuse.assertion.as_ref(), [].as_slice()),
+            Self::Defer(defer) => (defer.would_be.assertion.as_ref(), defer.would_be.spend.as_slice()),
             Self::Hear(hear) => (Some(&hear.event), [].as_slice()),
-            Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) => (None, [].as_slice()),
+            Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) | Self::Settle(_) => {
+                (None, [].as_slice())
+            }
         };
         first.into_iter().chain(rest)
     }
@@ -309,15 +366,32 @@ impl Change {
     pub(super) fn decided_by(&self) -> Option<i64> {
         match self {
             Self::Issue(issue) => Some(issue.generation),
+            Self::Defer(defer) => Some(defer.would_be.generation),
             Self::Configure(configure) => configure.base,
-            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) => None,
+            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) | Self::Settle(_) => None,
         }
     }
 
-    /// The token that it issues, if it does.
+    /// The token that it issues, or would if nobody had to be asked.
     pub(super) fn issue(&self) -> Option<&Issue> {
         match self {
             Self::Issue(issue) => Some(issue),
+            Self::Defer(defer) => Some(&defer.would_be),
+            Self::Refuse(_)
+            | Self::Revoke(_)
+            | Self::Lockdown(_)
+            | Self::Hear(_)
+            | Self::Configure(_)
+            | Self::Settle(_) => None,
+        }
+    }
+
+    /// The approval that it changes or makes.
+    pub(super) fn approval(&self) -> Option<ApprovalId> {
+        match self {
+            Self::Issue(issue) => issue.redeems,
+            Self::Defer(defer) => Some(defer.approval.id),
+            Self::Settle(settle) => Some(settle.approval),
             Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) | Self::Configure(_) => {
                 None
             }
@@ -340,6 +414,18 @@ impl From<Decision> for Change {
 impl From<Refuse> for Change {
     fn from(refuse: Refuse) -> Self {
         Self::Refuse(Box::new(refuse))
+    }
+}
+
+impl From<Defer> for Change {
+    fn from(defer: Defer) -> Self {
+        Self::Defer(Box::new(defer))
+    }
+}
+
+impl From<Settle> for Change {
+    fn from(settle: Settle) -> Self {
+        Self::Settle(Box::new(settle))
     }
 }
 

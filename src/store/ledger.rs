@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::change::{
-    Change, Committed, Configure, Hear, Issue, Lockdown, Loss, Place, Receipt, Revoke, Spend, SpendKind,
+    Change, Committed, Configure, Defer, Hear, Issue, Lockdown, Loss, Place, Receipt, Revoke, Settle,
+    Settlement, Spend, SpendKind,
 };
 use super::entry::Entry;
 use super::read::Head;
 use super::rows::{BundleRow, Growth, Known, ObjectRow, TaskRow, TokenRow, micros};
 use crate::clock::watch::TOLERANCE;
-use crate::domain::ids::{Jti, TaskId};
+use crate::domain::approval::{Approval, ApprovalState, Unmoved};
+use crate::domain::ids::{ApprovalId, Jti, TaskId};
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::{Bears, MAX_HEIGHT, RevocationKey, TokenRecord, TreeLimits};
 use crate::domain::refusal::{Limited, LimitedBy};
@@ -63,6 +65,8 @@ pub(super) struct Writes<'b> {
     pub(super) current: BTreeMap<ObjectRef, Option<i64>>,
     pub(super) bundles: Vec<BundleRow>,
     pub(super) settings: BTreeMap<String, String>,
+    /// Approvals as they stand after this batch.
+    pub(super) approvals: BTreeMap<ApprovalId, Approval>,
 }
 
 /// The state that the batch sees and moves on.
@@ -78,6 +82,8 @@ pub(super) struct Ledger<'b> {
     /// Every key that was asked for, with its `not_before` if it is revoked.
     revoked: HashMap<RevocationKey, Option<i64>>,
     spent: HashSet<(SpendKind, String)>,
+    /// Approvals that the batch names, as far as they are there.
+    approvals: HashMap<ApprovalId, Approval>,
     writes: Writes<'b>,
 }
 
@@ -109,7 +115,7 @@ impl<'b> Ledger<'b> {
         let children = known.iter().map(|known| (known.token.jti, known.children)).collect();
         let tokens = known.into_iter().map(|known| (known.token.jti, known.token)).collect();
         let (revoked, spent, writes) = (HashMap::new(), HashSet::new(), Writes::default());
-        Self { now, head, tokens, trees, children, revoked, spent, writes }
+        Self { now, head, tokens, trees, children, revoked, spent, approvals: HashMap::new(), writes }
     }
 
     /// Every revocation that could touch an issue of the batch, each once.
@@ -146,6 +152,11 @@ impl<'b> Ledger<'b> {
         self.spent.extend(rows);
     }
 
+    /// Takes in the approvals that the batch names.
+    pub(super) fn learn_approvals(&mut self, approvals: Vec<Approval>) {
+        self.approvals.extend(approvals.into_iter().map(|approval| (approval.id, approval)));
+    }
+
     /// Decides on one change and appends its decision to the log, unless what it was decided by has been replaced.
     pub(super) fn take(&mut self, change: &Change, entry: &'b Entry) -> Committed {
         let generation = self.head.generation;
@@ -157,6 +168,12 @@ impl<'b> Ledger<'b> {
                 self.admit(issue.assertion.as_ref()).and_then(|()| self.issue(issue)).map(Some)
             }
             Change::Refuse(refuse) => self.admit(refuse.assertion.as_ref()).map(|()| None),
+            Change::Defer(defer) => self
+                .admit(defer.would_be.assertion.as_ref())
+                .and_then(|()| self.defer(defer))
+                .map(|()| None),
+            Change::Settle(settle) if self.is_past(settle) => return Committed::Superseded { generation },
+            Change::Settle(settle) => self.settle(settle).map(|()| None),
             Change::Revoke(revoke) => {
                 self.revoke(revoke);
                 Ok(None)
@@ -223,6 +240,9 @@ impl<'b> Ledger<'b> {
 
     fn issue(&mut self, issue: &Issue) -> Result<Place, Loss> {
         let (token, growth, sibling) = self.judge(issue)?;
+        if let Some(id) = issue.redeems {
+            self.change_approval(id, |approval, now| approval.redeem(token.jti, now))?;
+        }
         // From here on the issue has won: only now is anything spent.
         for spend in &issue.spend {
             self.spend(spend).ok();
@@ -236,6 +256,47 @@ impl<'b> Ledger<'b> {
         self.tokens.insert(token.jti, token);
         let number = |count: i64| u64::try_from(count).unwrap_or_default();
         Ok(Place { task_serial: number(task_serial), sibling: number(sibling) })
+    }
+
+    /// What could be issued now waits for a person instead. What it would use up is used up (DESIGN §4 step 4).
+    fn defer(&mut self, defer: &Defer) -> Result<(), Loss> {
+        self.judge(&defer.would_be)?;
+        let Approval { id, code_sha256, .. } = &defer.approval;
+        if self.approvals.contains_key(id) {
+            self.change_approval(*id, |approval, now| approval.ask_again(code_sha256, now))?;
+        } else {
+            self.approvals.insert(*id, defer.approval.clone());
+            self.writes.approvals.insert(*id, defer.approval.clone());
+        }
+        for spend in &defer.would_be.spend {
+            self.spend(spend).ok();
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left to be said: two that keep the time say it once.
+    fn is_past(&self, settle: &Settle) -> bool {
+        let known = self.approvals.get(&settle.approval);
+        settle.how == Settlement::Expire && known.is_none_or(|known| known.state != ApprovalState::Pending)
+    }
+
+    fn settle(&mut self, settle: &Settle) -> Result<(), Loss> {
+        self.change_approval(settle.approval, |approval, now| match &settle.how {
+            Settlement::Vote(vote) => approval.cast(vote.clone(), now),
+            Settlement::Expire => approval.expire(now),
+            Settlement::Cancel => approval.cancel(now),
+        })
+    }
+
+    fn change_approval(
+        &mut self,
+        id: ApprovalId,
+        change: impl FnOnce(&mut Approval, DateTime<Utc>) -> Result<(), Unmoved>,
+    ) -> Result<(), Loss> {
+        let approval = self.approvals.get_mut(&id).ok_or(Loss::Unmoved(Unmoved::Unknown))?;
+        change(approval, self.now).map_err(Loss::Unmoved)?;
+        self.writes.approvals.insert(id, approval.clone());
+        Ok(())
     }
 
     /// The token as it is recorded, how far its tree has grown with it, and the how-manieth child of its parent it is.

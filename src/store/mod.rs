@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection as _, Database, Executor as _, Pool};
 
+pub mod approvals;
 mod batch;
 pub mod change;
 pub mod copy;

@@ -30,6 +30,15 @@ macro_rules! token_columns {
 }
 pub(super) use token_columns;
 
+/// Columns of `ApprovalRow`, in the order of its fields.
+macro_rules! approval_columns {
+    () => {
+        "id, tenant, client_id, code_sha256, likeness, state, quorum, created_at, expires_at, decision_id, \
+         request, shown, votes, jti"
+    };
+}
+pub(super) use approval_columns;
+
 /// Writes a row to JSON as an array of these fields: how SQLite reads it.
 macro_rules! as_array {
     ($row:ty; $($field:ident)+) => {
@@ -188,7 +197,7 @@ where
     text.parse().map_err(|why: T::Err| corrupt(what)(why.to_string()))
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(text: &str, what: &'static str) -> Result<T, StoreError> {
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(text: &str, what: &'static str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|why| corrupt(what)(why.to_string()))
 }
 

@@ -2,12 +2,15 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
+use super::approvals::{
+    APPROVAL, APPROVAL_OF_CODE, APPROVALS_LATEST, APPROVALS_OVERDUE, APPROVALS_WAITING, APPROVALS_WAITING_OF,
+};
 use super::batch::{
-    CONFIGURE, LIFT, LOCK, MARKS, PURGE, PURGE_LISTS, PUT_LIST, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE,
+    APPROVALS, CONFIGURE, LIFT, LOCK, MARKS, PURGE, PURGE_LISTS, PUT_APPROVALS, PUT_LIST, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE,
 };
 use super::decided::DECIDED;
 use super::folder::Location;
-use super::pruning::{NOTE_ISSUERS, OLDEST, PRUNE_INPUTS, PRUNE_REVOCATIONS, PRUNE_TASKS, PRUNE_TOKENS};
+use super::pruning::{NOTE_ISSUERS, OLDEST, PRUNE_APPROVALS, PRUNE_INPUTS, PRUNE_REVOCATIONS, PRUNE_TASKS, PRUNE_TOKENS};
 use super::read::{
     BUNDLE, BUNDLES, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS,
     TASK, TASK_OF_ISSUER, TOKEN,
@@ -25,7 +28,7 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 31] = [
+const SHARED: [&str; 37] = [
     LOCK,
     PURGE,
     PUT_LIST,
@@ -57,11 +60,17 @@ const SHARED: [&str; 31] = [
     LATEST_MIGRATION,
     APPLIED,
     OLDEST,
+    APPROVAL,
+    APPROVAL_OF_CODE,
+    APPROVALS_LATEST,
+    APPROVALS_OVERDUE,
+    APPROVALS_WAITING,
+    APPROVALS_WAITING_OF,
 ];
 /// For a server only.
 const SERVER: [&str; 4] = [POSTGRES_SESSION, CAN_NOTIFY, LOOK, NOTIFY];
 /// Two dialects side by side.
-const BATCH: [Sql; 16] = [
+const BATCH: [Sql; 19] = [
     TOKENS,
     REVOKED,
     MARKS,
@@ -78,6 +87,9 @@ const BATCH: [Sql; 16] = [
     PRUNE_TASKS,
     PRUNE_REVOCATIONS,
     PRUNE_INPUTS,
+    PRUNE_APPROVALS,
+    APPROVALS,
+    PUT_APPROVALS,
 ];
 
 async fn prepare_all(store: &Store) {
@@ -137,7 +149,7 @@ async fn plan(store: &Store, sql: &Sql) -> Vec<String> {
 
 async fn reads_no_table_whole(store: &Store) {
     let oldest = Sql { sqlite: OLDEST, postgres: OLDEST };
-    for sql in [oldest, PRUNE_TOKENS, NOTE_ISSUERS, PRUNE_TASKS, PRUNE_REVOCATIONS, PRUNE_INPUTS] {
+    for sql in [oldest, PRUNE_TOKENS, NOTE_ISSUERS, PRUNE_TASKS, PRUNE_REVOCATIONS, PRUNE_INPUTS, PRUNE_APPROVALS] {
         let plan = plan(store, &sql).await;
         assert!(!plan.is_empty(), "{}", sql.sqlite);
         // Inputs lie in the order in which they go: the first of them are read, and no more.
@@ -164,6 +176,7 @@ async fn pruning_reads_no_table_whole() {
 #[test]
 fn no_statement_is_left_out_above() {
     let sources = [
+        include_str!("approvals.rs"),
         include_str!("batch.rs"),
         include_str!("decided.rs"),
         include_str!("read.rs"),
@@ -186,6 +199,7 @@ fn no_statement_is_left_out_above() {
 #[test]
 fn only_the_writer_opens_a_transaction() {
     let others = [
+        ("approvals.rs", include_str!("approvals.rs")),
         ("decided.rs", include_str!("decided.rs")),
         ("read.rs", include_str!("read.rs")),
         ("status.rs", include_str!("status.rs")),

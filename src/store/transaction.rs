@@ -9,8 +9,10 @@ use sqlx::postgres::{PgBindIterExt as _, PgConnection, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{Connection as _, Transaction, query, query_as};
 
+use super::approvals::ApprovalRow;
 use super::batch::{
-    BEGIN, CONFIGURE, LIFT, LOCK, PURGE, PURGE_LISTS, PUT_LIST, REVOKE, REVOKED, SPENT, TOKENS, WRITE,
+    APPROVALS, BEGIN, CONFIGURE, LIFT, LOCK, PURGE, PURGE_LISTS, PUT_APPROVALS, PUT_LIST, REVOKE, REVOKED,
+    SPENT, TOKENS, WRITE,
 };
 use super::change::SpendKind;
 use super::entry::Entry;
@@ -21,6 +23,7 @@ use super::rows::{BundleRow, Bytes, Known, KnownRow, ObjectRow, as_array, as_hex
 use super::status::StatusListRow;
 use super::watch::NOTIFY;
 use super::{Db, Pools};
+use crate::domain::approval::Approval;
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::RevocationKey;
 
@@ -144,6 +147,25 @@ impl Conn<'_> {
                 query_as(REVOKED.postgres).bind(kinds).bind(keys).fetch_all(conn).await?
             }
         })
+    }
+
+    /// The approvals of these ids.
+    pub(super) async fn approvals(self, ids: &[String]) -> Result<Vec<Approval>, StoreError> {
+        let rows: Vec<ApprovalRow> = match self {
+            Self::Sqlite(conn) => query_as(APPROVALS.sqlite).bind(to_json(ids)).fetch_all(conn).await?,
+            Self::Postgres(conn) => query_as(APPROVALS.postgres).bind(ids).fetch_all(conn).await?,
+        };
+        rows.into_iter().map(Approval::try_from).collect()
+    }
+
+    /// Writes approvals, new ones and changed ones.
+    pub(super) async fn put_approvals(self, writes: &Writes<'_>) -> Result<(), StoreError> {
+        let rows = to_json(&writes.approvals.values().map(ApprovalRow::from).collect::<Vec<_>>());
+        match self {
+            Self::Sqlite(conn) => query(PUT_APPROVALS.sqlite).bind(rows).execute(conn).await.map(drop)?,
+            Self::Postgres(conn) => query(PUT_APPROVALS.postgres).bind(rows).execute(conn).await.map(drop)?,
+        }
+        Ok(())
     }
 
     /// Position in `keys` of those that are spent.

@@ -349,7 +349,7 @@ impl WriterTask {
     }
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent
-    /// ids, the write, the commit. A batch to prune adds five, a revocation, the end of a lockdown, a change of
+    /// ids, the write, the commit. A batch to prune adds six, approvals two, a revocation, the end of a lockdown, a change of
     /// configuration and once a second a purge one each, and the first three of these on PostgreSQL one more: the notification, which goes out with the commit or
     /// not at all.
     async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Settled>, StoreError> {
@@ -366,6 +366,7 @@ impl WriterTask {
         let mut ledger = Ledger::new(now, head, tokens);
         read_revoked(&mut tx, &mut ledger, batch).await?;
         read_spent(&mut tx, &mut ledger, batch).await?;
+        read_approvals(&mut tx, &mut ledger, batch).await?;
         let pruned = prune_all(&mut tx, batch).await?;
         let mut each = pruned.iter();
         let settled = batch.iter().map(|job| match &job.work {
@@ -390,6 +391,9 @@ impl WriterTask {
         }
         if (revokes || lifts || configures) && notifies {
             tx.conn().notify().await?;
+        }
+        if !writes.approvals.is_empty() {
+            tx.conn().put_approvals(&writes).await?;
         }
         tx.conn().write(&writes, &head).await?;
         put_lists(&mut tx, batch, now).await?;
@@ -446,6 +450,19 @@ async fn read_spent(tx: &mut Batch<'_>, ledger: &mut Ledger<'_>, batch: &[Job]) 
         let found = tx.conn().spent(&keys).await?;
         let row = |(at,)| keys.get(usize::try_from(at).ok()?).map(|(kind, key)| (*kind, (*key).to_owned()));
         ledger.learn_spent(found.into_iter().filter_map(row));
+    }
+    Ok(())
+}
+
+async fn read_approvals(
+    tx: &mut Batch<'_>,
+    ledger: &mut Ledger<'_>,
+    batch: &[Job],
+) -> Result<(), StoreError> {
+    let named = batch.iter().filter_map(|job| job.work.change()?.approval());
+    let ids: Vec<String> = named.map(|id| id.to_string()).collect();
+    if !ids.is_empty() {
+        ledger.learn_approvals(tx.conn().approvals(&ids).await?);
     }
     Ok(())
 }

@@ -117,6 +117,9 @@ pub struct ApprovalSpec {
     /// How many of them must.
     #[serde(default = "one")]
     pub quorum: u32,
+    /// Seconds that a request waits for them; nobody's answer is a denial. At most a week.
+    #[serde(default = "an_hour", skip_serializing_if = "is_an_hour")]
+    pub expires_in: u32,
     /// Channel that is told of a pending request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<String>,
@@ -126,9 +129,24 @@ fn one() -> u32 {
     1
 }
 
+fn an_hour() -> u32 {
+    3600
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
+fn is_an_hour(seconds: &u32) -> bool {
+    *seconds == an_hour()
+}
+
 impl Default for ApprovalSpec {
     fn default() -> Self {
-        Self { when: ApprovalWhen::default(), approvers: Vec::new(), quorum: 1, notify: None }
+        Self {
+            when: ApprovalWhen::default(),
+            approvers: Vec::new(),
+            quorum: 1,
+            expires_in: an_hour(),
+            notify: None,
+        }
     }
 }
 

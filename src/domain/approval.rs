@@ -1,0 +1,237 @@
+//! One approval: what a person is asked, who has answered, and what became of it (STANDARDS §11). A state machine without
+//! time or storage of its own.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::ids::{ApprovalId, ClientId, DecisionId, Jti, Name};
+use super::principal::Principal;
+use super::scope::ScopeSet;
+
+/// How an approval stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// It waits for people.
+    Pending,
+    /// Enough people have approved: the agent may fetch its token.
+    Approved,
+    /// Somebody has denied it.
+    Denied,
+    /// Nobody decided, or nobody fetched the token, in time.
+    Expired,
+    /// The agent gave it up, or an admin took it back.
+    Cancelled,
+    /// The token was fetched.
+    Redeemed,
+}
+
+impl ApprovalState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Approved, Self::Denied, Self::Expired, Self::Cancelled, Self::Redeemed];
+
+    /// The word in the database and in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Redeemed => "redeemed",
+        }
+    }
+}
+
+impl FromStr for ApprovalState {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let state = Self::ALL.into_iter().find(|state| state.as_str() == text);
+        state.ok_or("pending, approved, denied, expired, cancelled or redeemed")
+    }
+}
+
+impl fmt::Display for ApprovalState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an approver takes away from what was asked for: never anything that is added (AP-02).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Narrowing {
+    /// Only these scopes; all that were asked for when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<ScopeSet>,
+    /// At most so many seconds; as long as was asked for when left out. At least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<u32>,
+}
+
+impl Narrowing {
+    /// Both at once: what several approvers take away adds up.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let scopes = match (&self.scopes, &other.scopes) {
+            (Some(a), Some(b)) => Some(a.intersection(b)),
+            (one, None) | (None, one) => one.clone(),
+        };
+        Self { scopes, lifetime: self.lifetime.into_iter().chain(other.lifetime).min() }
+    }
+}
+
+/// One person's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vote {
+    /// Who.
+    pub approver: Principal,
+    /// Whether they approve; else they deny.
+    pub approves: bool,
+    /// What they take away.
+    #[serde(default)]
+    pub narrowing: Narrowing,
+    /// Why, in their words.
+    pub reason: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The decision in the log.
+    pub decision_id: DecisionId,
+}
+
+/// An approval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Approval {
+    /// Its id, told to the agent and to approvers. It redeems nothing.
+    pub id: ApprovalId,
+    /// The tenant.
+    pub tenant: Name,
+    /// The agent that asked, which alone may redeem it.
+    pub client_id: ClientId,
+    /// SHA-256 of the code that redeems it, in lower-case hex (AP-01).
+    pub code_sha256: String,
+    /// SHA-256 of what was asked, in lower-case hex: an agent that asks the same again gets no second approval (T38).
+    pub likeness: String,
+    /// How it stands. [`Approval::state_at`] also knows what time has done.
+    pub state: ApprovalState,
+    /// How many people must approve.
+    pub quorum: u32,
+    /// When it was first asked for.
+    pub created_at: DateTime<Utc>,
+    /// When it is over, approved or not.
+    pub expires_at: DateTime<Utc>,
+    /// The decision that asked for it.
+    pub decision_id: DecisionId,
+    /// From what the exchange goes on: verified facts, no token.
+    pub request: Value,
+    /// What a person is shown.
+    pub shown: Value,
+    /// The answers, the oldest first.
+    pub votes: Vec<Vote>,
+    /// The token that it was redeemed for.
+    pub jti: Option<Jti>,
+}
+
+/// Why an approval stays as it is.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Unmoved {
+    /// There is none of this id.
+    #[error("there is no such approval")]
+    Unknown,
+    /// It is settled, or not approved yet.
+    #[error("the approval is {0}")]
+    Is(ApprovalState),
+    /// One person has one vote.
+    #[error("this person has voted already")]
+    Voted,
+}
+
+impl Approval {
+    /// How it stands at `now`: what nobody settled, or fetched, in time is expired.
+    pub fn state_at(&self, now: DateTime<Utc>) -> ApprovalState {
+        match self.state {
+            ApprovalState::Pending | ApprovalState::Approved if self.expires_at <= now => {
+                ApprovalState::Expired
+            }
+            state => state,
+        }
+    }
+
+    /// Who has approved.
+    pub fn approvers(&self) -> impl Iterator<Item = &Principal> {
+        self.votes.iter().filter(|vote| vote.approves).map(|vote| &vote.approver)
+    }
+
+    /// What the approvers take away, all of them together.
+    pub fn narrowing(&self) -> Narrowing {
+        let approved = self.votes.iter().filter(|vote| vote.approves);
+        approved.fold(Narrowing::default(), |all, vote| all.and(&vote.narrowing))
+    }
+
+    /// Takes in an answer: one denial denies, `quorum` approvals approve.
+    pub fn cast(&mut self, vote: Vote, now: DateTime<Utc>) -> Result<(), Unmoved> {
+        self.must_be(ApprovalState::Pending, now)?;
+        if self.votes.iter().any(|cast| cast.approver == vote.approver) {
+            return Err(Unmoved::Voted);
+        }
+        let denied = !vote.approves;
+        self.votes.push(vote);
+        let reached = u32::try_from(self.approvers().count()).unwrap_or(u32::MAX) >= self.quorum;
+        if denied {
+            self.state = ApprovalState::Denied;
+        } else if reached {
+            self.state = ApprovalState::Approved;
+        }
+        Ok(())
+    }
+
+    /// Asked for again by the same agent: the new code is the one that redeems it.
+    pub fn ask_again(&mut self, code_sha256: &str, now: DateTime<Utc>) -> Result<(), Unmoved> {
+        self.must_be(ApprovalState::Pending, now)?;
+        code_sha256.clone_into(&mut self.code_sha256);
+        Ok(())
+    }
+
+    /// Its time is over, and nobody decided: that is a denial.
+    pub fn expire(&mut self, now: DateTime<Utc>) -> Result<(), Unmoved> {
+        if self.state != ApprovalState::Pending || self.expires_at > now {
+            return Err(Unmoved::Is(self.state));
+        }
+        self.state = ApprovalState::Expired;
+        Ok(())
+    }
+
+    /// Given up or taken back before the token is fetched.
+    pub fn cancel(&mut self, now: DateTime<Utc>) -> Result<(), Unmoved> {
+        match self.state_at(now) {
+            ApprovalState::Pending | ApprovalState::Approved => self.state = ApprovalState::Cancelled,
+            state => return Err(Unmoved::Is(state)),
+        }
+        Ok(())
+    }
+
+    /// The token is fetched, once.
+    pub fn redeem(&mut self, jti: Jti, now: DateTime<Utc>) -> Result<(), Unmoved> {
+        self.must_be(ApprovalState::Approved, now)?;
+        self.state = ApprovalState::Redeemed;
+        self.jti = Some(jti);
+        Ok(())
+    }
+
+    /// Whether it stands so at `now`.
+    pub fn must_be(&self, wanted: ApprovalState, now: DateTime<Utc>) -> Result<(), Unmoved> {
+        let state = self.state_at(now);
+        if state == wanted { Ok(()) } else { Err(Unmoved::Is(state)) }
+    }
+}
+
+#[cfg(test)]
+#[path = "approval_tests.rs"]
+mod tests;

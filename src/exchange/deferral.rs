@@ -1,0 +1,470 @@
+//! Step 8: what waits for a person, from what it goes on once people have approved, and what its agent is told meanwhile
+//! (STANDARDS §11; draft-ietf-oauth-deferred-token-response).
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::grant::Granted;
+use super::story::Story;
+use super::verify::{Origin, Start, Verified, not_expired};
+use super::{Decided, Exchange, Issued, Moment, NotIssued, refusal_of, unavailable};
+use crate::domain::approval::{Approval, ApprovalState, Narrowing, Unmoved};
+use crate::domain::chain::Actor;
+use crate::domain::claims::{ApprovalClaim, TokenClaims};
+use crate::domain::decision::Reason;
+use crate::domain::ids::{ApprovalId, DecisionId, Name};
+use crate::domain::refusal::{Limited, LimitedBy, NotFetched, Refusal};
+use crate::domain::request::{DeferralCode, Wish};
+use crate::domain::scope::ScopeSet;
+use crate::domain::snapshot::Agent;
+use crate::hash::sha256;
+use crate::issuers::kept::KeptSession;
+use crate::issuers::session::Session;
+use crate::policy::input::ApprovalFacts;
+use crate::recent::Recent;
+use crate::store::change::{Committed, Defer, Issue, Loss, Spend};
+
+/// Seconds that a client is told to wait between two polls, and how much longer if it does not (RFC 8628 §3.5).
+const INTERVAL: u64 = 5;
+/// Longest interval that a client is told.
+const LONGEST_INTERVAL: u64 = 60;
+/// A poll may come so much before its time: clocks and networks are not exact.
+const TOLERANCE: Duration = Duration::from_millis(500);
+/// Approvals whose polls are remembered.
+const POLLED: usize = 65_536;
+
+/// What a deferred exchange goes on from, stored as JSON: verified facts and the wish, no token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kept {
+    /// The agent, and the instance that it proved.
+    actor: Actor,
+    origin: KeptOrigin,
+    wish: Wish,
+    /// What people are asked to approve.
+    #[serde(default)]
+    asks: Vec<Reason>,
+    /// What they had approved of the parent.
+    #[serde(default)]
+    inherited: Vec<String>,
+}
+
+/// What the exchange started from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KeptOrigin {
+    /// A session, for a task of this type.
+    Session { session: Box<KeptSession>, task_type: Name },
+    /// A token of ours: its claims, without the signature that would make them one.
+    Token(Box<TokenClaims>),
+}
+
+impl Kept {
+    pub(super) fn root(session: &Session, task_type: &Name, actor: &Actor, wish: &Wish) -> Box<Self> {
+        let session = Box::new(session.clone().into());
+        Self::of(KeptOrigin::Session { session, task_type: task_type.clone() }, actor, wish)
+    }
+
+    pub(super) fn child(claims: &TokenClaims, actor: &Actor, wish: &Wish) -> Box<Self> {
+        Self::of(KeptOrigin::Token(Box::new(claims.clone())), actor, wish)
+    }
+
+    fn of(origin: KeptOrigin, actor: &Actor, wish: &Wish) -> Box<Self> {
+        let (asks, inherited) = (Vec::new(), Vec::new());
+        Box::new(Self { actor: actor.clone(), origin, wish: wish.clone(), asks, inherited })
+    }
+}
+
+/// What people have approved, of this very request or of the token above it.
+#[derive(Clone, Debug)]
+pub(super) struct Approved {
+    id: ApprovalId,
+    /// Codes of the reasons.
+    reasons: BTreeSet<String>,
+    /// Who, as `ISS SUB`; nobody is told where it is inherited.
+    approvers: Vec<String>,
+    narrowing: Narrowing,
+    /// The approval that is redeemed; none where it is inherited.
+    pub(super) redeems: Option<ApprovalId>,
+}
+
+impl Approved {
+    pub(super) fn inherited(claim: &ApprovalClaim) -> Self {
+        Self {
+            id: claim.id,
+            reasons: claim.reasons.iter().cloned().collect(),
+            approvers: Vec::new(),
+            narrowing: Narrowing::default(),
+            redeems: None,
+        }
+    }
+
+    fn redeemed(approval: &Approval, kept: &Kept) -> Self {
+        let asked = kept.asks.iter().map(|reason| reason.code.clone());
+        Self {
+            id: approval.id,
+            reasons: asked.chain(kept.inherited.iter().cloned()).collect(),
+            approvers: approval.approvers().map(|who| format!("{} {}", who.iss, who.sub)).collect(),
+            narrowing: approval.narrowing(),
+            redeems: Some(approval.id),
+        }
+    }
+
+    /// Whether people have seen the reason of this code.
+    pub(super) fn covers(&self, code: &str) -> bool {
+        self.reasons.contains(code)
+    }
+
+    /// The scopes that approvers left; all if they named none.
+    pub(super) fn scopes(&self) -> Option<&ScopeSet> {
+        self.narrowing.scopes.as_ref()
+    }
+
+    /// The seconds that approvers left.
+    pub(super) fn lifetime(&self) -> Option<u32> {
+        self.narrowing.lifetime
+    }
+
+    /// As the token carries it.
+    pub(super) fn claim(&self) -> ApprovalClaim {
+        ApprovalClaim { id: self.id, reasons: self.reasons.iter().cloned().collect() }
+    }
+
+    /// As policy is told of it.
+    pub(super) fn facts(&self) -> ApprovalFacts {
+        ApprovalFacts {
+            id: self.id.to_string(),
+            reasons: self.reasons.iter().cloned().collect(),
+            approvers: self.approvers.clone(),
+        }
+    }
+}
+
+/// What an agent is told whose request waits for a person.
+#[derive(Debug)]
+pub struct Waits {
+    /// The code to poll with.
+    pub code: DeferralCode,
+    /// The approval, for people: it redeems nothing.
+    pub approval_id: ApprovalId,
+    /// The decision that asks.
+    pub decision_id: DecisionId,
+    /// Seconds until nobody can approve any more.
+    pub expires_in: i64,
+    /// Seconds to wait before the next poll.
+    pub interval: u64,
+    /// Whether this poll came too soon.
+    pub slow_down: bool,
+    /// What people are asked to approve; the client sees the public ones.
+    pub reasons: Vec<Reason>,
+}
+
+/// What became of a deferred exchange.
+pub(super) enum Resumed {
+    /// People have approved: go on.
+    Approved(Box<Verified>),
+    /// They have not decided yet.
+    Waits(Box<Waits>),
+}
+
+/// When each approval was polled last, and the interval that its client was told: of this process only, so that behind a
+/// balancer a client may poll a little faster.
+pub(super) struct Polls(Mutex<Recent<ApprovalId, (Duration, u64)>>);
+
+impl Default for Polls {
+    fn default() -> Self {
+        Self(Mutex::new(Recent::new(POLLED, POLLED * size_of::<(ApprovalId, Duration, u64)>())))
+    }
+}
+
+impl Polls {
+    /// Notes a poll: the interval that holds from now on, and whether this one came too soon.
+    fn poll(&self, id: ApprovalId, now: Duration) -> (u64, bool) {
+        let mut polls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (interval, soon) = match polls.get(&id) {
+            Some((last, told)) if now.saturating_sub(last) + TOLERANCE < Duration::from_secs(told) => {
+                ((told + INTERVAL).min(LONGEST_INTERVAL), true)
+            }
+            Some((_, told)) => (told, false),
+            None => (INTERVAL, false),
+        };
+        polls.put(id, (now, interval), size_of::<(Duration, u64)>());
+        (interval, soon)
+    }
+}
+
+/// Why an approval gives no token.
+pub(super) fn not_fetched(unmoved: Unmoved) -> NotFetched {
+    match unmoved {
+        Unmoved::Unknown | Unmoved::Voted | Unmoved::Is(ApprovalState::Pending | ApprovalState::Approved) => {
+            NotFetched::Unknown
+        }
+        Unmoved::Is(ApprovalState::Denied) => NotFetched::Denied,
+        Unmoved::Is(ApprovalState::Expired) => NotFetched::Expired,
+        Unmoved::Is(ApprovalState::Cancelled) => NotFetched::Cancelled,
+        Unmoved::Is(ApprovalState::Redeemed) => NotFetched::Used,
+    }
+}
+
+/// The hash under which a code is stored (AP-01).
+pub fn hash_of(code: &DeferralCode) -> String {
+    hex::encode(sha256(&[code.reveal().as_bytes()]))
+}
+
+impl Exchange {
+    /// People must approve what `granted` would be: they are asked if the client waits, else it is told.
+    pub(super) async fn ask(
+        &self,
+        at: &Moment,
+        verified: &Verified,
+        granted: Granted,
+    ) -> Result<Decided, Refusal> {
+        let reasons = granted.asks.clone();
+        if granted.redeems.is_some() {
+            return Err(Refusal::NotCovered { reasons });
+        }
+        let Some(kept) = verified.kept.as_ref().filter(|_| !granted.dry_run) else {
+            return Err(Refusal::Approval { reasons });
+        };
+        if verified.task_type.spec.approval.approvers.is_empty() {
+            return Err(Refusal::NoApprovers { reasons });
+        }
+        let code = DeferralCode::new(&URL_SAFE_NO_PAD.encode(self.parts.random.bytes::<32>()));
+        let approval = self.question(at, verified, (&granted, kept), &code).await?;
+        Ok(Decided::Asks(Box::new(granted), Box::new(approval), code))
+    }
+
+    /// The approval to ask for: the one that waits already if the same client has asked the same before (T38).
+    async fn question(
+        &self,
+        at: &Moment,
+        verified: &Verified,
+        (granted, kept): (&Granted, &Kept),
+        code: &DeferralCode,
+    ) -> Result<Approval, Refusal> {
+        let client_id = &verified.agent.spec.client_id;
+        let likeness = likeness(verified, kept);
+        let most = self.parts.limits.config().waiting_approvals;
+        let waiting = self.parts.store.waiting_of(client_id, at.now, most.max(1)).await;
+        let waiting = waiting.map_err(|_| Refusal::StoreFault)?;
+        let full = most > 0 && u32::try_from(waiting.len()).unwrap_or(u32::MAX) >= most;
+        let soonest = waiting.iter().map(|approval| approval.expires_at).min();
+        if let Some(same) = waiting.into_iter().find(|approval| approval.likeness == likeness) {
+            return Ok(Approval { code_sha256: hash_of(code), ..same });
+        }
+        if full {
+            let wait = soonest.map_or(1, |soonest| (soonest - at.now).num_seconds().max(1));
+            let retry_after = u32::try_from(wait).unwrap_or(u32::MAX);
+            self.parts.metrics.rate_limited(LimitedBy::Approvals.as_str());
+            return Err(Refusal::Limited(Limited { by: LimitedBy::Approvals, retry_after }));
+        }
+        let approvals = &verified.task_type.spec.approval;
+        let asked_for = TimeDelta::seconds(i64::from(approvals.expires_in));
+        let ends = match (&verified.origin, &kept.origin) {
+            (Origin::Session { ends, .. }, _) => *ends,
+            (Origin::Parent(parent), _) => parent.grant.capability.expires_at,
+        };
+        let approved = verified.approved.as_ref();
+        let kept = Kept {
+            asks: granted.asks.clone(),
+            inherited: approved.map(|a| a.reasons.iter().cloned().collect()).unwrap_or_default(),
+            ..kept.clone()
+        };
+        Ok(Approval {
+            id: self.parts.random.approval(at.now),
+            tenant: verified.tenant.clone(),
+            client_id: client_id.clone(),
+            code_sha256: hash_of(code),
+            likeness,
+            state: ApprovalState::Pending,
+            quorum: approvals.quorum,
+            created_at: at.now,
+            expires_at: (at.now + asked_for).min(ends),
+            // The commit knows it: see `defer`.
+            decision_id: self.parts.random.decision(at.now),
+            request: serde_json::to_value(&kept).map_err(|_| Refusal::TooLarge)?,
+            shown: shown(verified, granted),
+            votes: Vec::new(),
+            jti: None,
+        })
+    }
+
+    /// Commits the question, and tells the agent where to ask for the answer.
+    pub(super) async fn defer(
+        &self,
+        granted: Granted,
+        (approval, code): (Approval, DeferralCode),
+        story: Story,
+        assertion: Option<Spend>,
+    ) -> Result<Option<Issued>, NotIssued> {
+        let now = self.parts.clock.now();
+        let decision = story.ask(&granted, approval.id, now);
+        let is_new = approval.created_at == granted.issued_at;
+        let approval = if is_new { Approval { decision_id: decision.id, ..approval } } else { approval };
+        let kid = self.parts.keys.ring().kid().to_owned();
+        let limits = self.parts.limits.tree();
+        let would_be = Issue { assertion, limits, ..granted.change(kid, decision) };
+        let waits = Waits {
+            code,
+            approval_id: approval.id,
+            decision_id: would_be.decision.id,
+            expires_in: (approval.expires_at - now).num_seconds().max(1),
+            interval: self.polls.poll(approval.id, self.parts.clock.steady()).0,
+            slow_down: false,
+            reasons: granted.asks,
+        };
+        match self.parts.writer.submit(Defer { would_be, approval }).await {
+            Ok(Committed::Done(receipt)) => {
+                info!(decision_id = %receipt.decision_id, approval_id = %waits.approval_id, "a person is asked");
+                Err(NotIssued::Waits(Box::new(waits)))
+            }
+            Ok(Committed::Superseded { generation }) => {
+                let caught_up = self.parts.configuration.catch_up(generation).await;
+                caught_up.map(|()| None).map_err(|fault| {
+                    warn!(%fault, "the newer configuration cannot be read: nobody is asked");
+                    NotIssued::Unavailable
+                })
+            }
+            Ok(Committed::Lost(loss, receipt)) => Err(self.lost(loss, receipt.decision_id)),
+            Err(fault) => Err(unavailable(fault)),
+        }
+    }
+
+    /// The answer to a poll that changes nothing; the client's assertion is spent all the same (T31).
+    pub(super) async fn still_waits(&self, waits: Box<Waits>, assertion: Option<Spend>) -> NotIssued {
+        self.spend(assertion).await.err().unwrap_or(NotIssued::Waits(waits))
+    }
+
+    /// Steps 4 and 5 of a deferred exchange: what was verified then, if all of it still stands under what is in force now
+    /// (AP-02). From here on it goes the way of every exchange (L9, T32).
+    pub(super) async fn resume(
+        &self,
+        at: &Moment,
+        agent: &std::sync::Arc<Agent>,
+        code: DeferralCode,
+        story: &mut Story,
+    ) -> Result<Resumed, Refusal> {
+        let found = self.parts.store.approval_of_code(&hash_of(&code)).await;
+        let found = found.map_err(|_| Refusal::StoreFault)?;
+        let mine = found.filter(|approval| approval.client_id == agent.spec.client_id);
+        let approval = mine.ok_or(Refusal::NotFetched(NotFetched::Unknown))?;
+        story.resumed(&approval);
+        let unreadable = |_| Refusal::StoreFault;
+        let kept: Kept = serde_json::from_value(approval.request.clone()).map_err(unreadable)?;
+        match approval.state_at(at.now) {
+            ApprovalState::Pending => {
+                return Ok(Resumed::Waits(Box::new(self.polled(at, &approval, code, kept.asks))));
+            }
+            ApprovalState::Approved => {}
+            state => return Err(Refusal::NotFetched(not_fetched(Unmoved::Is(state)))),
+        }
+        let approved = Approved::redeemed(&approval, &kept);
+        let Kept { actor, origin, wish, .. } = kept;
+        let verified = match origin {
+            KeptOrigin::Session { session, task_type } => {
+                let session = session.resume(&at.world.snapshot, at.now);
+                let session = session.map_err(|fault| Refusal::Subject(fault.into()))?;
+                story.presented_session(&session);
+                let task_type = self.may_start(at, agent, &session, Some(&task_type))?;
+                self.root(at, agent, session, Start { task_type, actor, wish })?
+            }
+            KeptOrigin::Token(claims) => {
+                story.presented_token(&claims);
+                not_expired(at, &claims)?;
+                let parent = self.may_narrow(at, agent, &claims).await?;
+                self.child(at, agent, (*claims, parent), (actor, wish))?
+            }
+        };
+        enough_people(&approval, &verified)?;
+        Ok(Resumed::Approved(Box::new(Verified { approved: Some(approved), ..verified })))
+    }
+
+    fn polled(&self, at: &Moment, approval: &Approval, code: DeferralCode, reasons: Vec<Reason>) -> Waits {
+        let (interval, slow_down) = self.polls.poll(approval.id, self.parts.clock.steady());
+        Waits {
+            code,
+            approval_id: approval.id,
+            decision_id: approval.decision_id,
+            expires_in: (approval.expires_at - at.now).num_seconds().max(1),
+            interval,
+            slow_down,
+            reasons,
+        }
+    }
+
+    /// What a commit that lost is answered.
+    pub(super) fn lost(&self, loss: Loss, decision_id: DecisionId) -> NotIssued {
+        if let Loss::TreeLimit(limited) = loss {
+            self.parts.metrics.rate_limited(limited.by.as_str());
+        }
+        let Some(refusal) = refusal_of(loss).map(Box::new) else { return NotIssued::Unauthenticated };
+        info!(%decision_id, reason_code = refusal.code(), "commit refused the token");
+        NotIssued::Refused { decision_id: Some(decision_id), refusal }
+    }
+}
+
+/// The task type may ask for more people than it did when they were asked.
+fn enough_people(approval: &Approval, verified: &Verified) -> Result<(), Refusal> {
+    let quorum = verified.task_type.spec.approval.quorum;
+    if u32::try_from(approval.approvers().count()).unwrap_or(u32::MAX) >= quorum {
+        return Ok(());
+    }
+    let message = format!("the task type now asks for {quorum} people: ask again");
+    let reasons = vec![Reason { code: "quorum_raised".to_owned(), message, public: true }];
+    Err(Refusal::NotCovered { reasons })
+}
+
+/// SHA-256 of what is asked for, by whom, for whom and from what: the same question has the same.
+fn likeness(verified: &Verified, kept: &Kept) -> String {
+    let from = match &verified.origin {
+        Origin::Session { .. } => json!(verified.task_type.name),
+        Origin::Parent(parent) => json!(parent.jti),
+    };
+    let asked = json!({
+        "agent": kept.actor,
+        "from": from,
+        "principal": verified.principal,
+        "tenant": verified.tenant,
+        "wish": kept.wish,
+    });
+    hex::encode(sha256(&[asked.to_string().as_bytes()]))
+}
+
+/// What a person is shown: what the token would be, and apart from it what the agent says of itself (AP-03).
+fn shown(verified: &Verified, granted: &Granted) -> Value {
+    let (claims, task_type) = (&granted.claims, &verified.task_type);
+    let deadline = granted.grant.task_deadline;
+    json!({
+        "agent": {
+            "class": verified.agent.spec.class,
+            "client_id": verified.agent.spec.client_id,
+            "owner": String::from(verified.agent.spec.owner.clone()),
+        },
+        "chain": claims.act,
+        "principal": verified.principal,
+        "task_type": {
+            "description": task_type.spec.description,
+            "name": task_type.name,
+            "version": task_type.version,
+        },
+        "task_id": granted.parent().map(|_| granted.task_id()),
+        "task_ends": deadline,
+        "scope": claims.scope,
+        "resources": granted.grant.capability.authority.resources,
+        "authorization_details": claims.authorization_details,
+        "exchange_only": granted.grant.exchange_only,
+        "delegate_to": claims.may_act.as_ref().map(|named| &named.sub),
+        "depth_left": claims.depth_left,
+        "expires_in": claims.exp - claims.iat,
+        "reasons": granted.asks,
+        "claimed": verified.wish.claimed,
+    })
+}

@@ -1,0 +1,159 @@
+//! Approvals as they are stored and found. They are changed by the writer alone.
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+
+use super::error::StoreError;
+use super::rows::{approval_columns, as_array, corrupt, from_json, instant, micros, parsed, to_json};
+use super::{Store, on_db};
+use crate::domain::approval::{Approval, ApprovalState};
+use crate::domain::ids::{ApprovalId, ClientId};
+
+pub(super) const APPROVAL: &str = concat!("SELECT ", approval_columns!(), " FROM approvals WHERE id = $1");
+pub(super) const APPROVAL_OF_CODE: &str =
+    concat!("SELECT ", approval_columns!(), " FROM approvals WHERE code_sha256 = $1");
+/// Of one client there are few that wait: see [`Store::waiting_of`].
+pub(super) const APPROVALS_WAITING_OF: &str = concat!(
+    "SELECT ",
+    approval_columns!(),
+    " FROM approvals WHERE client_id = $1 AND state = 'pending' AND expires_at > $2 ORDER BY id LIMIT $3"
+);
+/// Those that wait, the oldest first.
+pub(super) const APPROVALS_WAITING: &str = concat!(
+    "SELECT ",
+    approval_columns!(),
+    " FROM approvals WHERE state = 'pending' AND expires_at > $1 ORDER BY expires_at, id LIMIT $2"
+);
+/// All that are kept, the newest first.
+pub(super) const APPROVALS_LATEST: &str =
+    concat!("SELECT ", approval_columns!(), " FROM approvals ORDER BY id DESC LIMIT $1");
+pub(super) const APPROVALS_OVERDUE: &str = concat!(
+    "SELECT ",
+    approval_columns!(),
+    " FROM approvals WHERE state = 'pending' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"
+);
+
+/// A row of `approvals`.
+#[derive(Debug, FromRow)]
+pub(super) struct ApprovalRow {
+    id: String,
+    tenant: String,
+    client_id: String,
+    code_sha256: String,
+    likeness: String,
+    state: String,
+    quorum: i64,
+    created_at: i64,
+    expires_at: i64,
+    decision_id: String,
+    request: String,
+    shown: String,
+    votes: String,
+    jti: Option<String>,
+}
+
+as_array!(ApprovalRow; id tenant client_id code_sha256 likeness state quorum created_at expires_at decision_id
+    request shown votes jti);
+
+impl From<&Approval> for ApprovalRow {
+    fn from(approval: &Approval) -> Self {
+        Self {
+            id: approval.id.to_string(),
+            tenant: approval.tenant.to_string(),
+            client_id: approval.client_id.to_string(),
+            code_sha256: approval.code_sha256.clone(),
+            likeness: approval.likeness.clone(),
+            state: approval.state.as_str().to_owned(),
+            quorum: i64::from(approval.quorum),
+            created_at: micros(approval.created_at),
+            expires_at: micros(approval.expires_at),
+            decision_id: approval.decision_id.to_string(),
+            request: to_json(&approval.request),
+            shown: to_json(&approval.shown),
+            votes: to_json(&approval.votes),
+            jti: approval.jti.map(|jti| jti.to_string()),
+        }
+    }
+}
+
+impl TryFrom<ApprovalRow> for Approval {
+    type Error = StoreError;
+    fn try_from(row: ApprovalRow) -> Result<Self, StoreError> {
+        let quorum = u32::try_from(row.quorum).map_err(|why| corrupt("quorum")(why.to_string()))?;
+        Ok(Self {
+            id: parsed(&row.id, "approval id")?,
+            tenant: parsed(&row.tenant, "tenant")?,
+            client_id: parsed(&row.client_id, "client id")?,
+            code_sha256: row.code_sha256,
+            likeness: row.likeness,
+            state: parsed::<ApprovalState>(&row.state, "state of an approval")?,
+            quorum,
+            created_at: instant(row.created_at)?,
+            expires_at: instant(row.expires_at)?,
+            decision_id: parsed(&row.decision_id, "decision id")?,
+            request: from_json(&row.request, "deferred request")?,
+            shown: from_json(&row.shown, "shown request")?,
+            votes: from_json(&row.votes, "list of votes")?,
+            jti: row.jti.map(|jti| parsed(&jti, "jti")).transpose()?,
+        })
+    }
+}
+
+fn read(rows: Vec<ApprovalRow>) -> Result<Vec<Approval>, StoreError> {
+    rows.into_iter().map(Approval::try_from).collect()
+}
+
+impl Store {
+    /// The approval of this id.
+    pub async fn approval(&self, id: ApprovalId) -> Result<Option<Approval>, StoreError> {
+        let row: Option<ApprovalRow> = on_db!(self.db(), pools =>
+            sqlx::query_as(APPROVAL).bind(id.to_string()).fetch_optional(&pools.read).await?);
+        row.map(Approval::try_from).transpose()
+    }
+
+    /// The approval that the code of this SHA-256 redeems.
+    pub async fn approval_of_code(&self, code_sha256: &str) -> Result<Option<Approval>, StoreError> {
+        let row: Option<ApprovalRow> = on_db!(self.db(), pools =>
+            sqlx::query_as(APPROVAL_OF_CODE).bind(code_sha256).fetch_optional(&pools.read).await?);
+        row.map(Approval::try_from).transpose()
+    }
+
+    /// What waits for people at `now` on behalf of `client`, at most `most`.
+    pub async fn waiting_of(
+        &self,
+        client: &ClientId,
+        now: DateTime<Utc>,
+        most: u32,
+    ) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_WAITING_OF)
+            .bind(client.as_str())
+            .bind(micros(now))
+            .bind(i64::from(most))
+            .fetch_all(&pools.read)
+            .await?))
+    }
+
+    /// What waits for people at `now`, what ends first first, at most `most`.
+    pub async fn waiting(&self, now: DateTime<Utc>, most: u32) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_WAITING)
+            .bind(micros(now))
+            .bind(i64::from(most))
+            .fetch_all(&pools.read)
+            .await?))
+    }
+
+    /// All approvals that are kept, the newest first, at most `most`.
+    pub async fn approvals(&self, most: u32) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools =>
+            sqlx::query_as(APPROVALS_LATEST).bind(i64::from(most)).fetch_all(&pools.read).await?))
+    }
+
+    /// What nobody decided before `now`, at most `most`.
+    pub async fn overdue(&self, now: DateTime<Utc>, most: u32) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_OVERDUE)
+            .bind(micros(now))
+            .bind(i64::from(most))
+            .fetch_all(&pools.read)
+            .await?))
+    }
+}
