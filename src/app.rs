@@ -33,6 +33,7 @@ use self::reload::Reload;
 use self::tls::Tls;
 use crate::admin::Desk;
 use crate::admin::socket::{AdminSocket, SocketFault};
+use crate::approvals::{self, Approvals};
 use crate::aggregates::{Aggregates, Refused};
 use crate::authentication::Authentication;
 use crate::clock::watch::TimeWatch;
@@ -233,6 +234,7 @@ impl App {
             introspection: Introspection::new(issuer, keys.clone(), self.store.clone(), clock),
             revocation: self.revocation(),
             tasks: self.tasks(),
+            approvals: self.approvals(),
             keys,
             exchange,
             readiness: Arc::new(Readiness {
@@ -281,6 +283,7 @@ impl App {
         let counting = tokio::spawn(recorder.clone().record_every_minute());
         let watching = tokio::spawn(tls::watch(self.tls.clone()));
         let tending = tokio::spawn(tend::tend(
+            self.approvals(),
             self.rotation.clone(),
             self.time.clone(),
             self.lockdowns.clone(),
@@ -338,6 +341,19 @@ impl App {
         info!("stopped");
     }
 
+    /// What people decide. It holds the writer: drop it before the end is waited for.
+    fn approvals(&self) -> Approvals {
+        Approvals::new(approvals::Parts {
+            store: self.store.clone(),
+            writer: self.writer.clone(),
+            active: self.active.clone(),
+            issuers: Arc::new(Issuers::new(self.key_sets.clone(), 0)),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            metrics: self.metrics.clone(),
+        })
+    }
+
     fn follower(&self) -> Follower {
         Follower {
             configuration: self.configuration(),
@@ -362,6 +378,7 @@ impl App {
             revocation: self.revocation(),
             lockdowns: self.lockdowns.clone(),
             tasks: self.tasks(),
+            approvals: self.approvals(),
         })
         .merge(status)
     }

@@ -17,6 +17,7 @@
 pub mod admin;
 pub mod aggregates;
 pub mod app;
+pub mod approvals;
 pub mod authentication;
 pub mod cli;
 pub mod clock;

@@ -124,6 +124,7 @@ pub struct Metrics {
     commit_changes: Histogram,
     key_fetches: Family<Result, Counter>,
     rate_limited: Family<By, Counter>,
+    approvals: Family<By, Counter>,
     authentication_failures: Counter,
     events: Family<Heard, Counter>,
     panics: Counter,
@@ -169,6 +170,7 @@ impl Default for Metrics {
             commit_changes: Histogram::new(BATCHES),
             key_fetches: Family::default(),
             rate_limited: Family::default(),
+            approvals: Family::default(),
             authentication_failures: Counter::default(),
             events: Family::default(),
             panics: Counter::default(),
@@ -208,6 +210,7 @@ impl Metrics {
         r.register("commit_changes", "Changes in one commit", self.commit_changes.clone());
         r.register("key_set_fetches", "Fetches of issuers' keys by result", self.key_fetches.clone());
         r.register("rate_limited", "Requests beyond a rate, by whose rate", self.rate_limited.clone());
+        r.register("approvals", "Approvals that were asked for and settled, by how", self.approvals.clone());
         let failures = self.authentication_failures.clone();
         r.register("authentication_failures", "Failed client authentications", failures);
         r.register("events", "Events of identity providers by kind and outcome", self.events.clone());
@@ -291,6 +294,11 @@ impl Metrics {
     /// A request went beyond a rate; `by` is whose: `client`, `principal`, `address`, `failures`.
     pub fn rate_limited(&self, by: &'static str) {
         self.rate_limited.get_or_create(&By { by }).inc();
+    }
+
+    /// An approval was asked for or settled; `by` is how: `ask`, `approve`, `deny`, `expire`, `cancel`, `give_up`, `redeem`.
+    pub fn approval(&self, by: &'static str) {
+        self.approvals.get_or_create(&By { by }).inc();
     }
 
     /// A client could not be authenticated.

@@ -74,6 +74,8 @@ pub enum RefusalCode {
     PolicyUnfit,
     /// The agent's secrets stay as they are: the message says why.
     SecretRefused,
+    /// Who asks may not do this: the message says why.
+    NotAllowed,
     /// What the request names is not there: the message says what to do instead.
     NotFound,
     /// The store does not answer: try again later.
@@ -141,6 +143,7 @@ impl IntoResponse for Refused {
             RefusalCode::Conflict | RefusalCode::KeyNotReady | RefusalCode::SecretRefused => {
                 StatusCode::CONFLICT
             }
+            RefusalCode::NotAllowed => StatusCode::FORBIDDEN,
             RefusalCode::NotFound => StatusCode::NOT_FOUND,
             RefusalCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -15,10 +15,13 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::api::{AddSecret, ApplyRequest, ListedObject, MAX_BODY, Refused, RetireSecret, ServerStatus};
+use super::approvals::CancelApproval;
 use super::keys::{RetireRequest, StopRequest};
 use super::policy::{ApplyPolicy, RollbackPolicy};
 use super::revocations::{ListedRevocation, RevokeRequest};
 use super::socket::{SocketFault, check_length};
+use crate::approvals::view::ListedApproval;
+use crate::approvals::{Ballot, Cast};
 use crate::configuration::apply::Applied;
 use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
 use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
@@ -177,6 +180,31 @@ impl AdminClient {
     /// `GET /admin/v1/tasks/{id}`; `id` must be fit for a path.
     pub async fn task(&self, id: &str) -> Result<Result<TaskView, Refused>, ClientFault> {
         self.call(Method::GET, &format!("/admin/v1/tasks/{id}"), None::<&()>).await
+    }
+
+    /// `GET /admin/v1/approvals`.
+    pub async fn approvals(&self, all: bool) -> Result<Result<Vec<ListedApproval>, Refused>, ClientFault> {
+        self.call(Method::GET, &format!("/admin/v1/approvals?all={all}"), None::<&()>).await
+    }
+
+    /// `GET /admin/v1/approvals/{id}`; `id` must be fit for a path.
+    pub async fn approval(&self, id: &str) -> Result<Result<ListedApproval, Refused>, ClientFault> {
+        self.call(Method::GET, &format!("/admin/v1/approvals/{id}"), None::<&()>).await
+    }
+
+    /// `POST /admin/v1/approvals/{id}/approve` or `…/deny`; `id` must be fit for a path.
+    pub async fn vote(&self, id: &str, ballot: &Ballot) -> Result<Result<Cast, Refused>, ClientFault> {
+        let verb = if ballot.approves { "approve" } else { "deny" };
+        self.call(Method::POST, &format!("/admin/v1/approvals/{id}/{verb}"), Some(ballot)).await
+    }
+
+    /// `POST /admin/v1/approvals/{id}/cancel`; `id` must be fit for a path.
+    pub async fn cancel_approval(
+        &self,
+        id: &str,
+        request: &CancelApproval,
+    ) -> Result<Result<Cast, Refused>, ClientFault> {
+        self.call(Method::POST, &format!("/admin/v1/approvals/{id}/cancel"), Some(request)).await
     }
 
     async fn connect(&self) -> Result<UnixStream, SocketFault> {

@@ -1,6 +1,7 @@
 //! The admin API: thin over the use cases, on a Unix socket that only the server's own account may open.
 
 pub mod api;
+pub mod approvals;
 pub mod client;
 pub mod keys;
 pub mod policy;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use axum::Router;
 
+use crate::approvals::Approvals;
 use crate::configuration::apply::Configuration;
 use crate::lockdown::Lockdowns;
 use crate::revocation::Revocation;
@@ -32,6 +34,8 @@ pub struct Desk {
     pub lockdowns: Lockdowns,
     /// Tasks.
     pub tasks: Tasks,
+    /// Approvals.
+    pub approvals: Approvals,
 }
 
 /// All routes of the admin API.
@@ -42,4 +46,5 @@ pub fn router(desk: Desk) -> Router {
         .merge(revocations::router(desk.revocation))
         .merge(revocations::lockdown_router(desk.lockdowns))
         .merge(tasks::router(desk.tasks))
+        .merge(approvals::router(desk.approvals))
 }

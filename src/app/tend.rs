@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::error;
 
+use crate::approvals::Approvals;
 use crate::clock::watch::TimeWatch;
 use crate::configuration::apply::Configuration;
 use crate::lockdown::Lockdowns;
@@ -13,8 +14,9 @@ use crate::store::Store;
 /// How often clocks and signing keys are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
-/// Looks after the clocks, the lockdowns, the signing keys, and that the stored configuration is the one in force.
+/// Looks after the clocks, the lockdowns, the signing keys, what waits for people, and that the stored configuration is the one in force.
 pub(super) async fn tend(
+    approvals: Approvals,
     rotation: Rotation,
     time: TimeWatch,
     lockdowns: Lockdowns,
@@ -37,6 +39,7 @@ pub(super) async fn tend(
         // The watch itself tells the log. By a wrong clock a key might seem to have outlived its tokens.
         if time.check().is_ok() {
             rotation.tend().await;
+            approvals.expire().await;
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) struct Folder {
     pub(super) revocation: Revocation,
     pub(super) lockdowns: Lockdowns,
     pub(super) tasks: Tasks,
+    pub(super) store: Store,
     writer: JoinHandle<()>,
 }
 
@@ -74,8 +75,8 @@ impl Desk {
     /// Lets what was begun end.
     pub(super) async fn close(self) {
         if let Self::Folder(folder) = self {
-            let Folder { configuration, revocation, lockdowns, tasks, writer } = *folder;
-            drop((configuration, revocation, lockdowns, tasks));
+            let Folder { configuration, revocation, lockdowns, tasks, store, writer } = *folder;
+            drop((configuration, revocation, lockdowns, tasks, store));
             // The writer ends with its last handle; then the data folder is free again.
             let _ = writer.await;
         }
@@ -113,7 +114,7 @@ impl Folder {
         });
         let tasks = Tasks::new(tasks::Parts {
             issuer: config.public_url.clone(),
-            store,
+            store: store.clone(),
             writer,
             active,
             clock,
@@ -122,7 +123,7 @@ impl Folder {
             metrics: Arc::default(),
         });
         let lockdowns = lockdowns.await.map_err(|error| error.to_string())?;
-        Ok(Self { configuration, revocation, lockdowns, tasks, writer: task })
+        Ok(Self { configuration, revocation, lockdowns, tasks, store, writer: task })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod approvals;
 mod config;
 mod desk;
 pub mod doctor;
@@ -67,6 +68,7 @@ enum Command {
     Agent(agent::AgentArgs),
     Keys(keys::KeysArgs),
     Revoke(Box<revoke::Args>),
+    Approvals(Box<approvals::ApprovalsArgs>),
     Lockdown(lockdown::LockdownArgs),
     Migrate(migrate::MigrateArgs),
     Task(Box<task::TaskArgs>),
@@ -111,6 +113,9 @@ pub fn main() -> ExitCode {
         Command::Keys(args) => awaited(async |output| keys::run(&args, clock(), output).await),
         Command::Revoke(args) => {
             awaited(async |output| revoke::run(&args, clock(), &mut std::io::stdin(), output).await)
+        }
+        Command::Approvals(args) => {
+            awaited(async |output| approvals::run(&args, clock(), &mut std::io::stdin(), output).await)
         }
         Command::Lockdown(args) => awaited(async |output| lockdown::run(&args, clock(), output).await),
         Command::Migrate(args) => awaited(async |output| migrate::run(&args, output).await),

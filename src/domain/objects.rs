@@ -30,7 +30,7 @@ pub use task_type::{
 };
 pub use trusted_issuer::{
     AcceptSpec, ConditionSpec, EntitlementSpec, PrincipalClass, SessionEnd, SessionTokenKind,
-    TrustedIssuerSpec, claim,
+    TrustedIssuerSpec, claim, listed,
 };
 pub use workload::{WorkloadIssuerSpec, WorkloadKind, WorkloadSpec};
 
@@ -344,6 +344,16 @@ pub enum Owner {
     Group(String),
     /// One principal.
     Principal(Principal),
+}
+
+impl Owner {
+    /// Whether this principal, a member of these groups, is meant.
+    pub fn is(&self, principal: &Principal, groups: &[String]) -> bool {
+        match self {
+            Self::Group(name) => groups.contains(name),
+            Self::Principal(named) => named == principal,
+        }
+    }
 }
 
 impl FromStr for Owner {

@@ -25,11 +25,17 @@ pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// A token as presented: `Debug` hides it, nothing prints it.
-#[derive(Clone, PartialEq, Eq)]
+/// A token as presented: `Debug` hides it, nothing prints it. As JSON it is sent over the admin socket, and nowhere else.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Presented(String);
 
 impl Presented {
+    /// The token of this text.
+    pub fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
     /// The compact text, for the verifier only.
     pub fn compact(&self) -> &str {
         &self.0

@@ -38,6 +38,8 @@ const INTERVAL: u64 = 5;
 const LONGEST_INTERVAL: u64 = 60;
 /// A poll may come so much before its time: clocks and networks are not exact.
 const TOLERANCE: Duration = Duration::from_millis(500);
+/// How many that wait a question is compared with, where no limit bounds them.
+const MOST_COMPARED: u32 = 1000;
 /// Approvals whose polls are remembered.
 const POLLED: usize = 65_536;
 
@@ -226,6 +228,7 @@ impl Exchange {
         at: &Moment,
         verified: &Verified,
         granted: Granted,
+        decision_id: DecisionId,
     ) -> Result<Decided, Refusal> {
         let reasons = granted.asks.clone();
         if granted.redeems.is_some() {
@@ -238,7 +241,7 @@ impl Exchange {
             return Err(Refusal::NoApprovers { reasons });
         }
         let code = DeferralCode::new(&URL_SAFE_NO_PAD.encode(self.parts.random.bytes::<32>()));
-        let approval = self.question(at, verified, (&granted, kept), &code).await?;
+        let approval = self.question(at, verified, (&granted, kept), (&code, decision_id)).await?;
         Ok(Decided::Asks(Box::new(granted), Box::new(approval), code))
     }
 
@@ -248,12 +251,13 @@ impl Exchange {
         at: &Moment,
         verified: &Verified,
         (granted, kept): (&Granted, &Kept),
-        code: &DeferralCode,
+        (code, decision_id): (&DeferralCode, DecisionId),
     ) -> Result<Approval, Refusal> {
         let client_id = &verified.agent.spec.client_id;
         let likeness = likeness(verified, kept);
         let most = self.parts.limits.config().waiting_approvals;
-        let waiting = self.parts.store.waiting_of(client_id, at.now, most.max(1)).await;
+        let looked_at = if most == 0 { MOST_COMPARED } else { most };
+        let waiting = self.parts.store.waiting_of(client_id, at.now, looked_at).await;
         let waiting = waiting.map_err(|_| Refusal::StoreFault)?;
         let full = most > 0 && u32::try_from(waiting.len()).unwrap_or(u32::MAX) >= most;
         let soonest = waiting.iter().map(|approval| approval.expires_at).min();
@@ -288,8 +292,7 @@ impl Exchange {
             quorum: approvals.quorum,
             created_at: at.now,
             expires_at: (at.now + asked_for).min(ends),
-            // The commit knows it: see `defer`.
-            decision_id: self.parts.random.decision(at.now),
+            decision_id,
             request: serde_json::to_value(&kept).map_err(|_| Refusal::TooLarge)?,
             shown: shown(verified, granted),
             votes: Vec::new(),
@@ -307,8 +310,6 @@ impl Exchange {
     ) -> Result<Option<Issued>, NotIssued> {
         let now = self.parts.clock.now();
         let decision = story.ask(&granted, approval.id, now);
-        let is_new = approval.created_at == granted.issued_at;
-        let approval = if is_new { Approval { decision_id: decision.id, ..approval } } else { approval };
         let kid = self.parts.keys.ring().kid().to_owned();
         let limits = self.parts.limits.tree();
         let would_be = Issue { assertion, limits, ..granted.change(kid, decision) };
@@ -324,6 +325,7 @@ impl Exchange {
         match self.parts.writer.submit(Defer { would_be, approval }).await {
             Ok(Committed::Done(receipt)) => {
                 info!(decision_id = %receipt.decision_id, approval_id = %waits.approval_id, "a person is asked");
+                self.parts.metrics.approval("ask");
                 Err(NotIssued::Waits(Box::new(waits)))
             }
             Ok(Committed::Superseded { generation }) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Moment;
 use super::deferral::Approved;
@@ -11,7 +11,7 @@ use super::limits::ends;
 use super::verify::{Origin, Parent, Verified};
 use crate::domain::capability::{Lifetime, expiry};
 use crate::domain::ceiling::{Authority, Ceilings};
-use crate::domain::objects::{PrincipalClass, claim};
+use crate::domain::objects::{PrincipalClass, listed};
 use crate::policy::input::{
     ActorFacts, CeilingFacts, ChainLink, ExceptionFacts, INPUT_VERSION, ParentFacts, PolicyInput,
     PrincipalFacts, PrincipalKind, RequestedFacts, TaskFacts, TenantFacts,
@@ -77,15 +77,6 @@ fn principal(verified: &Verified) -> PrincipalFacts {
         groups: listed(&verified.facts, &spec.groups_claim),
         acr: verified.login.acr.clone(),
         auth_time: verified.login.auth_time.and_then(|t| u64::try_from(t).ok()),
-    }
-}
-
-/// A claim that lists texts: an array of them, or one.
-fn listed(facts: &Map<String, Value>, name: &str) -> Vec<String> {
-    match claim(facts, name) {
-        Some(Value::Array(items)) => items.iter().filter_map(|i| i.as_str().map(str::to_owned)).collect(),
-        Some(Value::String(one)) => vec![one.clone()],
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
     }
 }
 

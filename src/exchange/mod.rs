@@ -287,7 +287,7 @@ impl Exchange {
         self.parts.limits.principal(&verified.principal).map_err(Refusal::Limited)?;
         let granted = self.grant(at, &verified, story)?;
         if !granted.asks.is_empty() {
-            return self.ask(at, &verified, granted).await;
+            return self.ask(at, &verified, granted, story.id()).await;
         }
         if granted.dry_run {
             self.check_liveness(&granted).await?;
@@ -316,6 +316,9 @@ impl Exchange {
                 info!(decision_id = %receipt.decision_id, "token issued");
                 self.parts.time.issued(granted.issued_at);
                 self.tasks.grew(granted.task_id(), granted.parent(), receipt.place);
+                if granted.redeems.is_some() {
+                    self.parts.metrics.approval("redeem");
+                }
                 Ok(Some(granted.answer(Some(minted.release(&receipt)), receipt.decision_id)))
             }
             Ok(Committed::Superseded { generation }) => {

@@ -39,6 +39,11 @@ impl Story {
         Self { decision }
     }
 
+    /// The decision's id.
+    pub(super) fn id(&self) -> DecisionId {
+        self.decision.id
+    }
+
     /// The client id of who asks.
     pub(super) fn caller(&self) -> &str {
         self.decision.record.actor.as_deref().unwrap_or_default()

@@ -10,6 +10,7 @@ use tracing::warn;
 use super::error::OAuthError;
 use super::{Public, form, no_store, read_form};
 use crate::authentication::Client;
+use crate::domain::request::DeferralCode;
 use crate::introspection::Caller;
 use crate::revocation::WhyNot;
 
@@ -35,7 +36,8 @@ pub(super) async fn introspect(
     Ok(no_store(Json(answer).into_response()))
 }
 
-/// `POST /oauth/revoke`: 200 for a token that is revoked now or was never alive (RV-01).
+/// `POST /oauth/revoke`: 200 for a token that is revoked now or was never alive (RV-01). The code of a deferred exchange gives
+/// that up (STANDARDS §11.4).
 pub(super) async fn revoke(
     State(public): State<Public>,
     request: axum::extract::Request,
@@ -46,6 +48,13 @@ pub(super) async fn revoke(
     let refuse = |why| public.revocation.refuse(client.id(), why);
     let Client::Agent(agent) = &client else { return Err(refuse(WhyNot::NotAnAgent).await.into()) };
     match token_parameter(&sent.form) {
+        Ok(code) if code.starts_with(DeferralCode::PREFIX) => {
+            let given_up = public.approvals.give_up(agent, &DeferralCode::sent(code)).await;
+            given_up.map_err(|fault| {
+                warn!(%fault, "a deferred exchange is not given up");
+                OAuthError::unavailable()
+            })?;
+        }
         Ok(token) => public.revocation.revoke_own(&public.keys, agent, token).await?,
         Err(why) => return Err(refuse(why).await.into()),
     }

@@ -27,6 +27,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
 use crate::aggregates::Aggregates;
+use crate::approvals::Approvals;
 use crate::authentication::{Authenticated, Authentication, Client};
 use crate::configuration::active::{Active, InForce};
 use crate::exchange::Exchange;
@@ -70,6 +71,8 @@ pub struct Public {
     pub events: Events,
     /// Tasks.
     pub tasks: Tasks,
+    /// Approvals.
+    pub approvals: Approvals,
     /// For `/readyz`.
     pub readiness: Arc<Readiness>,
     /// Failed client authentications and refused events, recorded as aggregates.

@@ -189,6 +189,15 @@ impl ConditionSpec {
     }
 }
 
+/// A claim that lists texts: an array of them, or one.
+pub fn listed(facts: &Map<String, Value>, name: &str) -> Vec<String> {
+    match claim(facts, name) {
+        Some(Value::Array(items)) => items.iter().filter_map(|i| i.as_str().map(str::to_owned)).collect(),
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
+    }
+}
+
 /// The claim called `name`, or, where there is none, the one that dots in `name` lead to.
 pub fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     if let Some(value) = claims.get(name) {

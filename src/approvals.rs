@@ -1,0 +1,216 @@
+//! The use case: people decide what agents wait for (STANDARDS §11, AP-02…AP-05). Read [`Approvals::vote`] first.
+//!
+//! An approver proves who they are with a session token of their own, fresh from the same identity provider that principals
+//! sign in with: no account of the machine approves anything.
+
+mod ballot;
+pub mod view;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+pub use ballot::{Ballot, NotCast};
+
+use crate::clock::{Clock, Random};
+use crate::configuration::active::Active;
+use crate::domain::approval::{Approval, Unmoved, Vote};
+use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
+use crate::domain::ids::{ApprovalId, DecisionId};
+use crate::domain::principal::Principal;
+use crate::domain::request::DeferralCode;
+use crate::domain::snapshot::Agent;
+use crate::exchange::deferral::hash_of;
+use crate::issuers::session::Issuers;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::store::change::{Committed, Loss, Refuse, Settle, Settlement};
+use crate::store::writer::Writer;
+use view::ListedApproval;
+
+/// Most that are told to have expired at once; the rest follows.
+const MOST_OVERDUE: u32 = 100;
+
+/// The use case. Cheap to clone.
+#[derive(Clone)]
+pub struct Approvals {
+    parts: Arc<Parts>,
+}
+
+/// What it is made of.
+pub struct Parts {
+    /// Where what waits is found.
+    pub store: Store,
+    /// The one writer.
+    pub writer: Writer,
+    /// Who may approve, as of now.
+    pub active: Active,
+    /// Verifies who approvers are.
+    pub issuers: Arc<Issuers>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids.
+    pub random: Random,
+    /// What operators watch.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What an answer came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cast {
+    /// The approval after it.
+    pub approval: ListedApproval,
+    /// The decision in the log.
+    pub decision_id: DecisionId,
+}
+
+impl Approvals {
+    /// Wires the use case.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// One person's answer: who they are is proved, whether they may is decided by the task type in force, and the commit
+    /// decides whether it comes in time (AP-03). By the hand of `account`.
+    pub async fn vote(&self, id: ApprovalId, ballot: &Ballot, account: &str) -> Result<Cast, NotCast> {
+        ballot.check()?;
+        let (world, now) = (self.parts.active.load(), self.parts.clock.now());
+        let approval = self.find(id).await?;
+        let voter = ballot::who(&self.parts.issuers, &world.snapshot, ballot, now).await?;
+        let decision = self.decision(&approval, (account, &voter.principal), ballot.asked(id, &voter.principal));
+        if let Err(refused) = ballot::may_decide(&world.snapshot, &approval, &voter, ballot, now) {
+            return Err(self.refuse(decision, refused).await);
+        }
+        let vote = Vote {
+            approver: voter.principal,
+            approves: ballot.approves,
+            narrowing: ballot.narrowing.clone(),
+            reason: ballot.reason.clone(),
+            at: now,
+            decision_id: decision.id,
+        };
+        let outcome = if ballot.approves { Outcome::Allow } else { Outcome::Deny };
+        let decision_id = decision.id;
+        self.settle(id, Settlement::Vote(vote), Decision { outcome, ..decision }).await?;
+        self.parts.metrics.approval(if ballot.approves { "approve" } else { "deny" });
+        info!(%decision_id, approval_id = %id, approves = ballot.approves, "an approver has answered");
+        Ok(Cast { approval: self.find(id).await?.into(), decision_id })
+    }
+
+    /// An admin takes back what is not fetched yet.
+    pub async fn cancel(&self, id: ApprovalId, reason: &str, account: &str) -> Result<Cast, NotCast> {
+        if reason.trim().is_empty() {
+            return Err(NotCast::NoReason);
+        }
+        let approval = self.find(id).await?;
+        let asked = json!({"command": "approvals cancel", "approval": id, "reason": reason});
+        let decision = self.admin_decision(&approval, account, asked);
+        let decision_id = decision.id;
+        self.settle(id, Settlement::Cancel, decision).await?;
+        self.parts.metrics.approval("cancel");
+        Ok(Cast { approval: self.find(id).await?.into(), decision_id })
+    }
+
+    /// The agent gives up what it waits for (RFC 7009: the code is revoked). A code that is not its own, or is settled,
+    /// counts as given up already.
+    pub async fn give_up(&self, agent: &Agent, code: &DeferralCode) -> Result<(), NotCast> {
+        let client_id = &agent.spec.client_id;
+        let found = self.parts.store.approval_of_code(&hash_of(code)).await?;
+        let Some(approval) = found.filter(|approval| approval.client_id == *client_id) else { return Ok(()) };
+        let asked = json!({"revoke": approval.id});
+        let decision = self.admin_decision(&approval, client_id.as_str(), asked);
+        match self.settle(approval.id, Settlement::Cancel, decision).await {
+            Ok(()) => self.parts.metrics.approval("give_up"),
+            Err(NotCast::Unmoved(_)) => {}
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+
+    /// Records that nobody decided in time: that is a denial (AP-04). What fails is tried again at the next turn.
+    pub async fn expire(&self) {
+        let now = self.parts.clock.now();
+        let overdue = match self.parts.store.overdue(now, MOST_OVERDUE).await {
+            Ok(overdue) => overdue,
+            Err(fault) => return warn!(%fault, "what waits for people cannot be read"),
+        };
+        for approval in overdue {
+            let asked = json!({"approval": approval.id, "answer": "none"});
+            let mut decision = self.admin_decision(&approval, "taskgrant", asked);
+            decision.outcome = Outcome::Deny;
+            let message = "nobody approved in time".to_owned();
+            decision.record.reasons = vec![Reason { code: "approval_expired".to_owned(), message, public: true }];
+            if self.settle(approval.id, Settlement::Expire, decision).await.is_ok() {
+                self.parts.metrics.approval("expire");
+            }
+        }
+    }
+
+    /// What waits for people, what ends first first; with `all` also what is settled, the newest first.
+    pub async fn list(&self, all: bool) -> Result<Vec<ListedApproval>, NotCast> {
+        view::list(&self.parts.store, self.parts.clock.now(), all).await
+    }
+
+    /// One approval.
+    pub async fn show(&self, id: ApprovalId) -> Result<ListedApproval, NotCast> {
+        view::show(&self.parts.store, self.parts.clock.now(), id).await
+    }
+
+    async fn find(&self, id: ApprovalId) -> Result<Approval, NotCast> {
+        self.parts.store.approval(id).await?.ok_or(NotCast::Unknown(id))
+    }
+
+    async fn settle(&self, approval: ApprovalId, how: Settlement, decision: Decision) -> Result<(), NotCast> {
+        match self.parts.writer.submit(Settle { approval, how, decision }).await? {
+            Committed::Done(_) | Committed::Superseded { .. } => Ok(()),
+            Committed::Lost(Loss::Unmoved(unmoved), _) => Err(NotCast::Unmoved(unmoved)),
+            // Nothing else is checked of it.
+            Committed::Lost(..) => Err(NotCast::Unmoved(Unmoved::Unknown)),
+        }
+    }
+
+    /// Who may not approve and tried is in the log (AP-04).
+    async fn refuse(&self, mut decision: Decision, refused: NotCast) -> NotCast {
+        let reason =
+            Reason { code: refused.code().to_owned(), message: refused.to_string(), public: true };
+        decision.record.reasons.push(reason);
+        match self.parts.writer.submit(Refuse { decision, assertion: None }).await {
+            Ok(_) => refused,
+            Err(fault) => fault.into(),
+        }
+    }
+
+    fn admin_decision(&self, approval: &Approval, account: &str, asked: Value) -> Decision {
+        let decision = self.made(approval, account, asked, self.parts.clock.now());
+        Decision { outcome: Outcome::Allow, ..decision }
+    }
+
+    fn decision(&self, approval: &Approval, (account, _): (&str, &Principal), asked: Value) -> Decision {
+        self.made(approval, account, asked, self.parts.clock.now())
+    }
+
+    /// A denial, unless it is made something else.
+    fn made(&self, approval: &Approval, account: &str, asked: Value, now: DateTime<Utc>) -> Decision {
+        let principal = approval.shown.get("principal").cloned().unwrap_or_default();
+        Decision {
+            id: self.parts.random.decision(now),
+            kind: Kind::Approval,
+            at: now,
+            tenant: Some(approval.tenant.clone()),
+            outcome: Outcome::Deny,
+            policy: None,
+            task_type: view::task_type(approval),
+            record: Record {
+                actor: Some(account.to_owned()),
+                principal: serde_json::from_value(principal).ok(),
+                approval_id: Some(approval.id),
+                asked,
+                ..Record::default()
+            },
+            input: None,
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! `taskgrant approvals`: what waits for people, and their answers.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::desk::{Answer, Desk, heard, tell};
+use super::token;
+use crate::admin::api::{RefusalCode, Refused};
+use crate::admin::approvals::{CancelApproval, id};
+use crate::admin::socket::Peer;
+use crate::approvals::view::{ListedApproval, list, show};
+use crate::approvals::{Ballot, Cast};
+use crate::clock::Clock;
+use crate::domain::approval::Narrowing;
+use crate::domain::ids::shown;
+use crate::domain::objects::SessionTokenKind;
+use crate::domain::request::Presented;
+use crate::domain::scope::ScopeSet;
+use crate::terminal::output::{Exit, Output};
+
+/// See what agents wait for, and approve or deny it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ApprovalsArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// What waits, what ends first first.
+    List {
+        /// Also what is settled, the newest first.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// One request: who asks, for whom, for what and why.
+    Show(Named),
+    /// Approve it, or a part of it.
+    Approve {
+        #[command(flatten)]
+        vote: Vote,
+        /// Only these of the scopes that are asked for, in one text.
+        #[arg(long, value_name = "SCOPES")]
+        narrow_scope: Option<String>,
+        /// At most so many seconds.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+        lifetime: Option<u32>,
+    },
+    /// Deny it: one denial is enough.
+    Deny(Vote),
+    /// Take it back, before its token is fetched.
+    Cancel {
+        #[command(flatten)]
+        named: Named,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Named {
+    /// Id of the approval (`approval_id`).
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Vote {
+    #[command(flatten)]
+    named: Named,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Your own session token, of a login just now: a file, or `-` for standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    session_token: String,
+    /// What it is: access_token, id_token or jwt.
+    #[arg(long, default_value = "access_token", value_parser = ["access_token", "id_token", "jwt"])]
+    session_token_type: String,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Common {
+    /// The server's configuration.
+    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
+    config: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Command {
+    fn common(&self) -> &Common {
+        match self {
+            Self::List { common, .. } => common,
+            Self::Show(named) | Self::Cancel { named, .. } => &named.common,
+            Self::Approve { vote, .. } | Self::Deny(vote) => &vote.named.common,
+        }
+    }
+
+    /// The answer that it gives; none for a command that gives none.
+    fn ballot(&self, stdin: &mut (dyn Read + Send)) -> Result<Option<Ballot>, String> {
+        let (vote, approves, narrowing) = match self {
+            Self::Approve { vote, narrow_scope, lifetime } => {
+                let scopes = narrow_scope.as_ref().map(|scopes| scopes.parse::<ScopeSet>());
+                let scopes = scopes.transpose().map_err(|bad| format!("--narrow-scope: {bad}"))?;
+                (vote, true, Narrowing { scopes, lifetime: *lifetime })
+            }
+            Self::Deny(vote) => (vote, false, Narrowing::default()),
+            Self::List { .. } | Self::Show(_) | Self::Cancel { .. } => return Ok(None),
+        };
+        let session_token_type = match vote.session_token_type.as_str() {
+            "id_token" => SessionTokenKind::IdToken,
+            "jwt" => SessionTokenKind::Jwt,
+            _ => SessionTokenKind::AccessToken,
+        };
+        let session_token = Presented::from_text(token::read(&vote.session_token, stdin)?);
+        let reason = vote.reason.clone();
+        Ok(Some(Ballot { approves, reason, narrowing, session_token, session_token_type }))
+    }
+}
+
+/// Runs the command.
+pub async fn run(
+    args: &ApprovalsArgs,
+    clock: Arc<dyn Clock>,
+    stdin: &mut (dyn Read + Send),
+    output: &mut Output<'_>,
+) -> Exit {
+    let (command, common) = (&args.command, args.command.common());
+    let ballot = match command.ballot(stdin) {
+        Ok(ballot) => ballot,
+        Err(why) => {
+            output.complain(&format!("taskgrant approvals: {why}"));
+            return Exit::Usage;
+        }
+    };
+    let desk = match Desk::find(&common.config, clock.clone()).await {
+        Ok(desk) => desk,
+        Err(unusable) => return unusable.told(output),
+    };
+    let exit = match (command, &ballot) {
+        (Command::List { all, .. }, _) => {
+            tell(listed(&desk, &clock, *all).await, common.json, output, told_list)
+        }
+        (Command::Show(named), _) => tell(one(&desk, &clock, &named.id).await, common.json, output, told_one),
+        (Command::Cancel { named, reason }, _) => {
+            tell(cancel(&desk, &named.id, reason).await, common.json, output, told_cast)
+        }
+        (Command::Approve { vote, .. } | Command::Deny(vote), Some(ballot)) => {
+            tell(cast(&desk, &vote.named.id, ballot).await, common.json, output, told_cast)
+        }
+        (Command::Approve { .. } | Command::Deny(_), None) => Exit::Usage,
+    };
+    desk.close().await;
+    exit
+}
+
+async fn listed(desk: &Desk, clock: &Arc<dyn Clock>, all: bool) -> Answer<Vec<ListedApproval>> {
+    match desk {
+        Desk::Server(server) => heard(server.approvals(all).await),
+        Desk::Folder(folder) => Ok(list(&folder.store, clock.now(), all).await.map_err(Refused::from)),
+    }
+}
+
+async fn one(desk: &Desk, clock: &Arc<dyn Clock>, text: &str) -> Answer<ListedApproval> {
+    let id = match id(text) {
+        Ok(id) => id,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    match desk {
+        Desk::Server(server) => heard(server.approval(&id.to_string()).await),
+        Desk::Folder(folder) => Ok(show(&folder.store, clock.now(), id).await.map_err(Refused::from)),
+    }
+}
+
+async fn cast(desk: &Desk, text: &str, ballot: &Ballot) -> Answer<Cast> {
+    let id = match id(text) {
+        Ok(id) => id.to_string(),
+        Err(refused) => return Ok(Err(refused)),
+    };
+    match desk {
+        Desk::Server(server) => heard(server.vote(&id, ballot).await),
+        Desk::Folder(_) => Ok(Err(no_server())),
+    }
+}
+
+async fn cancel(desk: &Desk, text: &str, reason: &str) -> Answer<Cast> {
+    let id = match id(text) {
+        Ok(id) => id.to_string(),
+        Err(refused) => return Ok(Err(refused)),
+    };
+    match desk {
+        Desk::Server(server) => {
+            heard(server.cancel_approval(&id, &CancelApproval { reason: reason.to_owned() }).await)
+        }
+        Desk::Folder(_) => Ok(Err(no_server())),
+    }
+}
+
+/// Whose session it is, only a server can verify, and who cancels is served by one as well.
+fn no_server() -> Refused {
+    let message = format!(
+        "no server runs here, and only that settles approvals: start it with `taskgrant serve` as {}",
+        Peer::own().account()
+    );
+    Refused { error: RefusalCode::Unavailable, message, faults: Vec::new() }
+}
+
+fn told_list(approvals: &Vec<ListedApproval>, output: &mut Output<'_>) -> Exit {
+    if approvals.is_empty() {
+        output.line("nothing waits for approval");
+    }
+    for approval in approvals {
+        let text = |pointer| text(approval, pointer);
+        let (id, state, until) = (approval.id, approval.state, super::time(approval.expires_at));
+        let (task_type, who) = (text("/task_type/name"), text("/principal/sub"));
+        let (agent, scope) = (&approval.client_id, text("/scope"));
+        output.line(&format!("{id}  {state:<9}  until {until}  {task_type}  {agent} for {who}: {scope}"));
+    }
+    Exit::Done
+}
+
+fn told_one(approval: &ListedApproval, output: &mut Output<'_>) -> Exit {
+    let of = |pointer: &str| text(approval, pointer);
+    let mut line = |label: &str, value: String| {
+        if !value.is_empty() {
+            output.line(&format!("{label:<12} {value}"));
+        }
+    };
+    line("approval", format!("{} ({})", approval.id, approval.state));
+    line("until", super::time(approval.expires_at));
+    line("agent", format!("{} (class {}, owner {})", approval.client_id, of("/agent/class"), of("/agent/owner")));
+    line("chain", of("/chain"));
+    line("for", format!("{} of {}", of("/principal/sub"), of("/principal/iss")));
+    line("task type", format!("{}@{}: {}", of("/task_type/name"), of("/task_type/version"), of("/task_type/description")));
+    line("task", of("/task_id"));
+    line("scope", of("/scope"));
+    line("resources", of("/resources"));
+    line("details", of("/authorization_details"));
+    line("hands on to", of("/delegate_to"));
+    line("lives", format!("{} s", of("/expires_in")));
+    for reason in approval.request.get("reasons").and_then(Value::as_array).into_iter().flatten() {
+        let part = |key| shown(reason.get(key).and_then(Value::as_str).unwrap_or_default());
+        line("why", format!("{}: {}", part("code"), part("message")));
+    }
+    for (key, value) in approval.request.get("claimed").and_then(Value::as_object).into_iter().flatten() {
+        line("agent says", format!("{}: {} (not verified)", shown(key), shown(&value.to_string())));
+    }
+    line("quorum", approval.quorum.to_string());
+    for vote in &approval.votes {
+        let answer = if vote.approves { "approved" } else { "denied" };
+        line(answer, format!("by {} at {}: {}", shown(&vote.approver.sub), super::time(vote.at), shown(&vote.reason)));
+    }
+    line("token", approval.jti.map(|jti| jti.to_string()).unwrap_or_default());
+    line("decision", approval.decision_id.to_string());
+    Exit::Done
+}
+
+fn told_cast(cast: &Cast, output: &mut Output<'_>) -> Exit {
+    let Cast { approval, decision_id } = cast;
+    let yes = approval.votes.iter().filter(|vote| vote.approves).count();
+    output.line(&format!("{} is {} ({yes} of {} approve)", approval.id, approval.state, approval.quorum));
+    output.line(&format!("recorded (decision {decision_id})"));
+    Exit::Done
+}
+
+/// What is at `pointer`, safe for a terminal: agents and identity providers choose some of it.
+fn text(approval: &ListedApproval, pointer: &str) -> String {
+    match approval.request.pointer(pointer) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => shown(text),
+        Some(value) => value.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+    }
+}
