@@ -80,7 +80,8 @@ impl Approvals {
         let (world, now) = (self.parts.active.load(), self.parts.clock.now());
         let approval = self.find(id).await?;
         let voter = ballot::who(&self.parts.issuers, &world.snapshot, ballot, now).await?;
-        let decision = self.decision(&approval, (account, &voter.principal), ballot.asked(id, &voter.principal));
+        let decision =
+            self.decision(&approval, (account, &voter.principal), ballot.asked(id, &voter.principal));
         if let Err(refused) = ballot::may_decide(&world.snapshot, &approval, &voter, ballot, now) {
             return Err(self.refuse(decision, refused).await);
         }
@@ -142,7 +143,8 @@ impl Approvals {
             let mut decision = self.admin_decision(&approval, "taskgrant", asked);
             decision.outcome = Outcome::Deny;
             let message = "nobody approved in time".to_owned();
-            decision.record.reasons = vec![Reason { code: "approval_expired".to_owned(), message, public: true }];
+            decision.record.reasons =
+                vec![Reason { code: "approval_expired".to_owned(), message, public: true }];
             if self.settle(approval.id, Settlement::Expire, decision).await.is_ok() {
                 self.parts.metrics.approval("expire");
             }
@@ -174,8 +176,7 @@ impl Approvals {
 
     /// Who may not approve and tried is in the log (AP-04).
     async fn refuse(&self, mut decision: Decision, refused: NotCast) -> NotCast {
-        let reason =
-            Reason { code: refused.code().to_owned(), message: refused.to_string(), public: true };
+        let reason = Reason { code: refused.code().to_owned(), message: refused.to_string(), public: true };
         decision.record.reasons.push(reason);
         match self.parts.writer.submit(Refuse { decision, assertion: None }).await {
             Ok(_) => refused,

@@ -107,7 +107,9 @@ pub enum NotCast {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Nothing is recorded.
-    #[error("the answer is not recorded, so nothing has changed as far as is known: {0}; look at `approvals show`")]
+    #[error(
+        "the answer is not recorded, so nothing has changed as far as is known: {0}; look at `approvals show`"
+    )]
     Commit(#[from] CommitFault),
 }
 

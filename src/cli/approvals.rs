@@ -238,10 +238,16 @@ fn told_one(approval: &ListedApproval, output: &mut Output<'_>) -> Exit {
     };
     line("approval", format!("{} ({})", approval.id, approval.state));
     line("until", super::time(approval.expires_at));
-    line("agent", format!("{} (class {}, owner {})", approval.client_id, of("/agent/class"), of("/agent/owner")));
+    line(
+        "agent",
+        format!("{} (class {}, owner {})", approval.client_id, of("/agent/class"), of("/agent/owner")),
+    );
     line("chain", of("/chain"));
     line("for", format!("{} of {}", of("/principal/sub"), of("/principal/iss")));
-    line("task type", format!("{}@{}: {}", of("/task_type/name"), of("/task_type/version"), of("/task_type/description")));
+    line(
+        "task type",
+        format!("{}@{}: {}", of("/task_type/name"), of("/task_type/version"), of("/task_type/description")),
+    );
     line("task", of("/task_id"));
     line("scope", of("/scope"));
     line("resources", of("/resources"));
@@ -258,7 +264,10 @@ fn told_one(approval: &ListedApproval, output: &mut Output<'_>) -> Exit {
     line("quorum", approval.quorum.to_string());
     for vote in &approval.votes {
         let answer = if vote.approves { "approved" } else { "denied" };
-        line(answer, format!("by {} at {}: {}", shown(&vote.approver.sub), super::time(vote.at), shown(&vote.reason)));
+        line(
+            answer,
+            format!("by {} at {}: {}", shown(&vote.approver.sub), super::time(vote.at), shown(&vote.reason)),
+        );
     }
     line("token", approval.jti.map(|jti| jti.to_string()).unwrap_or_default());
     line("decision", approval.decision_id.to_string());

@@ -384,8 +384,7 @@ mod tests {
     fn tx_01_a_repeated_parameter_is_refused_and_an_empty_one_is_left_out() {
         assert!(refused(&[("scope", "a"), ("scope", "b")]).starts_with("scope: "));
         assert!(refused(&[("scope", "a"), ("scope", "")]).starts_with("scope: "));
-        let read =
-            exchange(&[("scope", ""), ("unknown", "x"), ("unknown", "y")]);
+        let read = exchange(&[("scope", ""), ("unknown", "x"), ("unknown", "y")]);
         assert_eq!(read.wish.scope, None);
     }
 
@@ -408,8 +407,7 @@ mod tests {
 
     #[test]
     fn resources_and_audiences_repeat_and_stay_apart() {
-        let read =
-            exchange(&[("resource", "https://a.example"), ("audience", "orders")]);
+        let read = exchange(&[("resource", "https://a.example"), ("audience", "orders")]);
         assert_eq!(
             read.wish.targets,
             [Target::Uri("https://a.example".parse().unwrap()), Target::Audience("orders".into())]

@@ -189,7 +189,9 @@ impl OAuthError {
     /// A person has not decided yet: the answer to the request that is deferred, and to every poll (STANDARDS §11.2).
     fn waits(waits: &Waits) -> Self {
         let (code, words) = match waits.slow_down {
-            false => ("authorization_pending", "a person must approve the request: poll with the deferral_code"),
+            false => {
+                ("authorization_pending", "a person must approve the request: poll with the deferral_code")
+            }
             true => ("slow_down", "polled too soon: wait for `interval` seconds from now on"),
         };
         let error = Self::new(StatusCode::BAD_REQUEST, code, words)

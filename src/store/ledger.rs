@@ -168,10 +168,9 @@ impl<'b> Ledger<'b> {
                 self.admit(issue.assertion.as_ref()).and_then(|()| self.issue(issue)).map(Some)
             }
             Change::Refuse(refuse) => self.admit(refuse.assertion.as_ref()).map(|()| None),
-            Change::Defer(defer) => self
-                .admit(defer.would_be.assertion.as_ref())
-                .and_then(|()| self.defer(defer))
-                .map(|()| None),
+            Change::Defer(defer) => {
+                self.admit(defer.would_be.assertion.as_ref()).and_then(|()| self.defer(defer)).map(|()| None)
+            }
             Change::Settle(settle) if self.is_past(settle) => return Committed::Superseded { generation },
             Change::Settle(settle) => self.settle(settle).map(|()| None),
             Change::Revoke(revoke) => {

@@ -197,7 +197,10 @@ where
     text.parse().map_err(|why: T::Err| corrupt(what)(why.to_string()))
 }
 
-pub(super) fn from_json<T: serde::de::DeserializeOwned>(text: &str, what: &'static str) -> Result<T, StoreError> {
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(
+    text: &str,
+    what: &'static str,
+) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|why| corrupt(what)(why.to_string()))
 }
 

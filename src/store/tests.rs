@@ -6,11 +6,14 @@ use super::approvals::{
     APPROVAL, APPROVAL_OF_CODE, APPROVALS_LATEST, APPROVALS_OVERDUE, APPROVALS_WAITING, APPROVALS_WAITING_OF,
 };
 use super::batch::{
-    APPROVALS, CONFIGURE, LIFT, LOCK, MARKS, PURGE, PURGE_LISTS, PUT_APPROVALS, PUT_LIST, REVOKE, REVOKED, SPENT, Sql, TOKENS, WRITE,
+    APPROVALS, CONFIGURE, LIFT, LOCK, MARKS, PURGE, PURGE_LISTS, PUT_APPROVALS, PUT_LIST, REVOKE, REVOKED,
+    SPENT, Sql, TOKENS, WRITE,
 };
 use super::decided::DECIDED;
 use super::folder::Location;
-use super::pruning::{NOTE_ISSUERS, OLDEST, PRUNE_APPROVALS, PRUNE_INPUTS, PRUNE_REVOCATIONS, PRUNE_TASKS, PRUNE_TOKENS};
+use super::pruning::{
+    NOTE_ISSUERS, OLDEST, PRUNE_APPROVALS, PRUNE_INPUTS, PRUNE_REVOCATIONS, PRUNE_TASKS, PRUNE_TOKENS,
+};
 use super::read::{
     BUNDLE, BUNDLES, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS,
     TASK, TASK_OF_ISSUER, TOKEN,
@@ -149,7 +152,9 @@ async fn plan(store: &Store, sql: &Sql) -> Vec<String> {
 
 async fn reads_no_table_whole(store: &Store) {
     let oldest = Sql { sqlite: OLDEST, postgres: OLDEST };
-    for sql in [oldest, PRUNE_TOKENS, NOTE_ISSUERS, PRUNE_TASKS, PRUNE_REVOCATIONS, PRUNE_INPUTS, PRUNE_APPROVALS] {
+    for sql in
+        [oldest, PRUNE_TOKENS, NOTE_ISSUERS, PRUNE_TASKS, PRUNE_REVOCATIONS, PRUNE_INPUTS, PRUNE_APPROVALS]
+    {
         let plan = plan(store, &sql).await;
         assert!(!plan.is_empty(), "{}", sql.sqlite);
         // Inputs lie in the order in which they go: the first of them are read, and no more.

@@ -4,6 +4,7 @@
 mod act;
 #[cfg(test)]
 mod apply;
+mod approvals;
 #[cfg(test)]
 mod assertions;
 #[cfg(test)]

@@ -182,6 +182,7 @@ impl Deployment {
             limits: TreeLimits::default(),
             spend: vec![],
             assertion: None,
+            redeems: None,
             generation: 0,
             decision,
         }

@@ -83,6 +83,24 @@ pub(crate) async fn execute(data: &Path, on_sqlite: String, on_postgres: String)
     }
 }
 
+/// What `sql` counts in the database of `data`.
+pub(crate) async fn count(data: &Path, sql: &'static str) -> i64 {
+    match location(data) {
+        Location::Postgres(options) => {
+            let mut connection = options.connect().await.unwrap();
+            let count = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            count
+        }
+        Location::Memory | Location::Folder(_) => {
+            let mut connection = sqlite(data).connect().await.unwrap();
+            let count = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            count
+        }
+    }
+}
+
 /// Leaf and record of the last decision in the database of `data`.
 pub(crate) async fn last_decision(data: &Path) -> (Vec<u8>, Vec<u8>) {
     let sql = "SELECT d.leaf, r.record FROM decisions d JOIN decision_records r ON r.idx = d.idx \

@@ -380,6 +380,25 @@ impl Server {
         database::execute(self.data.path(), sql.to_owned(), sql.to_owned()).await;
     }
 
+    /// What `sql` counts.
+    pub(crate) async fn count(&self, sql: &'static str) -> i64 {
+        database::count(self.data.path(), sql).await
+    }
+
+    /// The same server on the same data, stopped and started again; lines that its TOML had more are gone.
+    pub(crate) async fn restart(self) -> Self {
+        let (issuer, data) = (self.issuer.clone(), self.data.clone());
+        let (idp, clock) = (self.idp.clone(), self.clock.clone());
+        let at = issuer.split_once("://").unwrap().1.to_owned();
+        self.stop().await;
+        let listener = TcpListener::bind(at).await.unwrap();
+        let place = Place { issuer, data, idp, clock };
+        let toml = "\n[outbound]\nallow_http_loopback = true\n";
+        let server = place.serve(listener, toml, axum::Router::new()).await.unwrap();
+        assert_eq!(server.get("/healthz", &[]).await.status, 200);
+        server
+    }
+
     /// Has the database refuse new rows of `table`, as it would refuse their data.
     pub(crate) async fn refuse_rows(&self, table: &str) {
         let on_sqlite =
