@@ -282,14 +282,14 @@ impl App {
         let recorder = Arc::new(self.recorder());
         let counting = tokio::spawn(recorder.clone().record_every_minute());
         let watching = tokio::spawn(tls::watch(self.tls.clone()));
-        let tending = tokio::spawn(tend::tend(
-            self.approvals(),
-            self.rotation.clone(),
-            self.time.clone(),
-            self.lockdowns.clone(),
-            self.store.clone(),
-            self.configuration.clone(),
-        ));
+        let tending = tokio::spawn(tend::tend(tend::Tended {
+            approvals: self.approvals(),
+            rotation: self.rotation.clone(),
+            time: self.time.clone(),
+            lockdowns: self.lockdowns.clone(),
+            store: self.store.clone(),
+            configuration: self.configuration.clone(),
+        }));
         let following = tokio::spawn(self.follower().run(self.store.clone()));
         let bundles = self.config.policy.bundles.clone();
         let reading = tokio::spawn(folders::watch(self.configuration(), bundles, self.found.clone()));

@@ -14,15 +14,20 @@ use crate::store::Store;
 /// How often clocks and signing keys are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
-/// Looks after the clocks, the lockdowns, the signing keys, what waits for people, and that the stored configuration is the one in force.
-pub(super) async fn tend(
-    approvals: Approvals,
-    rotation: Rotation,
-    time: TimeWatch,
-    lockdowns: Lockdowns,
-    store: Store,
-    configuration: Configuration,
-) {
+/// What is looked after: the clocks, the lockdowns, the signing keys, what waits for people, and that the stored configuration is
+/// the one in force.
+pub(super) struct Tended {
+    pub(super) approvals: Approvals,
+    pub(super) rotation: Rotation,
+    pub(super) time: TimeWatch,
+    pub(super) lockdowns: Lockdowns,
+    pub(super) store: Store,
+    pub(super) configuration: Configuration,
+}
+
+/// Looks after all of it for as long as the server runs.
+pub(super) async fn tend(tended: Tended) {
+    let Tended { approvals, rotation, time, lockdowns, store, configuration } = tended;
     let mut every = tokio::time::interval(TEND_EVERY);
     loop {
         every.tick().await;

@@ -117,7 +117,7 @@ impl NotCast {
     /// A stable code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unknown(_) => "approval_unknown",
+            Self::Unknown(_) | Self::Unmoved(Unmoved::Unknown) => "approval_unknown",
             Self::NoReason | Self::NarrowedDenial | Self::NoLifetime => "malformed_request",
             Self::Session(_) => "approver_not_proved",
             Self::Stale { .. } => "approver_login_old",
@@ -129,7 +129,6 @@ impl NotCast {
             Self::NotApprover(_) => "approver_not_named",
             Self::NoTaskType => "task_type_unavailable",
             Self::Widens(_) => "approver_widens",
-            Self::Unmoved(Unmoved::Unknown) => "approval_unknown",
             Self::Unmoved(Unmoved::Voted) => "already_voted",
             Self::Unmoved(Unmoved::Is(_)) => "approval_settled",
             Self::Store(_) | Self::Commit(_) => "unavailable",

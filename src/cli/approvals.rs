@@ -14,11 +14,13 @@ use crate::admin::socket::Peer;
 use crate::approvals::view::{ListedApproval, list, show};
 use crate::approvals::{Ballot, Cast};
 use crate::clock::Clock;
+use crate::dev::file::DevFile;
 use crate::domain::approval::Narrowing;
 use crate::domain::ids::shown;
 use crate::domain::objects::SessionTokenKind;
 use crate::domain::request::Presented;
 use crate::domain::scope::ScopeSet;
+use crate::terminal::http::Http;
 use crate::terminal::output::{Exit, Output};
 
 /// See what agents wait for, and approve or deny it.
@@ -79,9 +81,15 @@ struct Vote {
     /// Why, for the record.
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Your own session token, of a login just now: a file, or `-` for standard input.
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    session_token: String,
+    /// Your own session token, of a login just now: a file, or `-` for standard input, from which it is read when left out.
+    #[arg(long, value_name = "FILE")]
+    session_token: Option<String>,
+    /// The approver of the demo: signs them in first.
+    #[arg(long, value_name = "NAME", conflicts_with = "session_token")]
+    user: Option<String>,
+    /// What a running `taskgrant dev` wrote, for --user.
+    #[arg(long, default_value = ".taskgrant/dev.json", value_name = "FILE")]
+    dev_file: PathBuf,
     /// What it is: access_token, id_token or jwt.
     #[arg(long, default_value = "access_token", value_parser = ["access_token", "id_token", "jwt"])]
     session_token_type: String,
@@ -107,7 +115,7 @@ impl Command {
     }
 
     /// The answer that it gives; none for a command that gives none.
-    fn ballot(&self, stdin: &mut (dyn Read + Send)) -> Result<Option<Ballot>, String> {
+    async fn ballot(&self, stdin: &mut (dyn Read + Send)) -> Result<Option<Ballot>, String> {
         let (vote, approves, narrowing) = match self {
             Self::Approve { vote, narrow_scope, lifetime } => {
                 let scopes = narrow_scope.as_ref().map(|scopes| scopes.parse::<ScopeSet>());
@@ -122,10 +130,33 @@ impl Command {
             "jwt" => SessionTokenKind::Jwt,
             _ => SessionTokenKind::AccessToken,
         };
-        let session_token = Presented::from_text(token::read(&vote.session_token, stdin)?);
+        let session_token = match &vote.user {
+            Some(name) => sign_in(vote, name).await?,
+            None => token::read(vote.session_token.as_deref().unwrap_or("-"), stdin)?,
+        };
+        let session_token = Presented::from_text(session_token);
         let reason = vote.reason.clone();
         Ok(Some(Ballot { approves, reason, narrowing, session_token, session_token_type }))
     }
+}
+
+/// The demo's approver signs in, through a client that no agent's sessions are of.
+async fn sign_in(vote: &Vote, name: &str) -> Result<String, String> {
+    let file = vote.dev_file.display();
+    let demo = DevFile::read(&vote.dev_file).map_err(|why| format!("no demo runs here (`{file}`: {why})"))?;
+    let approver = &demo.approver;
+    if approver.username != name {
+        return Err(format!("--user: the demo's approver is {}", approver.username));
+    }
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", &approver.client_id),
+        ("username", name),
+        ("password", &approver.password),
+    ];
+    let member = if vote.session_token_type == "id_token" { "id_token" } else { "access_token" };
+    let http = Http::new().map_err(|why| why.to_string())?;
+    token::sign_in(&demo, &form, member, &http).await
 }
 
 /// Runs the command.
@@ -136,7 +167,7 @@ pub async fn run(
     output: &mut Output<'_>,
 ) -> Exit {
     let (command, common) = (&args.command, args.command.common());
-    let ballot = match command.ballot(stdin) {
+    let ballot = match command.ballot(stdin).await {
         Ok(ballot) => ballot,
         Err(why) => {
             output.complain(&format!("taskgrant approvals: {why}"));

@@ -1,14 +1,18 @@
 //! `taskgrant exchange`: one token exchange from the command line (RFC 8693).
 
 use std::io::Read;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::server::{Server, ServerArgs};
 use super::token;
-use crate::domain::request::{ACCESS_TOKEN, TOKEN_EXCHANGE};
+use crate::domain::request::{ACCESS_TOKEN, DEFERRED, TOKEN_EXCHANGE};
 use crate::terminal::http::{Answer, Credentials, Http};
 use crate::terminal::output::{Exit, Output};
+
+/// Seconds between two polls where the server tells none (RFC 8628 §3.5).
+const INTERVAL: u64 = 5;
 
 /// Exchange a session token, or a token of ours, for a narrower one, and print it.
 ///
@@ -54,6 +58,9 @@ pub struct Args {
     /// Decide and record, and issue nothing. Prints the answer.
     #[arg(long)]
     pub dry_run: bool,
+    /// Where a person must approve, wait for them.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub wait: bool,
     /// Print the whole answer as JSON.
     #[arg(long)]
     pub json: bool,
@@ -61,7 +68,7 @@ pub struct Args {
 
 /// Makes the exchange and prints what came of it.
 pub async fn run(args: &Args, stdin: &mut (dyn Read + Send), output: &mut Output<'_>) -> Exit {
-    match exchange(args, stdin).await {
+    match exchange(args, stdin, output).await {
         Ok(answer) => print(args, &answer, output),
         Err(why) => {
             output.complain(&format!("taskgrant exchange: {why}"));
@@ -70,7 +77,11 @@ pub async fn run(args: &Args, stdin: &mut (dyn Read + Send), output: &mut Output
     }
 }
 
-async fn exchange(args: &Args, stdin: &mut (dyn Read + Send)) -> Result<Answer, String> {
+async fn exchange(
+    args: &Args,
+    stdin: &mut (dyn Read + Send),
+    output: &mut Output<'_>,
+) -> Result<Answer, String> {
     let http = Http::new().map_err(|why| why.to_string())?;
     let server = Server::find(&args.server, &http).await?;
     let subject = match &args.subject_token {
@@ -79,7 +90,25 @@ async fn exchange(args: &Args, stdin: &mut (dyn Read + Send)) -> Result<Answer, 
     };
     let form = form(args, &server, &subject)?;
     let client = Credentials { id: &server.client_id, secret: &server.client_secret };
-    http.post(&server.token_endpoint, Some(client), form).await.map_err(|why| why.to_string())
+    let answer = http.post(&server.token_endpoint, Some(client), form).await;
+    let mut answer = answer.map_err(|why| why.to_string())?;
+    if let Some(id) = answer.text("approval_id").filter(|_| waits(&answer)) {
+        output.complain(&format!("waiting until a person approves {id}: `taskgrant approvals show {id}`"));
+    }
+    while waits(&answer) {
+        let interval = answer.body.get("interval").and_then(Value::as_u64).unwrap_or(INTERVAL);
+        let code = answer.text("deferral_code").unwrap_or_default().to_owned();
+        tokio::time::sleep(Duration::from_secs(interval)).await;
+        let form = vec![("grant_type", DEFERRED.to_owned()), ("deferral_code", code)];
+        let polled = http.post(&server.token_endpoint, Some(client), form).await;
+        answer = polled.map_err(|why| why.to_string())?;
+    }
+    Ok(answer)
+}
+
+/// Whether a person has not decided yet. Only a client that says that it waits is told so.
+fn waits(answer: &Answer) -> bool {
+    matches!(answer.text("error"), Some("authorization_pending" | "slow_down"))
 }
 
 /// Signs a user of the demo in, and gives their session token of the wanted type.
@@ -93,11 +122,8 @@ async fn session(args: &Args, server: &Server, http: &Http) -> Result<String, St
     let user = demo.principals.iter().find(|p| p.username == name);
     let user = user.ok_or_else(|| format!("the demo has no user `{name}`, only {choices}"))?;
     let form = [("grant_type", "password"), ("username", name), ("password", &user.password)];
-    let answer = http.post(&demo.identity_provider.token_endpoint, None, form).await;
-    let answer = answer.map_err(|why| why.to_string())?;
     let member = if args.subject_token_type == "id_token" { "id_token" } else { "access_token" };
-    let refused = || format!("the demo provider does not sign `{name}` in: {}", answer.body);
-    answer.text(member).map(str::to_owned).ok_or_else(refused)
+    token::sign_in(demo, &form, member, http).await
 }
 
 fn form(args: &Args, server: &Server, subject: &str) -> Result<Vec<(&'static str, String)>, String> {
@@ -123,6 +149,7 @@ fn form(args: &Args, server: &Server, subject: &str) -> Result<Vec<(&'static str
         ("requested_expires_in", args.expires_in.map(|seconds| seconds.to_string())),
         ("delegate_to", args.delegate_to.clone()),
         ("dry_run", args.dry_run.then(|| "true".to_owned())),
+        ("completion_mode", args.wait.then(|| "deferred".to_owned())),
     ];
     form.extend(single.into_iter().filter_map(|(name, value)| Some((name, value?))));
     Ok(form)

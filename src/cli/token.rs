@@ -2,6 +2,9 @@
 
 use std::io::Read;
 
+use crate::dev::file::DevFile;
+use crate::terminal::http::Http;
+
 /// Longest token or file of one, in bytes.
 const MAX: u64 = 64 * 1024;
 
@@ -21,6 +24,19 @@ pub(super) fn read(place: &str, stdin: &mut dyn Read) -> Result<String, String> 
         "" => Err(format!("no token in `{shown}`")),
         token => Ok(token.to_owned()),
     }
+}
+
+/// Signs somebody in at the demo's identity provider; which of its tokens is told by `member`.
+pub(super) async fn sign_in(
+    demo: &DevFile,
+    form: &[(&str, &str)],
+    member: &str,
+    http: &Http,
+) -> Result<String, String> {
+    let answer = http.post(&demo.identity_provider.token_endpoint, None, form.iter().copied()).await;
+    let answer = answer.map_err(|why| why.to_string())?;
+    let refused = || format!("the demo's identity provider signs nobody in: {}", answer.body);
+    answer.text(member).map(str::to_owned).ok_or_else(refused)
 }
 
 /// Whether it looks like a compact JWS with a JSON header.

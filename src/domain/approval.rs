@@ -153,15 +153,64 @@ pub enum Unmoved {
     Voted,
 }
 
+/// Why a deferred exchange gives no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotFetched {
+    /// No deferred exchange of this client has this code.
+    Unknown,
+    /// A person has denied it.
+    Denied,
+    /// Nobody decided, or the client did not fetch the token, in time.
+    Expired,
+    /// The token was fetched.
+    Used,
+    /// It was given up or taken back.
+    Cancelled,
+}
+
+impl NotFetched {
+    /// The reason code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unknown => "deferral_code_unknown",
+            Self::Denied => "approval_denied",
+            Self::Expired => "approval_expired",
+            Self::Used => "deferral_code_used",
+            Self::Cancelled => "approval_cancelled",
+        }
+    }
+
+    /// For people: what is wrong, and with which parameter.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Unknown => "deferral_code: no deferred exchange of this client has this code",
+            Self::Denied => "a person has denied the request",
+            Self::Expired => "nobody approved the request in time, or its token was not fetched in time",
+            Self::Used => "deferral_code: its token was fetched already",
+            Self::Cancelled => "deferral_code: the request was given up or taken back",
+        }
+    }
+}
+
+impl From<Unmoved> for NotFetched {
+    fn from(unmoved: Unmoved) -> Self {
+        match unmoved {
+            Unmoved::Is(ApprovalState::Denied) => Self::Denied,
+            Unmoved::Is(ApprovalState::Expired) => Self::Expired,
+            Unmoved::Is(ApprovalState::Cancelled) => Self::Cancelled,
+            Unmoved::Is(ApprovalState::Redeemed) => Self::Used,
+            Unmoved::Unknown
+            | Unmoved::Voted
+            | Unmoved::Is(ApprovalState::Pending | ApprovalState::Approved) => Self::Unknown,
+        }
+    }
+}
+
 impl Approval {
     /// How it stands at `now`: what nobody settled, or fetched, in time is expired.
     pub fn state_at(&self, now: DateTime<Utc>) -> ApprovalState {
-        match self.state {
-            ApprovalState::Pending | ApprovalState::Approved if self.expires_at <= now => {
-                ApprovalState::Expired
-            }
-            state => state,
-        }
+        let open = matches!(self.state, ApprovalState::Pending | ApprovalState::Approved);
+        if open && self.expires_at <= now { ApprovalState::Expired } else { self.state }
     }
 
     /// Who has approved.
@@ -210,10 +259,11 @@ impl Approval {
 
     /// Given up or taken back before the token is fetched.
     pub fn cancel(&mut self, now: DateTime<Utc>) -> Result<(), Unmoved> {
-        match self.state_at(now) {
-            ApprovalState::Pending | ApprovalState::Approved => self.state = ApprovalState::Cancelled,
-            state => return Err(Unmoved::Is(state)),
+        let state = self.state_at(now);
+        if !matches!(state, ApprovalState::Pending | ApprovalState::Approved) {
+            return Err(Unmoved::Is(state));
         }
+        self.state = ApprovalState::Cancelled;
         Ok(())
     }
 

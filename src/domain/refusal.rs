@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::approval::NotFetched;
 use super::capability::Widening;
 use super::ceiling::{CeilingName, Excess, Over};
 use super::chain::BadChain;
@@ -123,43 +124,6 @@ pub struct Limited {
     pub by: LimitedBy,
     /// Seconds until one more request may come, at least 1. Where waiting does not help, until the parent's expiry.
     pub retry_after: u32,
-}
-
-/// Why a deferred exchange gives no token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotFetched {
-    /// No deferred exchange of this client has this code.
-    Unknown,
-    /// A person has denied it.
-    Denied,
-    /// Nobody decided, or the client did not fetch the token, in time.
-    Expired,
-    /// The token was fetched.
-    Used,
-    /// It was given up or taken back.
-    Cancelled,
-}
-
-impl NotFetched {
-    fn code(self) -> &'static str {
-        match self {
-            Self::Unknown => "deferral_code_unknown",
-            Self::Denied => "approval_denied",
-            Self::Expired => "approval_expired",
-            Self::Used => "deferral_code_used",
-            Self::Cancelled => "approval_cancelled",
-        }
-    }
-
-    fn what(self) -> &'static str {
-        match self {
-            Self::Unknown => "deferral_code: no deferred exchange of this client has this code",
-            Self::Denied => "a person has denied the request",
-            Self::Expired => "nobody approved the request in time, or its token was not fetched in time",
-            Self::Used => "deferral_code: its token was fetched already",
-            Self::Cancelled => "deferral_code: the request was given up or taken back",
-        }
-    }
 }
 
 /// A refused exchange, as facts.

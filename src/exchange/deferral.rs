@@ -16,12 +16,12 @@ use super::grant::Granted;
 use super::story::Story;
 use super::verify::{Origin, Start, Verified, not_expired};
 use super::{Decided, Exchange, Issued, Moment, NotIssued, refusal_of, unavailable};
-use crate::domain::approval::{Approval, ApprovalState, Narrowing, Unmoved};
+use crate::domain::approval::{Approval, ApprovalState, Narrowing, NotFetched};
 use crate::domain::chain::Actor;
 use crate::domain::claims::{ApprovalClaim, TokenClaims};
 use crate::domain::decision::Reason;
 use crate::domain::ids::{ApprovalId, DecisionId, Name};
-use crate::domain::refusal::{Limited, LimitedBy, NotFetched, Refusal};
+use crate::domain::refusal::{Limited, LimitedBy, Refusal};
 use crate::domain::request::{DeferralCode, Wish};
 use crate::domain::scope::ScopeSet;
 use crate::domain::snapshot::Agent;
@@ -203,19 +203,6 @@ impl Polls {
     }
 }
 
-/// Why an approval gives no token.
-pub(super) fn not_fetched(unmoved: Unmoved) -> NotFetched {
-    match unmoved {
-        Unmoved::Unknown | Unmoved::Voted | Unmoved::Is(ApprovalState::Pending | ApprovalState::Approved) => {
-            NotFetched::Unknown
-        }
-        Unmoved::Is(ApprovalState::Denied) => NotFetched::Denied,
-        Unmoved::Is(ApprovalState::Expired) => NotFetched::Expired,
-        Unmoved::Is(ApprovalState::Cancelled) => NotFetched::Cancelled,
-        Unmoved::Is(ApprovalState::Redeemed) => NotFetched::Used,
-    }
-}
-
 /// The hash under which a code is stored (AP-01).
 pub fn hash_of(code: &DeferralCode) -> String {
     hex::encode(sha256(&[code.reveal().as_bytes()]))
@@ -312,7 +299,7 @@ impl Exchange {
         let decision = story.ask(&granted, approval.id, now);
         let kid = self.parts.keys.ring().kid().to_owned();
         let limits = self.parts.limits.tree();
-        let would_be = Issue { assertion, limits, ..granted.change(kid, decision) };
+        let would_be = Issue { limits, assertion, ..granted.change(kid, decision) };
         let waits = Waits {
             code,
             approval_id: approval.id,
@@ -361,13 +348,11 @@ impl Exchange {
         story.resumed(&approval);
         let unreadable = |_| Refusal::StoreFault;
         let kept: Kept = serde_json::from_value(approval.request.clone()).map_err(unreadable)?;
-        match approval.state_at(at.now) {
-            ApprovalState::Pending => {
-                return Ok(Resumed::Waits(Box::new(self.polled(at, &approval, code, kept.asks))));
-            }
-            ApprovalState::Approved => {}
-            state => return Err(Refusal::NotFetched(not_fetched(Unmoved::Is(state)))),
+        if approval.must_be(ApprovalState::Pending, at.now).is_ok() {
+            return Ok(Resumed::Waits(Box::new(self.polled(at, &approval, code, kept.asks))));
         }
+        let approved = approval.must_be(ApprovalState::Approved, at.now);
+        approved.map_err(|unmoved| Refusal::NotFetched(unmoved.into()))?;
         let approved = Approved::redeemed(&approval, &kept);
         let Kept { actor, origin, wish, .. } = kept;
         let verified = match origin {

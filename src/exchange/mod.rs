@@ -445,7 +445,7 @@ fn refusal_of(loss: Loss) -> Option<Refusal> {
         Loss::TreeTooHigh => Refusal::TooHigh,
         Loss::TreeLimit(limited) => Refusal::Limited(limited),
         Loss::ClockBehind => Refusal::Clock { why: loss.to_string() },
-        Loss::Unmoved(unmoved) => Refusal::NotFetched(deferral::not_fetched(unmoved)),
+        Loss::Unmoved(unmoved) => Refusal::NotFetched(unmoved.into()),
     })
 }
 

@@ -5,10 +5,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use crate::domain::approval::NotFetched;
 use crate::domain::ceiling::Over;
 use crate::domain::decision::Reason;
 use crate::domain::ids::DecisionId;
-use crate::domain::refusal::{Limited, NotFetched, Refusal};
+use crate::domain::refusal::{Limited, Refusal};
 use crate::exchange::NotIssued;
 use crate::exchange::deferral::Waits;
 use crate::issuers::event_fault::EventFault;
@@ -188,11 +189,10 @@ impl OAuthError {
 
     /// A person has not decided yet: the answer to the request that is deferred, and to every poll (STANDARDS §11.2).
     fn waits(waits: &Waits) -> Self {
-        let (code, words) = match waits.slow_down {
-            false => {
-                ("authorization_pending", "a person must approve the request: poll with the deferral_code")
-            }
-            true => ("slow_down", "polled too soon: wait for `interval` seconds from now on"),
+        let (code, words) = if waits.slow_down {
+            ("slow_down", "polled too soon: wait for `interval` seconds from now on")
+        } else {
+            ("authorization_pending", "a person must approve the request: poll with the deferral_code")
         };
         let error = Self::new(StatusCode::BAD_REQUEST, code, words)
             .with("deferral_code", waits.code.reveal())

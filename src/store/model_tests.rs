@@ -306,6 +306,7 @@ impl Cast {
                 limits: TreeLimits::default(),
                 spend: spend.into_iter().collect(),
                 assertion: None,
+                redeems: None,
                 generation: 0,
                 decision: decision(now),
             }))
