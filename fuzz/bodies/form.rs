@@ -3,7 +3,9 @@
 use serde_json::Value;
 use taskgrant::domain::ids::{ClientId, Name};
 use taskgrant::domain::refusal::Refusal;
-use taskgrant::domain::request::{ACCESS_TOKEN, ExchangeRequest, Presented, TOKEN_EXCHANGE, Target};
+use taskgrant::domain::request::{
+    ACCESS_TOKEN, ExchangeRequest, Presented, TOKEN_EXCHANGE, Target, TokenRequest,
+};
 use taskgrant::http::form;
 
 type Form = Vec<(String, String)>;
@@ -12,7 +14,7 @@ type Form = Vec<(String, String)>;
 const REQUIRED: [(&str, &str); 3] =
     [("grant_type", TOKEN_EXCHANGE), ("subject_token", "a.b.c"), ("subject_token_type", ACCESS_TOKEN)];
 const SECRET: [&str; 3] = ["subject_token", "actor_token", "client_secret"];
-const SINGLE: [&str; 15] = [
+const SINGLE: [&str; 17] = [
     "grant_type",
     "subject_token",
     "subject_token_type",
@@ -26,6 +28,8 @@ const SINGLE: [&str; 15] = [
     "delegate_to",
     "claimed",
     "dry_run",
+    "completion_mode",
+    "deferral_code",
     "client_id",
     "client_secret",
 ];
@@ -75,8 +79,19 @@ fn encoded(form: &[(String, String)]) -> String {
     form.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect::<Vec<_>>().join("&")
 }
 
+/// What the form asks for, where that is an exchange.
+fn exchange(form: &[(String, String)]) -> Result<ExchangeRequest, Refusal> {
+    match TokenRequest::parse(form)? {
+        TokenRequest::Exchange(request) => Ok(*request),
+        TokenRequest::Deferred(code) => {
+            assert!(!format!("{code:?}").contains(code.reveal()) || code.reveal().len() < 12);
+            Err(Refusal::GrantType)
+        }
+    }
+}
+
 fn asked(form: &[(String, String)]) {
-    let read = ExchangeRequest::parse(form);
+    let read = exchange(form);
     keeps_secrets(form, read.is_ok());
     ignores_what_it_does_not_know(form, &read);
     let Ok(request) = read else { return };
@@ -84,11 +99,11 @@ fn asked(form: &[(String, String)]) {
     for name in SINGLE {
         let is_sent = form.iter().any(|(key, _)| key == name);
         let again = [form, &[(name.to_owned(), String::new())]].concat();
-        assert_eq!(is_sent, ExchangeRequest::parse(&again).is_err(), "{name} twice");
+        assert_eq!(is_sent, exchange(&again).is_err(), "{name} twice");
     }
     let mut backwards: Form = form.to_vec();
     backwards.reverse();
-    let mut turned = ExchangeRequest::parse(&backwards).unwrap();
+    let mut turned = exchange(&backwards).unwrap();
     turned.wish.targets.reverse();
     assert_eq!(turned, request, "parameters have no order, but that of the targets");
 }
@@ -103,7 +118,7 @@ fn keeps_secrets(form: &[(String, String)], is_read: bool) {
         let is_secret = SECRET.contains(&key.as_str()) && !value.is_empty();
         (key.clone(), if is_secret { MARK.to_owned() } else { value.clone() })
     };
-    let marked = ExchangeRequest::parse(&form.iter().map(hide).collect::<Form>());
+    let marked = exchange(&form.iter().map(hide).collect::<Form>());
     assert_eq!(marked.is_ok(), is_read, "a token is looked into by its verifier alone");
     let told = match marked {
         Ok(request) => format!("{request:?} {}", request.asked()),
@@ -116,10 +131,10 @@ fn keeps_secrets(form: &[(String, String)], is_read: bool) {
 fn ignores_what_it_does_not_know(form: &[(String, String)], read: &Result<ExchangeRequest, Refusal>) {
     let unknown = ("x_unknown".to_owned(), "1".to_owned());
     let more = [std::slice::from_ref(&unknown), form, std::slice::from_ref(&unknown)].concat();
-    assert_eq!(&ExchangeRequest::parse(&more), read);
+    assert_eq!(&exchange(&more), read);
     if read.is_ok() {
         let full: Form = form.iter().filter(|(_, value)| !value.is_empty()).cloned().collect();
-        assert_eq!(&ExchangeRequest::parse(&full), read);
+        assert_eq!(&exchange(&full), read);
     }
 }
 

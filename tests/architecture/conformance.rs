@@ -7,7 +7,7 @@ use std::path::Path;
 const DOCUMENT: &str = "docs/reference/conformance.md";
 
 /// The rules that must have a row: prefix and highest number.
-const RULES: [(&str, u32); 16] = [
+const RULES: [(&str, u32); 17] = [
     ("TX-", 19),
     ("TT-", 7),
     ("TA-", 3),
@@ -22,6 +22,7 @@ const RULES: [(&str, u32); 16] = [
     ("RV-", 2),
     ("SE-", 4),
     ("SL-", 3),
+    ("AP-", 5),
     ("TR-", 5),
     ("T", 42),
 ];

@@ -5,7 +5,7 @@ use proptest::sample::select;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use taskgrant::domain::ids::{ClientId, Jti, Name, TaskId, shown};
-use taskgrant::domain::request::{ACCESS_TOKEN, ExchangeRequest, TOKEN_EXCHANGE};
+use taskgrant::domain::request::{ACCESS_TOKEN, TOKEN_EXCHANGE, TokenRequest};
 use taskgrant::domain::resource::ResourceUri;
 use taskgrant::domain::scope::{Scope, ScopeSet};
 
@@ -166,7 +166,8 @@ proptest! {
     fn any_form_is_read_or_refused_without_a_panic(
         mut form in proptest::collection::vec((select(vec![
             "grant_type", "subject_token", "subject_token_type", "actor_token", "actor_token_type", "scope", "resource",
-            "audience", "authorization_details", "task_type", "requested_expires_in", "delegate_to", "claimed", "dry_run", "other",
+            "audience", "authorization_details", "task_type", "requested_expires_in", "delegate_to", "claimed", "dry_run", "completion_mode",
+            "deferral_code", "other",
         ]).prop_map(str::to_owned), near()), 0..8),
         valid: bool,
     ) {
@@ -175,8 +176,12 @@ proptest! {
             let base = [("grant_type", TOKEN_EXCHANGE), ("subject_token", "s3cr3t"), ("subject_token_type", ACCESS_TOKEN)];
             form.extend(base.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
-        match ExchangeRequest::parse(&form) {
-            Ok(request) => {
+        match TokenRequest::parse(&form) {
+            Ok(TokenRequest::Deferred(code)) => {
+                let told = format!("{code:?}");
+                prop_assert!(!told.contains("s3cr3t"));
+            }
+            Ok(TokenRequest::Exchange(request)) => {
                 let once = |name: &str| form.iter().filter(|(n, _)| n == name).count() <= 1;
                 prop_assert!(["scope", "subject_token", "claimed", "delegate_to", "task_type"].into_iter().all(once));
                 let told = format!("{request:?}{}", request.asked());
