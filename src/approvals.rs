@@ -23,7 +23,6 @@ use crate::domain::ids::{ApprovalId, DecisionId};
 use crate::domain::principal::Principal;
 use crate::domain::request::DeferralCode;
 use crate::domain::snapshot::Agent;
-use crate::exchange::deferral::hash_of;
 use crate::issuers::session::Issuers;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -119,7 +118,7 @@ impl Approvals {
     /// counts as given up already.
     pub async fn give_up(&self, agent: &Agent, code: &DeferralCode) -> Result<(), NotCast> {
         let client_id = &agent.spec.client_id;
-        let found = self.parts.store.approval_of_code(&hash_of(code)).await?;
+        let found = self.parts.store.approval_of_code(code).await?;
         let Some(approval) = found.filter(|approval| approval.client_id == *client_id) else { return Ok(()) };
         let asked = json!({"revoke": approval.id});
         let decision = self.admin_decision(&approval, client_id.as_str(), asked);

@@ -27,6 +27,7 @@ mod layers {
         &["policy", "issuers", "store", "config"],
         &["aggregates", "configuration", "limits", "lockdown", "status"],
         &[
+            "approvals",
             "authentication",
             "exchange",
             "introspection",

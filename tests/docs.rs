@@ -216,6 +216,7 @@ mod docs {
                 "config" => &["check"],
                 "task" => &["tree", "complete"],
                 "lockdown" => &["on", "off", "status"],
+                "approvals" => &["list", "show", "approve", "deny", "cancel"],
                 "store" => &["copy"],
                 _ => &[],
             };

@@ -15,10 +15,12 @@ mod openapi {
     const HTTP: &str = include_str!("../src/http/mod.rs");
     const ERROR: &str = include_str!("../src/http/error.rs");
     const ADMIN: &str = include_str!("../src/admin/api.rs");
+    const ADMIN_APPROVALS: &str = include_str!("../src/admin/approvals.rs");
     const ADMIN_KEYS: &str = include_str!("../src/admin/keys.rs");
     const ADMIN_POLICY: &str = include_str!("../src/admin/policy.rs");
     const ADMIN_REVOCATIONS: &str = include_str!("../src/admin/revocations.rs");
     const ADMIN_TASKS: &str = include_str!("../src/admin/tasks.rs");
+    const APPROVAL: &str = include_str!("../src/domain/approval.rs");
     const REFUSAL: &str = include_str!("../src/domain/refusal.rs");
     const CEILING: &str = include_str!("../src/domain/ceiling.rs");
     const ISSUERS: &str = include_str!("../src/issuers/fault.rs");
@@ -67,7 +69,8 @@ mod openapi {
 
     #[test]
     fn every_route_is_documented_and_the_reverse() {
-        let sources = [HTTP, ADMIN, ADMIN_KEYS, ADMIN_POLICY, ADMIN_REVOCATIONS, ADMIN_TASKS];
+        let sources =
+            [HTTP, ADMIN, ADMIN_APPROVALS, ADMIN_KEYS, ADMIN_POLICY, ADMIN_REVOCATIONS, ADMIN_TASKS];
         let routes = sources.into_iter().flat_map(|source| literals(production(source)));
         let routes: BTreeSet<String> =
             routes.filter(|t| t.starts_with('/')).map(|t| t.trim_end_matches("{path}").to_owned()).collect();
@@ -98,7 +101,11 @@ mod openapi {
         let [limits] = between(REFUSAL, "pub fn code(self)", "\n    }\n")[..] else {
             panic!("refusal.rs has changed")
         };
+        let [not_fetched] = between(APPROVAL, "pub fn code(self)", "\n    }\n")[..] else {
+            panic!("approval.rs has changed")
+        };
         let mut codes = of(refusals);
+        codes.extend(of(not_fetched));
         codes.extend(of(limits));
         codes.extend(of(revocation));
         codes.extend(prefixed("subject_token", of(session)));
@@ -209,7 +216,7 @@ mod openapi {
     #[test]
     fn a_body_that_is_not_as_documented_is_noticed() {
         let document = Document::read();
-        let bad = json!({"error": "invalid_grant", "error_description": "x"});
+        let bad = json!({"error": "invalid_token", "error_description": "x"});
         assert!(!document.faults_of_answer("/oauth/token", "post", 400, &bad).is_empty());
         assert!(!document.faults_of_answer("/oauth/token", "post", 418, &json!({})).is_empty());
         let refreshed = json!({

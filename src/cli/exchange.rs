@@ -106,9 +106,9 @@ async fn exchange(
     Ok(answer)
 }
 
-/// Whether a person has not decided yet. Only a client that says that it waits is told so.
+/// Whether a person has not decided yet: then there is a code to poll with.
 fn waits(answer: &Answer) -> bool {
-    matches!(answer.text("error"), Some("authorization_pending" | "slow_down"))
+    answer.text("deferral_code").is_some()
 }
 
 /// Signs a user of the demo in, and gives their session token of the wanted type.

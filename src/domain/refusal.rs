@@ -297,15 +297,21 @@ fn names(set: &BTreeSet<Name>) -> Vec<String> {
 
 /// The codes of refusals that policy neither made nor caused; a test holds them to [`Refusal::code`]. Those of tokens that are not
 /// accepted are not among them: they begin with `subject_token_` or `actor_token_`, and come before policy is asked.
-const BESIDE_POLICY: [&str; 39] = [
+const BESIDE_POLICY: [&str; 45] = [
     "actor_chain_malformed",
     "actor_chain_too_long",
     "actor_repeated",
     "agent_not_of_tenant",
+    "approval_cancelled",
+    "approval_denied",
+    "approval_expired",
+    "approvals_waiting",
     "authorization_details_exceed_ceiling",
     "authorization_details_invalid",
     "client_is_no_agent",
     "clock_unsteady",
+    "deferral_code_unknown",
+    "deferral_code_used",
     "delegation_depth_exhausted",
     "delegation_not_allowed",
     "grant_type_unsupported",

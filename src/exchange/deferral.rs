@@ -30,6 +30,7 @@ use crate::issuers::kept::KeptSession;
 use crate::issuers::session::Session;
 use crate::policy::input::ApprovalFacts;
 use crate::recent::Recent;
+use crate::store::approvals::hash_of;
 use crate::store::change::{Committed, Defer, Issue, Loss, Spend};
 
 /// Seconds that a client is told to wait between two polls, and how much longer if it does not (RFC 8628 §3.5).
@@ -203,11 +204,6 @@ impl Polls {
     }
 }
 
-/// The hash under which a code is stored (AP-01).
-pub fn hash_of(code: &DeferralCode) -> String {
-    hex::encode(sha256(&[code.reveal().as_bytes()]))
-}
-
 impl Exchange {
     /// People must approve what `granted` would be: they are asked if the client waits, else it is told.
     pub(super) async fn ask(
@@ -341,7 +337,7 @@ impl Exchange {
         code: DeferralCode,
         story: &mut Story,
     ) -> Result<Resumed, Refusal> {
-        let found = self.parts.store.approval_of_code(&hash_of(&code)).await;
+        let found = self.parts.store.approval_of_code(&code).await;
         let found = found.map_err(|_| Refusal::StoreFault)?;
         let mine = found.filter(|approval| approval.client_id == agent.spec.client_id);
         let approval = mine.ok_or(Refusal::NotFetched(NotFetched::Unknown))?;

@@ -148,7 +148,10 @@ impl Story {
 
     /// Ends with a refusal and all its reasons.
     pub(super) fn refuse(mut self, refusal: &Refusal, now: DateTime<Utc>) -> Decision {
-        let approval = matches!(refusal, Refusal::Approval { .. } | Refusal::NoApprovers { .. });
+        let approval = matches!(
+            refusal,
+            Refusal::Approval { .. } | Refusal::NoApprovers { .. } | Refusal::NotCovered { .. }
+        );
         self.decision.outcome = if approval { Outcome::RequireApproval } else { Outcome::Deny };
         self.decision.record.reasons = refusal.reasons();
         self.end(now)

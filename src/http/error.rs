@@ -189,12 +189,12 @@ impl OAuthError {
 
     /// A person has not decided yet: the answer to the request that is deferred, and to every poll (STANDARDS §11.2).
     fn waits(waits: &Waits) -> Self {
-        let (code, words) = if waits.slow_down {
-            ("slow_down", "polled too soon: wait for `interval` seconds from now on")
-        } else {
-            ("authorization_pending", "a person must approve the request: poll with the deferral_code")
-        };
-        let error = Self::new(StatusCode::BAD_REQUEST, code, words)
+        let words = "a person must approve the request: poll with the deferral_code";
+        let pending = Self::new(StatusCode::BAD_REQUEST, "authorization_pending", words);
+        let words = "polled too soon: wait for `interval` seconds from now on";
+        let slow = Self::new(StatusCode::BAD_REQUEST, "slow_down", words);
+        let error = if waits.slow_down { slow } else { pending };
+        let error = error
             .with("deferral_code", waits.code.reveal())
             .with("approval_id", waits.approval_id.to_string())
             .with("expires_in", waits.expires_in)

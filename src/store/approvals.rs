@@ -8,6 +8,8 @@ use super::rows::{approval_columns, as_array, corrupt, from_json, instant, micro
 use super::{Store, on_db};
 use crate::domain::approval::{Approval, ApprovalState};
 use crate::domain::ids::{ApprovalId, ClientId};
+use crate::domain::request::DeferralCode;
+use crate::hash::sha256;
 
 pub(super) const APPROVAL: &str = concat!("SELECT ", approval_columns!(), " FROM approvals WHERE id = $1");
 pub(super) const APPROVAL_OF_CODE: &str =
@@ -99,6 +101,11 @@ impl TryFrom<ApprovalRow> for Approval {
     }
 }
 
+/// The hash under which a code is stored (AP-01).
+pub fn hash_of(code: &DeferralCode) -> String {
+    hex::encode(sha256(&[code.reveal().as_bytes()]))
+}
+
 fn read(rows: Vec<ApprovalRow>) -> Result<Vec<Approval>, StoreError> {
     rows.into_iter().map(Approval::try_from).collect()
 }
@@ -111,8 +118,9 @@ impl Store {
         row.map(Approval::try_from).transpose()
     }
 
-    /// The approval that the code of this SHA-256 redeems.
-    pub async fn approval_of_code(&self, code_sha256: &str) -> Result<Option<Approval>, StoreError> {
+    /// The approval that this code redeems.
+    pub async fn approval_of_code(&self, code: &DeferralCode) -> Result<Option<Approval>, StoreError> {
+        let code_sha256 = hash_of(code);
         let row: Option<ApprovalRow> = on_db!(self.db(), pools =>
             sqlx::query_as(APPROVAL_OF_CODE).bind(code_sha256).fetch_optional(&pools.read).await?);
         row.map(Approval::try_from).transpose()

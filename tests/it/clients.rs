@@ -123,7 +123,10 @@ fn check_metadata(document: &Value, issuer: &str) {
     ] {
         assert_eq!(document[member], format!("{issuer}{path}"));
     }
-    assert_eq!(document["grant_types_supported"], json!([TOKEN_EXCHANGE]));
+    assert_eq!(
+        document["grant_types_supported"],
+        json!([TOKEN_EXCHANGE, "urn:ietf:params:oauth:grant-type:deferred"])
+    );
     let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "spiffe_jwt"]);
     for endpoint in ["token", "introspection", "revocation"] {
         assert_eq!(document[format!("{endpoint}_endpoint_auth_methods_supported")], methods);
