@@ -4,6 +4,7 @@
 mod act;
 #[cfg(test)]
 mod apply;
+#[cfg(test)]
 mod approvals;
 #[cfg(test)]
 mod assertions;

@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// Reads the codes from the text of `code` above, so that a new one is put where it belongs.
 #[test]
 fn every_code_is_of_policy_or_beside_it() {
-    let (text, approval) = (include_str!("refusal.rs"), include_str!("approval.rs"));
+    let (text, approval) = (include_str!("../refusal.rs"), include_str!("../approval.rs"));
     let between =
         |text: &'static str, from: &str, to: &str| text.split_once(from).unwrap().1.split_once(to).unwrap().0;
     let codes = [
