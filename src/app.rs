@@ -28,7 +28,7 @@ use self::connections::Connections;
 pub use self::fault::StartFault;
 use self::follow::Follower;
 use self::front::Front;
-use self::parts::{bind, key_sets_of, tls_of, writer_of};
+use self::parts::{bind, outward_of, tls_of, writer_of};
 use self::reload::Reload;
 use self::tls::Tls;
 use crate::admin::Desk;
@@ -56,6 +56,7 @@ use crate::keys::signing::KeySpec;
 use crate::limits::Limits;
 use crate::lockdown::Lockdowns;
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::suite::{self, Unfit};
@@ -110,6 +111,7 @@ pub struct App {
     pub lockdowns: Lockdowns,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
+    notifier: Notifier,
     aggregates: Arc<Aggregates>,
     tls: Option<Arc<Tls>>,
     writer_task: JoinHandle<()>,
@@ -142,7 +144,7 @@ impl App {
         let in_force: InForce = apply::load(&store, &config.public_url, found.clone()).await?;
         let tls = tls_of(&config)?;
         let metrics = Arc::<Metrics>::default();
-        let key_sets = key_sets_of(&config, &clock, &metrics)?;
+        let (key_sets, notifier) = outward_of(&config, &clock, &metrics)?;
         let (writer, writer_task) = writer_of(&config, &store, &clock, &metrics);
         let limits = Arc::new(Limits::new(config.limits.clone(), metrics.clone()));
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone()).await?;
@@ -180,6 +182,7 @@ impl App {
             limits,
             lockdowns,
             metrics,
+            notifier,
             aggregates: Arc::default(),
             tls,
             writer_task,
@@ -211,6 +214,7 @@ impl App {
             limits: self.limits.clone(),
             aggregates: self.aggregates.clone(),
             status: self.status.clone(),
+            notifier: self.notifier.clone(),
             metrics: self.metrics.clone(),
         });
         let issuer: Arc<str> = self.config.public_url.as_str().into();
@@ -309,6 +313,7 @@ impl App {
             readiness.stopping.store(true, Ordering::Relaxed);
             info!("stopping: no more connections are accepted, what is under way is answered");
         };
+        self.approvals().remind().await;
         info!(listen = %self.config.listen, issuer = self.config.public_url, "serving");
         if !self.front(public, extra, connections).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
@@ -350,6 +355,7 @@ impl App {
             issuers: Arc::new(Issuers::new(self.key_sets.clone(), 0)),
             clock: self.clock.clone(),
             random: self.random.clone(),
+            notifier: self.notifier.clone(),
             metrics: self.metrics.clone(),
         })
     }

@@ -25,6 +25,7 @@ use crate::domain::request::DeferralCode;
 use crate::domain::snapshot::Agent;
 use crate::issuers::session::Issuers;
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::store::Store;
 use crate::store::change::{Committed, Loss, Refuse, Settle, Settlement};
 use crate::store::writer::Writer;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids.
     pub random: Random,
+    /// Tells people that something waits for them.
+    pub notifier: Notifier,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
 }
@@ -147,6 +150,17 @@ impl Approvals {
             if self.settle(approval.id, Settlement::Expire, decision).await.is_ok() {
                 self.parts.metrics.approval("expire");
             }
+        }
+    }
+
+    /// At the start, tells people again of what waits: nobody knows whether they were told.
+    pub async fn remind(&self) {
+        let world = self.parts.active.load();
+        match self.parts.store.waiting(self.parts.clock.now(), view::MOST).await {
+            Ok(waiting) => {
+                waiting.iter().for_each(|approval| self.parts.notifier.asked(&world.snapshot, approval))
+            }
+            Err(fault) => warn!(%fault, "what waits for people cannot be read"),
         }
     }
 

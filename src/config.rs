@@ -1,7 +1,10 @@
 //! File and environment to one validated [`Config`]; the only reader of the environment.
 
 mod database;
+mod limits;
+mod notify;
 mod retention;
+mod secret_file;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,6 +18,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use self::database::DatabaseUrl;
+pub use self::limits::LimitsConfig;
+pub use self::notify::{Channel, ChannelConfig, Channels, Format};
 pub use self::retention::RetentionConfig;
 
 /// Prefix of environment variables; `__` goes one section down: `TASKGRANT_POLICY__BUNDLES`.
@@ -78,6 +83,9 @@ pub struct Config {
     /// How long what has ended stays readable.
     #[serde(default)]
     pub retention: RetentionConfig,
+    /// Channels on which people are told that something waits for their approval, by name.
+    #[serde(default)]
+    pub notify: Channels,
     /// Metrics and probes.
     #[serde(default)]
     pub metrics: MetricsConfig,
@@ -169,77 +177,6 @@ pub struct StatusConfig {
 impl Default for StatusConfig {
     fn default() -> Self {
         Self { enabled: true, ttl: 15 }
-    }
-}
-
-/// What one caller, and all of them together, may use. A rate is in requests a second, averaged over 10 s: ten times as
-/// many may come at once; 0 is no limit.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LimitsConfig {
-    /// Open connections to the public listener. One more takes the place of the one that has waited longest for its client.
-    pub connections: usize,
-    /// Seconds until the head of a request has come, the TLS handshake included.
-    pub header_timeout: u32,
-    /// Seconds that a connection may stay open between two requests.
-    pub idle_timeout: u32,
-    /// Seconds until a request is answered, the reading of its body included.
-    pub request_timeout: u32,
-    /// Changes that wait to be committed; one more is answered 503.
-    pub writer_queue: usize,
-    /// Requests of one authenticated client; revocations are not counted.
-    pub client_rate: u32,
-    /// Exchanges for one principal, whoever asks.
-    pub principal_rate: u32,
-    /// Requests from one source address, of IPv6 one /64 network.
-    pub address_rate: u32,
-    /// Failed client authentications from one source address.
-    pub failure_rate: u32,
-    /// Tokens of one task, all that were ever issued counted; 0 is no limit.
-    pub task_tokens: u32,
-    /// Children of one token, all that were ever issued counted; 0 is no limit.
-    pub token_children: u32,
-    /// Exchanges of one task in a minute (not a second); 0 is no limit.
-    pub task_rate: u32,
-    /// Approvals that one client may wait for at once; 0 is no limit.
-    pub waiting_approvals: u32,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        Self {
-            connections: 1024,
-            header_timeout: 5,
-            idle_timeout: 75,
-            request_timeout: 10,
-            writer_queue: 8192,
-            client_rate: 50_000,
-            principal_rate: 50_000,
-            address_rate: 50_000,
-            failure_rate: 10,
-            task_tokens: 10_000,
-            token_children: 10_000,
-            task_rate: 6_000,
-            waiting_approvals: 100,
-        }
-    }
-}
-
-impl LimitsConfig {
-    fn validate(&self) -> Result<(), ConfigFault> {
-        let seconds = |key, value: u32| (key, (1..=3600).contains(&value), "must be 1 to 3600 seconds");
-        let count = |key, value: usize| (key, (1..=1_000_000).contains(&value), "must be 1 to 1000000");
-        let checks = [
-            count("limits.connections", self.connections),
-            count("limits.writer_queue", self.writer_queue),
-            seconds("limits.header_timeout", self.header_timeout),
-            seconds("limits.idle_timeout", self.idle_timeout),
-            seconds("limits.request_timeout", self.request_timeout),
-        ];
-        match checks.into_iter().find(|(_, holds, _)| !holds) {
-            Some((key, _, why)) => Err(ConfigFault::Value { key, why: why.to_owned() }),
-            None => Ok(()),
-        }
     }
 }
 
@@ -444,6 +381,7 @@ impl Config {
         if !(1..=600).contains(&self.status.ttl) {
             return refuse("status.ttl", "must be 1 to 600 seconds");
         }
+        self.notify.iter().try_for_each(|(name, channel)| channel.open(name).map(drop))?;
         self.retention.validate()?;
         self.limits.validate()
     }
@@ -585,16 +523,6 @@ mod tests {
         for bad in [0, 601] {
             let text = read(&format!("ttl = {bad}")).unwrap_err().to_string();
             assert!(text.starts_with("status.ttl: "), "{text}");
-        }
-    }
-
-    #[test]
-    fn limits_have_a_range() {
-        for (key, bad) in
-            [("connections", 0), ("writer_queue", 0), ("header_timeout", 0), ("request_timeout", 3601)]
-        {
-            let text = refused(&format!("public_url = 'https://a'\n[limits]\n{key} = {bad}"));
-            assert!(text.starts_with(&format!("limits.{key}: ")), "{text}");
         }
     }
 }

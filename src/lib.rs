@@ -35,6 +35,7 @@ pub mod limits;
 pub mod lockdown;
 pub mod log;
 pub mod metrics;
+pub mod notify;
 pub mod policy;
 pub mod pruning;
 pub mod recent;

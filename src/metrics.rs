@@ -125,6 +125,7 @@ pub struct Metrics {
     key_fetches: Family<Result, Counter>,
     rate_limited: Family<By, Counter>,
     approvals: Family<By, Counter>,
+    notifications: Family<Result, Counter>,
     authentication_failures: Counter,
     events: Family<Heard, Counter>,
     panics: Counter,
@@ -171,6 +172,7 @@ impl Default for Metrics {
             key_fetches: Family::default(),
             rate_limited: Family::default(),
             approvals: Family::default(),
+            notifications: Family::default(),
             authentication_failures: Counter::default(),
             events: Family::default(),
             panics: Counter::default(),
@@ -211,6 +213,8 @@ impl Metrics {
         r.register("key_set_fetches", "Fetches of issuers' keys by result", self.key_fetches.clone());
         r.register("rate_limited", "Requests beyond a rate, by whose rate", self.rate_limited.clone());
         r.register("approvals", "Approvals that were asked for and settled, by how", self.approvals.clone());
+        let told = self.notifications.clone();
+        r.register("notifications", "Messages to people that something waits for them, by result", told);
         let failures = self.authentication_failures.clone();
         r.register("authentication_failures", "Failed client authentications", failures);
         r.register("events", "Events of identity providers by kind and outcome", self.events.clone());
@@ -299,6 +303,12 @@ impl Metrics {
     /// An approval was asked for or settled; `by` is how: `ask`, `approve`, `deny`, `expire`, `cancel`, `give_up`, `redeem`.
     pub fn approval(&self, by: &'static str) {
         self.approvals.get_or_create(&By { by }).inc();
+    }
+
+    /// People were told that something waits for them, or not: `sent`, `failed` (tried again), `given_up`, `dropped`,
+    /// `unconfigured`.
+    pub fn notified(&self, result: &'static str) {
+        self.notifications.get_or_create(&Result { result }).inc();
     }
 
     /// A client could not be authenticated.

@@ -25,7 +25,7 @@ mod layers {
         &["log", "clock", "metrics"],
         &["keys"],
         &["policy", "issuers", "store", "config"],
-        &["aggregates", "configuration", "limits", "lockdown", "status"],
+        &["aggregates", "configuration", "limits", "lockdown", "notify", "status"],
         &[
             "approvals",
             "authentication",

@@ -73,7 +73,11 @@ mod docs {
 
     #[test]
     fn every_configuration_key_has_a_row_and_the_reverse() {
-        let source = concat!(include_str!("../src/config.rs"), include_str!("../src/config/retention.rs"));
+        let source = concat!(
+            include_str!("../src/config.rs"),
+            include_str!("../src/config/limits.rs"),
+            include_str!("../src/config/retention.rs")
+        );
         let mut keys = BTreeSet::new();
         for (key, kind) in fields(source, "Config") {
             if kind.ends_with("Config") {

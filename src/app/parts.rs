@@ -16,6 +16,7 @@ use crate::issuers::keyset::Freshness;
 use crate::issuers::keysets::KeySets;
 use crate::issuers::outbound::{Outbound, OutboundPolicy};
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::store::Store;
 use crate::store::writer::{self, Writer};
 
@@ -31,16 +32,19 @@ pub(super) fn tls_of(config: &Config) -> Result<Option<Arc<Tls>>, TlsFault> {
     Ok(Some(Arc::new(Tls::load(cert.to_owned(), key.to_owned(), asks)?)))
 }
 
-pub(super) fn key_sets_of(
+/// What reaches out: for the keys of trusted issuers, and to tell people that something waits for them.
+pub(super) fn outward_of(
     config: &Config,
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<KeySets>, StartFault> {
+) -> Result<(Arc<KeySets>, Notifier), StartFault> {
     let outbound = Outbound::new(OutboundPolicy {
         allow_private: config.outbound.allow_private.clone(),
         allow_http_loopback: config.outbound.allow_http_loopback,
     })?;
-    Ok(Arc::new(KeySets::start(outbound, Freshness::default(), clock.clone(), metrics.clone())))
+    let notifier = Notifier::new(&config.notify, outbound.clone(), clock.clone(), metrics.clone())?;
+    let key_sets = KeySets::start(outbound, Freshness::default(), clock.clone(), metrics.clone());
+    Ok((Arc::new(key_sets), notifier))
 }
 
 pub(super) fn writer_of(

@@ -195,9 +195,7 @@ pub(super) fn may_decide(
     if let Some(own) = agents.find(|agent| is(&agent.spec.owner)) {
         return Err(NotCast::OwnsAgent(own.spec.client_id.clone()));
     }
-    let name = approval.shown.pointer("/task_type/name").and_then(Value::as_str);
-    let name: Option<Name> = name.and_then(|name| name.parse().ok());
-    let task_type = name.and_then(|name| snapshot.task_type(&approval.tenant, &name));
+    let task_type = approval.task_type_name().and_then(|name| snapshot.task_type(&approval.tenant, &name));
     let task_type = task_type.filter(|task_type| !task_type.spec.disabled).ok_or(NotCast::NoTaskType)?;
     let approvers = &task_type.spec.approval.approvers;
     if !approvers.iter().any(is) {

@@ -10,7 +10,7 @@ use crate::domain::ids::{ApprovalId, ClientId, DecisionId, Jti, Name};
 use crate::store::Store;
 
 /// Most that are listed.
-const MOST: u32 = 200;
+pub(super) const MOST: u32 = 200;
 
 /// An approval, without what only the server needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,14 +1,13 @@
 //! The URL of a PostgreSQL database: with its password a secret, so it comes from a file too, and is printed nowhere.
 
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::ConfigFault;
+use super::secret_file::read_secret_file;
 
 /// A `postgres://…` URL.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -41,15 +40,7 @@ impl DatabaseUrl {
     /// Reads `file`, which must hold the URL alone and be closed to others: mounted secrets are such files.
     pub(super) fn of_file(file: &Path) -> Result<Self, ConfigFault> {
         let refuse = |why: String| ConfigFault::Value { key: "database_file", why };
-        let unreadable = |why| refuse(format!("cannot read `{}`: {why}", file.display()));
-        let mode = fs::metadata(file).map_err(unreadable)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            let path = file.display();
-            let why =
-                format!("`{path}` is open to group or others (mode {mode:04o}): run `chmod 600 {path}`");
-            return Err(refuse(why));
-        }
-        let url = Self(fs::read_to_string(file).map_err(unreadable)?.trim().to_owned());
+        let url = Self(read_secret_file(file).map_err(refuse)?);
         url.check().map_err(|why| refuse(format!("`{}` {why}", file.display())))?;
         Ok(url)
     }
@@ -57,7 +48,8 @@ impl DatabaseUrl {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::super::Config;
     use super::*;

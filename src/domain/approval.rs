@@ -213,6 +213,11 @@ impl Approval {
         if open && self.expires_at <= now { ApprovalState::Expired } else { self.state }
     }
 
+    /// The name of the task type that it is of.
+    pub fn task_type_name(&self) -> Option<Name> {
+        self.shown.pointer("/task_type/name")?.as_str()?.parse().ok()
+    }
+
     /// Who has approved.
     pub fn approvers(&self) -> impl Iterator<Item = &Principal> {
         self.votes.iter().filter(|vote| vote.approves).map(|vote| &vote.approver)

@@ -305,10 +305,15 @@ impl Exchange {
             slow_down: false,
             reasons: granted.asks,
         };
+        let is_new = approval.decision_id == would_be.decision.id;
+        let asked = approval.clone();
         match self.parts.writer.submit(Defer { would_be, approval }).await {
             Ok(Committed::Done(receipt)) => {
                 info!(decision_id = %receipt.decision_id, approval_id = %waits.approval_id, "a person is asked");
-                self.parts.metrics.approval("ask");
+                if is_new {
+                    self.parts.metrics.approval("ask");
+                    self.parts.notifier.asked(&self.parts.active.load().snapshot, &asked);
+                }
                 Err(NotIssued::Waits(Box::new(waits)))
             }
             Ok(Committed::Superseded { generation }) => {

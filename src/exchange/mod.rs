@@ -36,6 +36,7 @@ use crate::keys::live::{LiveKeys, Signed};
 use crate::limits::Limits;
 use crate::lockdown::Lockdowns;
 use crate::metrics::{Metrics, Outcome};
+use crate::notify::Notifier;
 use crate::status::StatusLists;
 use crate::store::Store;
 use crate::store::change::{CommitFault, Committed, Issue, Loss, Receipt, Refuse, Spend, SpendKind};
@@ -87,6 +88,8 @@ pub struct Parts {
     pub aggregates: Arc<Aggregates>,
     /// Places in status lists.
     pub status: StatusLists,
+    /// Tells people that something waits for them.
+    pub notifier: Notifier,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
 }

@@ -130,6 +130,25 @@ impl Outbound {
     }
 }
 
+impl Outbound {
+    /// Sends JSON to `url`; what is answered is not read, any 2xx is well.
+    pub async fn post(
+        &self,
+        url: &str,
+        headers: &[(&'static str, String)],
+        body: &str,
+    ) -> Result<(), FetchFault> {
+        let url = self.guard.read(url)?;
+        let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body.to_owned());
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        match request.send().await.map_err(|e| classify(&e))?.status().as_u16() {
+            200..=299 => Ok(()),
+            300..=399 => Err(FetchFault::Redirect),
+            status => Err(FetchFault::Status(status)),
+        }
+    }
+}
+
 /// Reads the body piece by piece, so that a peer cannot make us hold more than the cap.
 async fn read(mut answer: reqwest::Response) -> Result<Fetched, FetchFault> {
     let header = |name: HeaderName| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());

@@ -48,6 +48,8 @@ mod limits;
 #[cfg(test)]
 mod lockdown;
 #[cfg(test)]
+mod notify;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod ops;

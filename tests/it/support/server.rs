@@ -385,16 +385,21 @@ impl Server {
         database::count(self.data.path(), sql).await
     }
 
-    /// The same server on the same data, stopped and started again; lines that its TOML had more are gone.
+    /// The same server on the same data, stopped and started again.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with("").await
+    }
+
+    /// The same with more lines in its TOML, in place of those that it had.
+    pub(crate) async fn restart_with(self, toml: &str) -> Self {
         let (issuer, data) = (self.issuer.clone(), self.data.clone());
         let (idp, clock) = (self.idp.clone(), self.clock.clone());
         let at = issuer.split_once("://").unwrap().1.to_owned();
         self.stop().await;
         let listener = TcpListener::bind(at).await.unwrap();
         let place = Place { issuer, data, idp, clock };
-        let toml = "\n[outbound]\nallow_http_loopback = true\n";
-        let server = place.serve(listener, toml, axum::Router::new()).await.unwrap();
+        let toml = format!("{toml}\n[outbound]\nallow_http_loopback = true\n");
+        let server = place.serve(listener, &toml, axum::Router::new()).await.unwrap();
         assert_eq!(server.get("/healthz", &[]).await.status, 200);
         server
     }
