@@ -106,6 +106,9 @@ pub struct Record {
     /// Tags that the policy put on the decision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// Names of the exceptions in force that policy was told of: what it decided, it decided with these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<String>,
     /// What the task type is labelled with under `data_class`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_class: Option<String>,

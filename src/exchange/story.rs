@@ -100,6 +100,7 @@ impl Story {
     pub(super) fn judged(&mut self, version: &str, input: &PolicyInput, judgement: Option<&Judgement>) {
         self.decision.policy = Some(version.to_owned());
         self.decision.input = serde_json::to_vec(input).ok();
+        self.decision.record.exceptions = input.exceptions.iter().map(|e| e.name.clone()).collect();
         if let Some(judgement) = judgement {
             self.decision.record.tags = judgement.tags.iter().cloned().collect();
         }

@@ -214,6 +214,41 @@ async fn approval_always_holds_at_the_root_and_at_each_hand_over() {
 }
 
 #[tokio::test]
+async fn an_exception_lifts_what_policy_says_it_may_in_its_time_and_stands_in_the_record() {
+    let server = Server::start_with_policy(
+        r#"is_excepted if {
+    some exception in input.exceptions
+    exception.about.task_type == input.task.type
+}
+
+deny contains {"code": "closed", "message": "no refunds today", "public": true} if not is_excepted"#,
+    )
+    .await;
+    let session = server.session(json!({}));
+    server.exchange("support-agent", &session, &ROOT).await.refused(400, "invalid_request", "policy_denied");
+    let at = |seconds: i64| chrono::DateTime::from_timestamp(server.now() + seconds, 0).unwrap().to_rfc3339();
+    let exception = |tenant: &str, name: &str| {
+        format!(
+            "---\nkind: Exception\ntenant: {tenant}\nname: {name}\nspec:\n  reason: sale\n  owner: group:payments\n  \
+             approvers: [group:security, group:finance]\n  not_before: {}\n  expires_at: {}\n  \
+             about: {{task_type: refund_order}}\n",
+            at(-60),
+            at(600),
+        )
+    };
+    server.apply(&exception("globex", "of-another-tenant")).await.unwrap();
+    server.exchange("support-agent", &session, &ROOT).await.refused(400, "invalid_request", "policy_denied");
+    server.apply(&exception("acme", "sale")).await.unwrap();
+    let lifted = server.exchange("support-agent", &session, &ROOT).await;
+    lifted.token();
+    assert_eq!(server.decision(&lifted).await.record["exceptions"], json!(["sale"]));
+    server.clock.shift(601);
+    let over = server.exchange("support-agent", &session, &ROOT).await;
+    over.refused(400, "invalid_request", "policy_denied");
+    assert!(server.decision(&over).await.record["exceptions"].is_null());
+}
+
+#[tokio::test]
 async fn deny_beats_approval() {
     let server = Server::start_with_policy(
         r#"require_approval contains {"code": "ask", "message": "ask", "public": true}
