@@ -20,3 +20,4 @@ CREATE UNIQUE INDEX approvals_code ON approvals (code_sha256);
 CREATE INDEX approvals_pending ON approvals (expires_at) WHERE state = 'pending';
 CREATE INDEX approvals_settled ON approvals (expires_at) WHERE state <> 'pending';
 CREATE INDEX approvals_client ON approvals (client_id, state);
+CREATE INDEX approvals_like ON approvals (client_id, likeness);

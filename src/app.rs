@@ -287,7 +287,6 @@ impl App {
         let counting = tokio::spawn(recorder.clone().record_every_minute());
         let watching = tokio::spawn(tls::watch(self.tls.clone()));
         let tending = tokio::spawn(tend::tend(tend::Tended {
-            approvals: self.approvals(),
             rotation: self.rotation.clone(),
             time: self.time.clone(),
             lockdowns: self.lockdowns.clone(),
@@ -299,6 +298,7 @@ impl App {
         let reading = tokio::spawn(folders::watch(self.configuration(), bundles, self.found.clone()));
         let publishing = tokio::spawn(self.status.clone().publish());
         let pruning = tokio::spawn(self.pruning().run());
+        let expiring = tokio::spawn(self.approvals().expire_always());
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
         let (over, ops_stop) = oneshot::channel::<()>();
@@ -318,7 +318,7 @@ impl App {
         if !self.front(public, extra, connections).serve(listener, stop, DRAIN).await {
             warn!("requests were cut off: they were not answered in time");
         }
-        [counting, tending, watching, following, reading, publishing, pruning]
+        [counting, tending, watching, following, reading, publishing, pruning, expiring]
             .iter()
             .for_each(JoinHandle::abort);
         recorder.record().await;
@@ -352,6 +352,7 @@ impl App {
             store: self.store.clone(),
             writer: self.writer.clone(),
             active: self.active.clone(),
+            configuration: self.configuration(),
             issuers: Arc::new(Issuers::new(self.key_sets.clone(), 0)),
             clock: self.clock.clone(),
             random: self.random.clone(),

@@ -7,8 +7,8 @@ mod ballot;
 pub mod view;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -17,22 +17,26 @@ pub use ballot::{Ballot, NotCast};
 
 use crate::clock::{Clock, Random};
 use crate::configuration::active::Active;
-use crate::domain::approval::{Approval, Unmoved, Vote};
+use crate::configuration::apply::Configuration;
+use crate::domain::approval::{Approval, ApprovalState, Vote};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::domain::ids::{ApprovalId, DecisionId};
-use crate::domain::principal::Principal;
 use crate::domain::request::DeferralCode;
 use crate::domain::snapshot::Agent;
 use crate::issuers::session::Issuers;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::store::Store;
-use crate::store::change::{Committed, Loss, Refuse, Settle, Settlement};
+use crate::store::change::{CommitFault, Committed, Loss, Refuse, Settle, Settlement};
 use crate::store::writer::Writer;
 use view::ListedApproval;
 
+/// How often it is looked for what nobody decided in time.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Most that are told to have expired at once; the rest follows.
 const MOST_OVERDUE: u32 = 100;
+/// How often an answer is looked at again, if the configuration is replaced each time before its commit.
+const MOST_ATTEMPTS: usize = 4;
 
 /// The use case. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +52,8 @@ pub struct Parts {
     pub writer: Writer,
     /// Who may approve, as of now.
     pub active: Active,
+    /// Reads that again where the store has newer objects.
+    pub configuration: Configuration,
     /// Verifies who approvers are.
     pub issuers: Arc<Issuers>,
     /// Time.
@@ -58,6 +64,18 @@ pub struct Parts {
     pub notifier: Notifier,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
+}
+
+/// What a settlement came to.
+enum Settled {
+    Done,
+    /// Nothing was written: it was decided under another configuration than this generation, or was settled.
+    Superseded(i64),
+}
+
+/// A settlement that hangs on nobody's session.
+fn alone(approval: ApprovalId, how: Settlement, decision: Decision) -> Settle {
+    Settle { approval, how, killed_by: Vec::new(), generation: None, decision }
 }
 
 /// What an answer came to.
@@ -79,16 +97,36 @@ impl Approvals {
     /// decides whether it comes in time (AP-03). By the hand of `account`.
     pub async fn vote(&self, id: ApprovalId, ballot: &Ballot, account: &str) -> Result<Cast, NotCast> {
         ballot.check()?;
+        for _ in 0..MOST_ATTEMPTS {
+            if let Some(decision_id) = self.attempt(id, ballot, account).await? {
+                self.parts.metrics.approval(if ballot.approves { "approve" } else { "deny" });
+                info!(%decision_id, approval_id = %id, approves = ballot.approves, "an approver has answered");
+                return Ok(Cast { approval: self.find(id).await?.into(), decision_id });
+            }
+        }
+        Err(NotCast::Commit(CommitFault::Unavailable))
+    }
+
+    /// Decides by what is in force now; nothing, if that is replaced before the commit.
+    async fn attempt(
+        &self,
+        id: ApprovalId,
+        ballot: &Ballot,
+        account: &str,
+    ) -> Result<Option<DecisionId>, NotCast> {
         let (world, now) = (self.parts.active.load(), self.parts.clock.now());
         let approval = self.find(id).await?;
-        let voter = ballot::who(&self.parts.issuers, &world.snapshot, ballot, now).await?;
-        let decision =
-            self.decision(&approval, (account, &voter.principal), ballot.asked(id, &voter.principal));
-        if let Err(refused) = ballot::may_decide(&world.snapshot, &approval, &voter, ballot, now) {
-            return Err(self.refuse(decision, refused).await);
-        }
+        let voter = ballot::who(&self.parts.issuers, &world.snapshot, ballot, now).await;
+        let voter = voter.inspect_err(|_| self.parts.metrics.approval("refused"))?;
+        let decision = self.decision(&approval, account, ballot.asked(&approval, &voter.principal));
+        let named_as = match ballot::may_decide(&world.snapshot, &approval, &voter, ballot, now) {
+            Ok(named_as) => named_as,
+            Err(refused) => return Err(self.refuse(decision, refused).await),
+        };
+        let killed_by = ballot::killed_by(&voter);
         let vote = Vote {
             approver: voter.principal,
+            named_as,
             approves: ballot.approves,
             narrowing: ballot.narrowing.clone(),
             reason: ballot.reason.clone(),
@@ -96,11 +134,17 @@ impl Approvals {
             decision_id: decision.id,
         };
         let outcome = if ballot.approves { Outcome::Allow } else { Outcome::Deny };
+        let (how, generation) = (Settlement::Vote(vote), Some(world.generation));
+        let decision = Decision { outcome, ..decision };
         let decision_id = decision.id;
-        self.settle(id, Settlement::Vote(vote), Decision { outcome, ..decision }).await?;
-        self.parts.metrics.approval(if ballot.approves { "approve" } else { "deny" });
-        info!(%decision_id, approval_id = %id, approves = ballot.approves, "an approver has answered");
-        Ok(Cast { approval: self.find(id).await?.into(), decision_id })
+        let settle = Settle { approval: id, how, killed_by, generation, decision };
+        match self.settle(settle).await? {
+            Settled::Done => Ok(Some(decision_id)),
+            Settled::Superseded(generation) => {
+                let caught_up = self.parts.configuration.catch_up(generation).await;
+                caught_up.map(|()| None).map_err(|_| NotCast::Commit(CommitFault::Unavailable))
+            }
+        }
     }
 
     /// An admin takes back what is not fetched yet.
@@ -110,9 +154,9 @@ impl Approvals {
         }
         let approval = self.find(id).await?;
         let asked = json!({"command": "approvals cancel", "approval": id, "reason": reason});
-        let decision = self.admin_decision(&approval, account, asked);
+        let decision = Decision { outcome: Outcome::Allow, ..self.decision(&approval, account, asked) };
         let decision_id = decision.id;
-        self.settle(id, Settlement::Cancel, decision).await?;
+        self.settle(alone(id, Settlement::Cancel, decision)).await?;
         self.parts.metrics.approval("cancel");
         Ok(Cast { approval: self.find(id).await?.into(), decision_id })
     }
@@ -123,18 +167,32 @@ impl Approvals {
         let client_id = &agent.spec.client_id;
         let found = self.parts.store.approval_of_code(code).await?;
         let Some(approval) = found.filter(|approval| approval.client_id == *client_id) else { return Ok(()) };
+        let state = approval.state_at(self.parts.clock.now());
+        if !matches!(state, ApprovalState::Pending | ApprovalState::Approved) {
+            return Ok(());
+        }
         let asked = json!({"revoke": approval.id});
-        let decision = self.admin_decision(&approval, client_id.as_str(), asked);
-        match self.settle(approval.id, Settlement::Cancel, decision).await {
-            Ok(()) => self.parts.metrics.approval("give_up"),
+        let decision =
+            Decision { outcome: Outcome::Allow, ..self.decision(&approval, client_id.as_str(), asked) };
+        match self.settle(alone(approval.id, Settlement::Cancel, decision)).await {
+            Ok(_) => self.parts.metrics.approval("give_up"),
             Err(NotCast::Unmoved(_)) => {}
             Err(fault) => return Err(fault),
         }
         Ok(())
     }
 
+    /// Records, for as long as the server runs, what nobody decided in time.
+    pub async fn expire_always(self) {
+        let mut every = tokio::time::interval(LOOK_EVERY);
+        loop {
+            every.tick().await;
+            self.expire().await;
+        }
+    }
+
     /// Records that nobody decided in time: that is a denial (AP-04). What fails is tried again at the next turn.
-    pub async fn expire(&self) {
+    async fn expire(&self) {
         let now = self.parts.clock.now();
         let overdue = match self.parts.store.overdue(now, MOST_OVERDUE).await {
             Ok(overdue) => overdue,
@@ -142,13 +200,15 @@ impl Approvals {
         };
         for approval in overdue {
             let asked = json!({"approval": approval.id, "answer": "none"});
-            let mut decision = self.admin_decision(&approval, "taskgrant", asked);
-            decision.outcome = Outcome::Deny;
+            let mut decision = self.decision(&approval, "taskgrant", asked);
             let message = "nobody approved in time".to_owned();
             decision.record.reasons =
                 vec![Reason { code: "approval_expired".to_owned(), message, public: true }];
-            if self.settle(approval.id, Settlement::Expire, decision).await.is_ok() {
-                self.parts.metrics.approval("expire");
+            match self.settle(alone(approval.id, Settlement::Expire, decision)).await {
+                Ok(Settled::Done) => self.parts.metrics.approval("expire"),
+                // Another replica was first.
+                Ok(Settled::Superseded(_)) | Err(NotCast::Unmoved(_)) => {}
+                Err(fault) => return warn!(%fault, "it is not recorded that nobody approved in time"),
             }
         }
     }
@@ -178,12 +238,12 @@ impl Approvals {
         self.parts.store.approval(id).await?.ok_or(NotCast::Unknown(id))
     }
 
-    async fn settle(&self, approval: ApprovalId, how: Settlement, decision: Decision) -> Result<(), NotCast> {
-        match self.parts.writer.submit(Settle { approval, how, decision }).await? {
-            Committed::Done(_) | Committed::Superseded { .. } => Ok(()),
+    async fn settle(&self, settle: Settle) -> Result<Settled, NotCast> {
+        match self.parts.writer.submit(settle).await? {
+            Committed::Done(_) => Ok(Settled::Done),
+            Committed::Superseded { generation } => Ok(Settled::Superseded(generation)),
             Committed::Lost(Loss::Unmoved(unmoved), _) => Err(NotCast::Unmoved(unmoved)),
-            // Nothing else is checked of it.
-            Committed::Lost(..) => Err(NotCast::Unmoved(Unmoved::Unknown)),
+            Committed::Lost(loss, _) => Err(NotCast::Dead(loss)),
         }
     }
 
@@ -191,23 +251,16 @@ impl Approvals {
     async fn refuse(&self, mut decision: Decision, refused: NotCast) -> NotCast {
         let reason = Reason { code: refused.code().to_owned(), message: refused.to_string(), public: true };
         decision.record.reasons.push(reason);
+        self.parts.metrics.approval("refused");
         match self.parts.writer.submit(Refuse { decision, assertion: None }).await {
             Ok(_) => refused,
             Err(fault) => fault.into(),
         }
     }
 
-    fn admin_decision(&self, approval: &Approval, account: &str, asked: Value) -> Decision {
-        let decision = self.made(approval, account, asked, self.parts.clock.now());
-        Decision { outcome: Outcome::Allow, ..decision }
-    }
-
-    fn decision(&self, approval: &Approval, (account, _): (&str, &Principal), asked: Value) -> Decision {
-        self.made(approval, account, asked, self.parts.clock.now())
-    }
-
     /// A denial, unless it is made something else.
-    fn made(&self, approval: &Approval, account: &str, asked: Value, now: DateTime<Utc>) -> Decision {
+    fn decision(&self, approval: &Approval, account: &str, asked: Value) -> Decision {
+        let now = self.parts.clock.now();
         let principal = approval.shown.get("principal").cloned().unwrap_or_default();
         Decision {
             id: self.parts.random.decision(now),
@@ -216,7 +269,7 @@ impl Approvals {
             tenant: Some(approval.tenant.clone()),
             outcome: Outcome::Deny,
             policy: None,
-            task_type: view::task_type(approval),
+            task_type: approval.task_type(),
             record: Record {
                 actor: Some(account.to_owned()),
                 principal: serde_json::from_value(principal).ok(),

@@ -44,7 +44,7 @@ def mail(asked):
     why = "".join(f"Why: {reason['message']}\n" for reason in asked["reasons"])
     message.set_content(
         f"{asked['client_id']} asks on behalf of {asked['principal']['sub']} for: {asked['scope']}\n{why}"
-        f"Until {asked['expires_at']}: {where}\n")
+        f"Until {asked['expires_at']}: {where}\n", cte="8bit")
     return message
 
 

@@ -30,13 +30,19 @@ impl From<NotCast> for Refused {
             }
             NotCast::Session(_)
             | NotCast::Stale { .. }
+            | NotCast::NoLogin
+            | NotCast::AnyAgent
+            | NotCast::Acts
+            | NotCast::Dead(_)
             | NotCast::Workload
             | NotCast::AgentsSession { .. }
             | NotCast::OtherTenant(_)
             | NotCast::IsPrincipal
             | NotCast::OwnsAgent(_)
             | NotCast::NotApprover(_) => RefusalCode::NotAllowed,
-            NotCast::NoTaskType | NotCast::Unmoved(Unmoved::Voted | Unmoved::Is(_)) => RefusalCode::Conflict,
+            NotCast::NoTaskType | NotCast::Unreadable | NotCast::Unmoved(Unmoved::Voted | Unmoved::Is(_)) => {
+                RefusalCode::Conflict
+            }
             NotCast::Store(_) | NotCast::Commit(_) => RefusalCode::Unavailable,
         };
         Self { error, message: fault.to_string(), faults: Vec::new() }

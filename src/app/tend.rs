@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tracing::error;
 
-use crate::approvals::Approvals;
 use crate::clock::watch::TimeWatch;
 use crate::configuration::apply::Configuration;
 use crate::lockdown::Lockdowns;
@@ -14,10 +13,9 @@ use crate::store::Store;
 /// How often clocks and signing keys are looked after.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
-/// What is looked after: the clocks, the lockdowns, the signing keys, what waits for people, and that the stored configuration is
+/// What is looked after: the clocks, the lockdowns, the signing keys, and that the stored configuration is
 /// the one in force.
 pub(super) struct Tended {
-    pub(super) approvals: Approvals,
     pub(super) rotation: Rotation,
     pub(super) time: TimeWatch,
     pub(super) lockdowns: Lockdowns,
@@ -27,7 +25,7 @@ pub(super) struct Tended {
 
 /// Looks after all of it for as long as the server runs.
 pub(super) async fn tend(tended: Tended) {
-    let Tended { approvals, rotation, time, lockdowns, store, configuration } = tended;
+    let Tended { rotation, time, lockdowns, store, configuration } = tended;
     let mut every = tokio::time::interval(TEND_EVERY);
     loop {
         every.tick().await;
@@ -44,7 +42,6 @@ pub(super) async fn tend(tended: Tended) {
         // The watch itself tells the log. By a wrong clock a key might seem to have outlived its tokens.
         if time.check().is_ok() {
             rotation.tend().await;
-            approvals.expire().await;
         }
     }
 }

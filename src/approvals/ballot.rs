@@ -10,16 +10,18 @@ use crate::domain::chain::Chain;
 use crate::domain::ids::{ApprovalId, ClientId, Name};
 use crate::domain::objects::{Owner, PrincipalClass, SessionTokenKind, listed};
 use crate::domain::principal::Principal;
+use crate::domain::record::{Bears, RevocationKey};
 use crate::domain::request::Presented;
 use crate::domain::scope::ScopeSet;
 use crate::domain::snapshot::{Agent, Snapshot};
+use crate::hash::sha256;
 use crate::issuers::fault::SessionFault;
 use crate::issuers::session::{Issuers, Session};
 use crate::keys::jws::Jws;
-use crate::store::change::CommitFault;
+use crate::store::change::{CommitFault, Loss};
 use crate::store::error::StoreError;
 
-/// How old the approver's login may be, in seconds: they have to sign in for it (AP-03).
+/// How old the approver's login (`auth_time`) may be, in seconds: they have to sign in for it (AP-03).
 const FRESH: i64 = 15 * 60;
 /// Longest reason, in bytes.
 const MAX_REASON: usize = 2000;
@@ -28,7 +30,8 @@ const MAX_REASON: usize = 2000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ballot {
-    /// Whether they approve; else they deny.
+    /// Whether they approve; else they deny. The path says it, not the body.
+    #[serde(skip)]
     pub approves: bool,
     /// Why: never empty.
     pub reason: String,
@@ -64,6 +67,11 @@ pub enum NotCast {
     /// The session token is not one.
     #[error("session_token: {0}")]
     Session(#[from] SessionFault),
+    /// When the person logged in is not told.
+    #[error(
+        "session_token: it has no `auth_time`, so that nobody knows when you signed in (OpenID Connect Core section 2)"
+    )]
+    NoLogin,
     /// The login is old.
     #[error("session_token: the login is {age} s old and may be {FRESH} s old: sign in again")]
     Stale {
@@ -82,12 +90,20 @@ pub enum NotCast {
         /// The upstream client.
         client: String,
     },
+    /// Any agent may spend the sessions of the issuer.
+    #[error(
+        "session_token: any agent may hold sessions of its issuer (`any_agent`), so that they prove no person"
+    )]
+    AnyAgent,
     /// Of another tenant.
     #[error("session_token: it is of the tenant `{0}`, and the request is of another")]
     OtherTenant(Name),
     /// They would approve for themselves.
     #[error("on whose behalf the request is made may not approve it")]
     IsPrincipal,
+    /// They act in it.
+    #[error("who acts in the request may not approve it")]
+    Acts,
     /// They own an agent of the chain.
     #[error("an owner of the agent `{0}`, which acts in it, may not approve it")]
     OwnsAgent(ClientId),
@@ -100,6 +116,12 @@ pub enum NotCast {
     /// They would add something.
     #[error("narrowing: {0} was not asked for: an approver may only take away")]
     Widens(String),
+    /// What was asked cannot be read.
+    #[error("what was asked cannot be read: nobody can approve it")]
+    Unreadable,
+    /// What the session hangs on is revoked.
+    #[error("session_token: {0}")]
+    Dead(Loss),
     /// It comes too late, or twice.
     #[error("{0}")]
     Unmoved(Unmoved),
@@ -120,6 +142,11 @@ impl NotCast {
             Self::Unknown(_) | Self::Unmoved(Unmoved::Unknown) => "approval_unknown",
             Self::NoReason | Self::NarrowedDenial | Self::NoLifetime => "malformed_request",
             Self::Session(_) => "approver_not_proved",
+            Self::NoLogin => "approver_login_unknown",
+            Self::AnyAgent => "approver_session_of_agent",
+            Self::Acts => "approver_acts",
+            Self::Unreadable => "request_unreadable",
+            Self::Dead(_) => "approver_revoked",
             Self::Stale { .. } => "approver_login_old",
             Self::Workload => "approver_no_person",
             Self::AgentsSession { .. } => "approver_session_of_agent",
@@ -152,9 +179,10 @@ impl Ballot {
     }
 
     /// For the record: without the token.
-    pub(super) fn asked(&self, id: ApprovalId, approver: &Principal) -> Value {
+    pub(super) fn asked(&self, approval: &Approval, approver: &Principal) -> Value {
         json!({
-            "approval": id,
+            "approval": approval.id,
+            "shown_sha256": hex::encode(sha256(&[approval.shown.to_string().as_bytes()])),
             "answer": if self.approves { "approve" } else { "deny" },
             "approver": approver,
             "narrowing": self.narrowing,
@@ -174,35 +202,56 @@ pub(super) async fn who(
     Ok(issuers.verify_session(snapshot, jws, ballot.session_token_type, now).await?)
 }
 
-/// Whether this person may decide this (DESIGN §9: never the principal, an owner of an agent in the chain, or a client in it).
+/// As whom this person may decide this (DESIGN §9: never the principal, an owner of an agent in the chain, or a client in it).
 pub(super) fn may_decide(
     snapshot: &Snapshot,
     approval: &Approval,
     voter: &Session,
     ballot: &Ballot,
     now: DateTime<Utc>,
-) -> Result<(), NotCast> {
+) -> Result<String, NotCast> {
     is_a_person_just_now(snapshot, voter, now)?;
     if voter.tenant != approval.tenant {
         return Err(NotCast::OtherTenant(voter.tenant.clone()));
     }
     let groups = listed(&voter.facts, &voter.issuer.spec.groups_claim);
     let is = |owner: &Owner| owner.is(&voter.principal, &groups);
-    if approval.shown.get("principal") == Some(&json!(voter.principal)) {
+    let asked = Asked::of(approval).ok_or(NotCast::Unreadable)?;
+    if asked.principal == voter.principal {
         return Err(NotCast::IsPrincipal);
     }
-    let mut agents = agents(snapshot, approval);
-    if let Some(own) = agents.find(|agent| is(&agent.spec.owner)) {
+    if asked.chain.actors().any(|a| a.iss == voter.principal.iss && a.sub == voter.principal.sub) {
+        return Err(NotCast::Acts);
+    }
+    if let Some(own) = asked.agents(snapshot).find(|agent| is(&agent.spec.owner)) {
         return Err(NotCast::OwnsAgent(own.spec.client_id.clone()));
     }
     let task_type = approval.task_type_name().and_then(|name| snapshot.task_type(&approval.tenant, &name));
     let task_type = task_type.filter(|task_type| !task_type.spec.disabled).ok_or(NotCast::NoTaskType)?;
     let approvers = &task_type.spec.approval.approvers;
-    if !approvers.iter().any(is) {
+    let Some(named_as) = approvers.iter().find(|owner| is(owner)) else {
         let named: Vec<String> = approvers.iter().cloned().map(String::from).collect();
         return Err(NotCast::NotApprover(named.join(", ")));
-    }
-    only_takes_away(approval, &ballot.narrowing)
+    };
+    asked.only_takes_away(&ballot.narrowing)?;
+    Ok(String::from(named_as.clone()))
+}
+
+/// What, if it is revoked, ends the session of who answers.
+pub(super) fn killed_by(voter: &Session) -> Vec<(RevocationKey, Bears)> {
+    let (key, principal) = (&voter.key, &voter.principal);
+    let named = match &key.sid {
+        Some(sid) => RevocationKey::session(&key.iss, sid),
+        None => RevocationKey::nameless_sessions(&key.iss, &principal.sub),
+    };
+    let keys = [
+        named,
+        RevocationKey::session_token(&key.iss, &key.token_sha256),
+        RevocationKey::principal(&principal.iss, &principal.sub),
+        RevocationKey::issuer(&principal.iss),
+        RevocationKey::tenant(&voter.tenant),
+    ];
+    keys.into_iter().map(|revoked| (revoked, Bears::IfSince(key.since))).collect()
 }
 
 /// A session that an agent could hold proves no person, nor does an old login.
@@ -210,6 +259,9 @@ fn is_a_person_just_now(snapshot: &Snapshot, voter: &Session, now: DateTime<Utc>
     let spec = &voter.issuer.spec;
     if spec.principals == PrincipalClass::Workload {
         return Err(NotCast::Workload);
+    }
+    if spec.any_agent {
+        return Err(NotCast::AnyAgent);
     }
     let upstream = |agent: &Agent, client: &str| {
         agent.spec.upstream_clients.iter().any(|u| u.issuer == spec.issuer && u.client == client)
@@ -219,35 +271,56 @@ fn is_a_person_just_now(snapshot: &Snapshot, voter: &Session, now: DateTime<Utc>
     if held || voter.may_act.is_some() {
         return Err(NotCast::AgentsSession { client: client.unwrap_or("(none told)").to_owned() });
     }
-    let age = (now - voter.key.since).num_seconds();
+    let age = (now - voter.auth_time.ok_or(NotCast::NoLogin)?).num_seconds();
     if age > FRESH { Err(NotCast::Stale { age }) } else { Ok(()) }
 }
 
-/// Our agents of the chain, as far as they are still registered.
-fn agents<'s>(snapshot: &'s Snapshot, approval: &Approval) -> impl Iterator<Item = &'s Agent> {
-    let chain = approval.shown.get("chain").map(Chain::from_json);
-    let named: Vec<ClientId> = match chain {
-        Some(Ok(chain)) => chain.actors().filter_map(|actor| actor.sub.parse().ok()).collect(),
-        Some(Err(_)) | None => vec![approval.client_id.clone()],
-    };
-    let delegate = approval.shown.get("delegate_to").and_then(Value::as_str).and_then(|id| id.parse().ok());
-    named.into_iter().chain(delegate).filter_map(|id| snapshot.agent(&id)).map(AsRef::as_ref)
+/// What was asked, as far as it decides who may answer and how.
+struct Asked {
+    principal: Principal,
+    chain: Chain,
+    delegate_to: Option<ClientId>,
+    scope: ScopeSet,
+    expires_in: u64,
 }
 
-/// Whether nothing in it was not asked for.
-fn only_takes_away(approval: &Approval, narrowing: &Narrowing) -> Result<(), NotCast> {
-    let asked: ScopeSet =
-        approval.shown.get("scope").and_then(Value::as_str).and_then(|s| s.parse().ok()).unwrap_or_default();
-    if let Some(beyond) = narrowing.scopes.as_ref().map(|scopes| scopes.difference(&asked))
-        && !beyond.is_empty()
-    {
-        return Err(NotCast::Widens(format!("the scope `{beyond}`")));
+impl Asked {
+    /// None where anything of it cannot be read: then nobody may answer (L7).
+    fn of(approval: &Approval) -> Option<Self> {
+        let shown = &approval.shown;
+        let delegate_to = match shown.get("delegate_to") {
+            None | Some(Value::Null) => None,
+            Some(named) => Some(named.as_str()?.parse().ok()?),
+        };
+        Some(Self {
+            principal: serde_json::from_value(shown.get("principal")?.clone()).ok()?,
+            chain: Chain::from_json(shown.get("chain")?).ok()?,
+            delegate_to,
+            scope: shown.get("scope")?.as_str()?.parse().ok()?,
+            expires_in: shown.get("expires_in")?.as_u64()?,
+        })
     }
-    let longest = approval.shown.get("expires_in").and_then(Value::as_u64).unwrap_or_default();
-    match narrowing.lifetime {
-        Some(lifetime) if u64::from(lifetime) > longest => {
-            Err(NotCast::Widens(format!("a lifetime of more than {longest} s")))
+
+    /// Our agents in it, the one that it is handed to included, as far as they are still registered.
+    fn agents<'s>(&self, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Agent> {
+        let acting = self.chain.actors().filter_map(|actor| actor.sub.parse().ok());
+        let ids: Vec<ClientId> = acting.chain(self.delegate_to.clone()).collect();
+        ids.into_iter().filter_map(|id| snapshot.agent(&id)).map(AsRef::as_ref)
+    }
+
+    /// Whether nothing in `narrowing` was not asked for.
+    fn only_takes_away(&self, narrowing: &Narrowing) -> Result<(), NotCast> {
+        if let Some(beyond) = narrowing.scopes.as_ref().map(|scopes| scopes.difference(&self.scope))
+            && !beyond.is_empty()
+        {
+            return Err(NotCast::Widens(format!("the scope `{beyond}`")));
         }
-        Some(_) | None => Ok(()),
+        let longest = self.expires_in;
+        match narrowing.lifetime {
+            Some(lifetime) if u64::from(lifetime) > longest => {
+                Err(NotCast::Widens(format!("a lifetime of more than {longest} s")))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }

@@ -59,12 +59,6 @@ impl From<Approval> for ListedApproval {
     }
 }
 
-/// `name@version` of the task type.
-pub(super) fn task_type(approval: &Approval) -> Option<String> {
-    let name = approval.shown.pointer("/task_type/name")?.as_str()?;
-    Some(format!("{name}@{}", approval.shown.pointer("/task_type/version")?))
-}
-
 fn at(now: DateTime<Utc>, approval: Approval) -> ListedApproval {
     let state = approval.state_at(now);
     ListedApproval { state, ..approval.into() }

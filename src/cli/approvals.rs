@@ -16,7 +16,6 @@ use crate::approvals::{Ballot, Cast};
 use crate::clock::Clock;
 use crate::dev::file::DevFile;
 use crate::domain::approval::Narrowing;
-use crate::domain::ids::shown;
 use crate::domain::objects::SessionTokenKind;
 use crate::domain::request::Presented;
 use crate::domain::scope::ScopeSet;
@@ -269,36 +268,38 @@ fn told_one(approval: &ListedApproval, output: &mut Output<'_>) -> Exit {
     };
     line("approval", format!("{} ({})", approval.id, approval.state));
     line("until", super::time(approval.expires_at));
-    line(
-        "agent",
-        format!("{} (class {}, owner {})", approval.client_id, of("/agent/class"), of("/agent/owner")),
-    );
+    let (class, owner) = (of("/agent/class"), of("/agent/owner"));
+    line("agent", format!("{} (class {class}, owner {owner})", approval.client_id));
     line("chain", of("/chain"));
     line("for", format!("{} of {}", of("/principal/sub"), of("/principal/iss")));
-    line(
-        "task type",
-        format!("{}@{}: {}", of("/task_type/name"), of("/task_type/version"), of("/task_type/description")),
-    );
+    let (name, version) = (of("/task_type/name"), of("/task_type/version"));
+    line("task type", format!("{name}@{version}: {}", of("/task_type/description")));
     line("task", of("/task_id"));
-    line("scope", of("/scope"));
-    line("resources", of("/resources"));
-    line("details", of("/authorization_details"));
+    // One to a line, and all of them: none shall hide behind the others.
+    of("/scope").split(' ').for_each(|scope| line("scope", scope.to_owned()));
+    for (label, member) in [("resource", "resources"), ("detail", "authorization_details")] {
+        for value in approval.request.get(member).and_then(Value::as_array).into_iter().flatten() {
+            line(label, plain(value));
+        }
+    }
     line("hands on to", of("/delegate_to"));
-    line("lives", format!("{} s", of("/expires_in")));
+    line("depth left", of("/depth_left"));
+    if approval.request.get("exchange_only") == Some(&Value::Bool(true)) {
+        line("kind", "exchange-only: it is narrowed again and again, until its task ends".to_owned());
+    }
+    line("lives", format!("{} s, its task {} s", of("/expires_in"), of("/task_lifetime")));
     for reason in approval.request.get("reasons").and_then(Value::as_array).into_iter().flatten() {
-        let part = |key| shown(reason.get(key).and_then(Value::as_str).unwrap_or_default());
+        let part = |key| reason.get(key).map(plain).unwrap_or_default();
         line("why", format!("{}: {}", part("code"), part("message")));
     }
     for (key, value) in approval.request.get("claimed").and_then(Value::as_object).into_iter().flatten() {
-        line("agent says", format!("{}: {} (not verified)", shown(key), shown(&value.to_string())));
+        line("agent says", format!("{}: {} (not verified)", escaped(key), plain(value)));
     }
     line("quorum", approval.quorum.to_string());
     for vote in &approval.votes {
         let answer = if vote.approves { "approved" } else { "denied" };
-        line(
-            answer,
-            format!("by {} at {}: {}", shown(&vote.approver.sub), super::time(vote.at), shown(&vote.reason)),
-        );
+        let (who, at) = (escaped(&vote.approver.sub), super::time(vote.at));
+        line(answer, format!("by {who} at {at}: {}", escaped(&vote.reason)));
     }
     line("token", approval.jti.map(|jti| jti.to_string()).unwrap_or_default());
     line("decision", approval.decision_id.to_string());
@@ -313,11 +314,25 @@ fn told_cast(cast: &Cast, output: &mut Output<'_>) -> Exit {
     Exit::Done
 }
 
-/// What is at `pointer`, safe for a terminal: agents and identity providers choose some of it.
+/// What is at `pointer`, safe for a terminal.
 fn text(approval: &ListedApproval, pointer: &str) -> String {
-    match approval.request.pointer(pointer) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => shown(text),
-        Some(value) => value.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+    approval.request.pointer(pointer).map(plain).unwrap_or_default()
+}
+
+/// All of a value, safe for a terminal: agents and identity providers choose some of it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => escaped(text),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => escaped(&value.to_string()),
     }
+}
+
+/// Nothing is cut, and what is not printable ASCII is spelt out: letters that look alike or turn the line around do not.
+fn escaped(text: &str) -> String {
+    let spelt = |c: char| match c {
+        ' '..='~' => c.to_string(),
+        _ => c.escape_unicode().to_string(),
+    };
+    text.chars().map(spelt).collect()
 }

@@ -1,7 +1,7 @@
 //! `taskgrant exchange`: one token exchange from the command line (RFC 8693).
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -13,6 +13,8 @@ use crate::terminal::output::{Exit, Output};
 
 /// Seconds between two polls where the server tells none (RFC 8628 §3.5).
 const INTERVAL: u64 = 5;
+/// Seconds after which the server is asked at least once more, however slow it wants it.
+const LONGEST_INTERVAL: u64 = 60;
 
 /// Exchange a session token, or a token of ours, for a narrower one, and print it.
 ///
@@ -95,13 +97,23 @@ async fn exchange(
     if let Some(id) = answer.text("approval_id").filter(|_| waits(&answer)) {
         output.complain(&format!("waiting until a person approves {id}: `taskgrant approvals show {id}`"));
     }
-    while waits(&answer) {
+    let left = answer.body.get("expires_in").and_then(Value::as_u64).unwrap_or_default();
+    let until = Instant::now() + Duration::from_secs(left + LONGEST_INTERVAL);
+    while waits(&answer) && Instant::now() < until {
         let interval = answer.body.get("interval").and_then(Value::as_u64).unwrap_or(INTERVAL);
         let code = answer.text("deferral_code").unwrap_or_default().to_owned();
         tokio::time::sleep(Duration::from_secs(interval)).await;
         let form = vec![("grant_type", DEFERRED.to_owned()), ("deferral_code", code)];
-        let polled = http.post(&server.token_endpoint, Some(client), form).await;
-        answer = polled.map_err(|why| why.to_string())?;
+        match http.post(&server.token_endpoint, Some(client), form).await {
+            Ok(polled) if polled.text("retry") == Some("later") => {
+                output.complain(&format!(
+                    "not now: {}; waiting on",
+                    polled.text("error_description").unwrap_or("-")
+                ));
+            }
+            Ok(polled) => answer = polled,
+            Err(why) => output.complain(&format!("{why}; waiting on")),
+        }
     }
     Ok(answer)
 }

@@ -93,6 +93,8 @@ impl Narrowing {
 pub struct Vote {
     /// Who.
     pub approver: Principal,
+    /// As whom the task type named them, such as `group:leads`: when the token is fetched it must still do so.
+    pub named_as: String,
     /// Whether they approve; else they deny.
     pub approves: bool,
     /// What they take away.
@@ -129,7 +131,7 @@ pub struct Approval {
     pub expires_at: DateTime<Utc>,
     /// The decision that asked for it.
     pub decision_id: DecisionId,
-    /// From what the exchange goes on: verified facts, no token.
+    /// From what the exchange goes on: verified facts, no token. Null once it is settled.
     pub request: Value,
     /// What a person is shown.
     pub shown: Value,
@@ -218,6 +220,17 @@ impl Approval {
         self.shown.pointer("/task_type/name")?.as_str()?.parse().ok()
     }
 
+    /// `name@version` of that task type, as it was when it was asked.
+    pub fn task_type(&self) -> Option<String> {
+        let version = self.shown.pointer("/task_type/version")?;
+        Some(format!("{}@{version}", self.task_type_name()?))
+    }
+
+    /// Who has approved, and when.
+    pub fn approvals(&self) -> impl Iterator<Item = &Vote> {
+        self.votes.iter().filter(|vote| vote.approves)
+    }
+
     /// Who has approved.
     pub fn approvers(&self) -> impl Iterator<Item = &Principal> {
         self.votes.iter().filter(|vote| vote.approves).map(|vote| &vote.approver)
@@ -239,16 +252,16 @@ impl Approval {
         self.votes.push(vote);
         let reached = u32::try_from(self.approvers().count()).unwrap_or(u32::MAX) >= self.quorum;
         if denied {
-            self.state = ApprovalState::Denied;
+            self.settle(ApprovalState::Denied);
         } else if reached {
             self.state = ApprovalState::Approved;
         }
         Ok(())
     }
 
-    /// Asked for again by the same agent: the new code is the one that redeems it.
+    /// Asked for again by the same agent before the token is fetched: the new code is the one that redeems it.
     pub fn ask_again(&mut self, code_sha256: &str, now: DateTime<Utc>) -> Result<(), Unmoved> {
-        self.must_be(ApprovalState::Pending, now)?;
+        self.must_be_open(now)?;
         code_sha256.clone_into(&mut self.code_sha256);
         Ok(())
     }
@@ -258,26 +271,39 @@ impl Approval {
         if self.state != ApprovalState::Pending || self.expires_at > now {
             return Err(Unmoved::Is(self.state));
         }
-        self.state = ApprovalState::Expired;
+        self.settle(ApprovalState::Expired);
         Ok(())
     }
 
     /// Given up or taken back before the token is fetched.
     pub fn cancel(&mut self, now: DateTime<Utc>) -> Result<(), Unmoved> {
-        let state = self.state_at(now);
-        if !matches!(state, ApprovalState::Pending | ApprovalState::Approved) {
-            return Err(Unmoved::Is(state));
-        }
-        self.state = ApprovalState::Cancelled;
+        self.must_be_open(now)?;
+        self.settle(ApprovalState::Cancelled);
         Ok(())
     }
 
     /// The token is fetched, once.
     pub fn redeem(&mut self, jti: Jti, now: DateTime<Utc>) -> Result<(), Unmoved> {
         self.must_be(ApprovalState::Approved, now)?;
-        self.state = ApprovalState::Redeemed;
+        self.settle(ApprovalState::Redeemed);
         self.jti = Some(jti);
         Ok(())
+    }
+
+    /// Nothing goes on from here: the session's facts are not needed any more.
+    fn settle(&mut self, state: ApprovalState) {
+        self.state = state;
+        self.request = Value::Null;
+    }
+
+    fn must_be_open(&self, now: DateTime<Utc>) -> Result<(), Unmoved> {
+        match self.state_at(now) {
+            ApprovalState::Pending | ApprovalState::Approved => Ok(()),
+            state @ (ApprovalState::Denied
+            | ApprovalState::Expired
+            | ApprovalState::Cancelled
+            | ApprovalState::Redeemed) => Err(Unmoved::Is(state)),
+        }
     }
 
     /// Whether it stands so at `now`.

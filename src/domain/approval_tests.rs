@@ -18,7 +18,7 @@ fn pending(quorum: u32) -> Approval {
         created_at: at(0),
         expires_at: at(600),
         decision_id: DecisionId::new(at(0), [2; 10]),
-        request: Value::Null,
+        request: Value::Bool(true),
         shown: Value::Null,
         votes: Vec::new(),
         jti: None,
@@ -28,6 +28,7 @@ fn pending(quorum: u32) -> Approval {
 fn vote(who: &str, approves: bool, scopes: Option<&str>, lifetime: Option<u32>) -> Vote {
     Vote {
         approver: Principal { iss: "https://idp".into(), sub: who.into() },
+        named_as: "group:leads".into(),
         approves,
         narrowing: Narrowing { scopes: scopes.map(|s| s.parse().unwrap()), lifetime },
         reason: "seen".into(),
@@ -71,6 +72,7 @@ fn ap_01_a_token_is_fetched_once_and_only_in_time() {
     approval.cast(vote("dana", true, None, None), at(1)).unwrap();
     assert_eq!(approval.clone().redeem(jti, at(600)), Err(Unmoved::Is(ApprovalState::Expired)));
     approval.redeem(jti, at(599)).unwrap();
+    assert_eq!(approval.request, Value::Null, "what the session told is not kept");
     assert_eq!(approval.redeem(jti, at(599)), Err(Unmoved::Is(ApprovalState::Redeemed)));
     assert_eq!(approval.cancel(at(599)), Err(Unmoved::Is(ApprovalState::Redeemed)));
 }

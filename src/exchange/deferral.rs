@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -17,12 +17,14 @@ use super::story::Story;
 use super::verify::{Origin, Start, Verified, not_expired};
 use super::{Decided, Exchange, Issued, Moment, NotIssued, refusal_of, unavailable};
 use crate::domain::approval::{Approval, ApprovalState, Narrowing, NotFetched};
+use crate::domain::capability::{Capability, Grant};
 use crate::domain::chain::Actor;
 use crate::domain::claims::{ApprovalClaim, TokenClaims};
 use crate::domain::decision::Reason;
-use crate::domain::ids::{ApprovalId, DecisionId, Name};
+use crate::domain::details::DetailRules;
+use crate::domain::ids::{ApprovalId, ClientId, DecisionId, Name};
 use crate::domain::refusal::{Limited, LimitedBy, Refusal};
-use crate::domain::request::{DeferralCode, Wish};
+use crate::domain::request::{DeferralCode, Target, Wish};
 use crate::domain::scope::ScopeSet;
 use crate::domain::snapshot::Agent;
 use crate::hash::sha256;
@@ -39,8 +41,8 @@ const INTERVAL: u64 = 5;
 const LONGEST_INTERVAL: u64 = 60;
 /// A poll may come so much before its time: clocks and networks are not exact.
 const TOLERANCE: Duration = Duration::from_millis(500);
-/// How many that wait a question is compared with, where no limit bounds them.
-const MOST_COMPARED: u32 = 1000;
+/// For how long the same is not asked again after somebody has said no.
+const NOT_AGAIN: TimeDelta = TimeDelta::minutes(10);
 /// Approvals whose polls are remembered.
 const POLLED: usize = 65_536;
 
@@ -55,9 +57,12 @@ pub(super) struct Kept {
     /// What people are asked to approve.
     #[serde(default)]
     asks: Vec<Reason>,
-    /// What they had approved of the parent.
+    /// Codes of what they had approved of the parent.
     #[serde(default)]
-    inherited: Vec<String>,
+    inherited: BTreeSet<String>,
+    /// The claims of the token that they are asked for: nothing wider is ever fetched.
+    #[serde(default)]
+    would_be: Option<Box<TokenClaims>>,
 }
 
 /// What the exchange started from.
@@ -81,8 +86,25 @@ impl Kept {
     }
 
     fn of(origin: KeptOrigin, actor: &Actor, wish: &Wish) -> Box<Self> {
-        let (asks, inherited) = (Vec::new(), Vec::new());
-        Box::new(Self { actor: actor.clone(), origin, wish: wish.clone(), asks, inherited })
+        let (asks, inherited, would_be) = (Vec::new(), BTreeSet::new(), None);
+        Box::new(Self { actor: actor.clone(), origin, wish: wish.clone(), asks, inherited, would_be })
+    }
+
+    /// What was asked for, with nothing left to a default: that may have become another one since.
+    fn explicit(&self, own_issuer: &str) -> Result<Wish, Refusal> {
+        let would_be = self.would_be.as_ref().ok_or(Refusal::StoreFault)?;
+        let uris = would_be.resources.clone().unwrap_or_default().into_iter();
+        let service = would_be.aud.parse().ok().filter(|_| would_be.resources.is_none());
+        let exchange_only = would_be.resources.is_some().then(|| Target::Audience(own_issuer.to_owned()));
+        Ok(Wish {
+            scope: Some(would_be.scope.clone()),
+            targets: uris.chain(service).map(Target::Uri).chain(exchange_only).collect(),
+            details: would_be.authorization_details.clone(),
+            expires_in: Some(u32::try_from(would_be.exp - would_be.iat).unwrap_or(u32::MAX)),
+            dry_run: false,
+            deferred: false,
+            ..self.wish.clone()
+        })
     }
 }
 
@@ -90,8 +112,14 @@ impl Kept {
 #[derive(Clone, Debug)]
 pub(super) struct Approved {
     id: ApprovalId,
-    /// Codes of the reasons.
+    /// Codes of the reasons that this approval is for.
     reasons: BTreeSet<String>,
+    /// Those of them that the token tells: the public ones.
+    told: Vec<String>,
+    /// Codes of what the parent's approval was for.
+    before: BTreeSet<String>,
+    /// The token that people were asked for.
+    would_be: Option<Box<TokenClaims>>,
     /// Who, as `ISS SUB`; nobody is told where it is inherited.
     approvers: Vec<String>,
     narrowing: Narrowing,
@@ -104,6 +132,9 @@ impl Approved {
         Self {
             id: claim.id,
             reasons: claim.reasons.iter().cloned().collect(),
+            told: claim.reasons.clone(),
+            before: BTreeSet::new(),
+            would_be: None,
             approvers: Vec::new(),
             narrowing: Narrowing::default(),
             redeems: None,
@@ -111,10 +142,13 @@ impl Approved {
     }
 
     fn redeemed(approval: &Approval, kept: &Kept) -> Self {
-        let asked = kept.asks.iter().map(|reason| reason.code.clone());
+        let public = kept.asks.iter().filter(|reason| reason.public);
         Self {
             id: approval.id,
-            reasons: asked.chain(kept.inherited.iter().cloned()).collect(),
+            reasons: kept.asks.iter().map(|reason| reason.code.clone()).collect(),
+            told: public.map(|reason| reason.code.clone()).collect(),
+            before: kept.inherited.clone(),
+            would_be: kept.would_be.clone(),
             approvers: approval.approvers().map(|who| format!("{} {}", who.iss, who.sub)).collect(),
             narrowing: approval.narrowing(),
             redeems: Some(approval.id),
@@ -123,7 +157,26 @@ impl Approved {
 
     /// Whether people have seen the reason of this code.
     pub(super) fn covers(&self, code: &str) -> bool {
-        self.reasons.contains(code)
+        self.reasons.contains(code) || self.before.contains(code)
+    }
+
+    /// What people were asked for, as if it were issued now to the task of `grant`: `grant` may not be wider.
+    pub(super) fn most(
+        &self,
+        rules: &DetailRules,
+        at: &Moment,
+        grant: &Grant,
+    ) -> Option<Result<Grant, Refusal>> {
+        let would_be = self.would_be.as_ref()?;
+        let after =
+            |seconds: i64| DateTime::from_timestamp(at.now.timestamp() + seconds, 0).unwrap_or(at.now);
+        let most = would_be.grant(rules).map(|asked| Grant {
+            task_id: grant.task_id,
+            task_deadline: after(would_be.task_exp - would_be.iat),
+            capability: Capability { expires_at: after(would_be.exp - would_be.iat), ..asked.capability },
+            ..asked
+        });
+        Some(most.map_err(|_| Refusal::StoreFault))
     }
 
     /// The scopes that approvers left; all if they named none.
@@ -138,14 +191,14 @@ impl Approved {
 
     /// As the token carries it.
     pub(super) fn claim(&self) -> ApprovalClaim {
-        ApprovalClaim { id: self.id, reasons: self.reasons.iter().cloned().collect() }
+        ApprovalClaim { id: self.id, reasons: self.told.clone() }
     }
 
     /// As policy is told of it.
     pub(super) fn facts(&self) -> ApprovalFacts {
         ApprovalFacts {
             id: self.id.to_string(),
-            reasons: self.reasons.iter().cloned().collect(),
+            reasons: self.reasons.union(&self.before).cloned().collect(),
             approvers: self.approvers.clone(),
         }
     }
@@ -237,32 +290,38 @@ impl Exchange {
         (code, decision_id): (&DeferralCode, DecisionId),
     ) -> Result<Approval, Refusal> {
         let client_id = &verified.agent.spec.client_id;
-        let likeness = likeness(verified, kept);
-        let most = self.parts.limits.config().waiting_approvals;
-        let looked_at = if most == 0 { MOST_COMPARED } else { most };
-        let waiting = self.parts.store.waiting_of(client_id, at.now, looked_at).await;
-        let waiting = waiting.map_err(|_| Refusal::StoreFault)?;
-        let full = most > 0 && u32::try_from(waiting.len()).unwrap_or(u32::MAX) >= most;
-        let soonest = waiting.iter().map(|approval| approval.expires_at).min();
-        if let Some(same) = waiting.into_iter().find(|approval| approval.likeness == likeness) {
-            return Ok(Approval { code_sha256: hash_of(code), ..same });
+        let likeness = likeness(verified, granted, kept);
+        let same = self.parts.store.approval_like(client_id, &likeness).await;
+        let same = same.map_err(|_| Refusal::StoreFault)?;
+        match same.as_ref().map(|same| (same.state_at(at.now), same)) {
+            Some((ApprovalState::Pending | ApprovalState::Approved, same)) => {
+                return Ok(Approval { code_sha256: hash_of(code), ..same.clone() });
+            }
+            // People who said no are not asked the same again at once (T38).
+            Some((ApprovalState::Denied, same)) if was_decided_since(same, at.now - NOT_AGAIN) => {
+                return Err(Refusal::NotFetched(NotFetched::Denied));
+            }
+            Some((
+                ApprovalState::Denied
+                | ApprovalState::Expired
+                | ApprovalState::Cancelled
+                | ApprovalState::Redeemed,
+                _,
+            ))
+            | None => {}
         }
-        if full {
-            let wait = soonest.map_or(1, |soonest| (soonest - at.now).num_seconds().max(1));
-            let retry_after = u32::try_from(wait).unwrap_or(u32::MAX);
-            self.parts.metrics.rate_limited(LimitedBy::Approvals.as_str());
-            return Err(Refusal::Limited(Limited { by: LimitedBy::Approvals, retry_after }));
-        }
+        self.has_room(at, client_id).await?;
         let approvals = &verified.task_type.spec.approval;
         let asked_for = TimeDelta::seconds(i64::from(approvals.expires_in));
-        let ends = match (&verified.origin, &kept.origin) {
-            (Origin::Session { ends, .. }, _) => *ends,
-            (Origin::Parent(parent), _) => parent.grant.capability.expires_at,
+        let ends = match &verified.origin {
+            Origin::Session { ends, .. } => *ends,
+            Origin::Parent(parent) => parent.grant.capability.expires_at,
         };
         let approved = verified.approved.as_ref();
         let kept = Kept {
             asks: granted.asks.clone(),
-            inherited: approved.map(|a| a.reasons.iter().cloned().collect()).unwrap_or_default(),
+            inherited: approved.map(|a| a.reasons.clone()).unwrap_or_default(),
+            would_be: Some(Box::new(granted.claims.clone())),
             ..kept.clone()
         };
         Ok(Approval {
@@ -283,6 +342,20 @@ impl Exchange {
         })
     }
 
+    /// Whether the client may wait for one more. Counted before the commit: many at once may go a little beyond.
+    async fn has_room(&self, at: &Moment, client_id: &ClientId) -> Result<(), Refusal> {
+        let most = u64::from(self.parts.limits.config().waiting_approvals);
+        let waiting = self.parts.store.waiting_of(client_id, at.now).await;
+        let (count, soonest) = waiting.map_err(|_| Refusal::StoreFault)?;
+        if most == 0 || count < most {
+            return Ok(());
+        }
+        let wait = soonest.map_or(1, |soonest| (soonest - at.now).num_seconds().max(1));
+        let retry_after = u32::try_from(wait).unwrap_or(u32::MAX);
+        self.parts.metrics.rate_limited(LimitedBy::Approvals.as_str());
+        Err(Refusal::Limited(Limited { by: LimitedBy::Approvals, retry_after }))
+    }
+
     /// Commits the question, and tells the agent where to ask for the answer.
     pub(super) async fn defer(
         &self,
@@ -292,7 +365,7 @@ impl Exchange {
         assertion: Option<Spend>,
     ) -> Result<Option<Issued>, NotIssued> {
         let now = self.parts.clock.now();
-        let decision = story.ask(&granted, approval.id, now);
+        let decision = story.ask(&granted, &approval, now);
         let kid = self.parts.keys.ring().kid().to_owned();
         let limits = self.parts.limits.tree();
         let would_be = Issue { limits, assertion, ..granted.change(kid, decision) };
@@ -301,7 +374,7 @@ impl Exchange {
             approval_id: approval.id,
             decision_id: would_be.decision.id,
             expires_in: (approval.expires_at - now).num_seconds().max(1),
-            interval: self.polls.poll(approval.id, self.parts.clock.steady()).0,
+            interval: INTERVAL,
             slow_down: false,
             reasons: granted.asks,
         };
@@ -314,6 +387,7 @@ impl Exchange {
                     self.parts.metrics.approval("ask");
                     self.parts.notifier.asked(&self.parts.active.load().snapshot, &asked);
                 }
+                self.polls.poll(waits.approval_id, self.parts.clock.steady());
                 Err(NotIssued::Waits(Box::new(waits)))
             }
             Ok(Committed::Superseded { generation }) => {
@@ -323,13 +397,16 @@ impl Exchange {
                     NotIssued::Unavailable
                 })
             }
+            // It was settled a moment ago: whether it may be asked for again is decided anew.
+            Ok(Committed::Lost(Loss::Unmoved(_), _)) => Ok(None),
             Ok(Committed::Lost(loss, receipt)) => Err(self.lost(loss, receipt.decision_id)),
             Err(fault) => Err(unavailable(fault)),
         }
     }
 
     /// The answer to a poll that changes nothing; the client's assertion is spent all the same (T31).
-    pub(super) async fn still_waits(&self, waits: Box<Waits>, assertion: Option<Spend>) -> NotIssued {
+    pub(super) async fn still_waits(&self, mut waits: Box<Waits>, assertion: Option<Spend>) -> NotIssued {
+        (waits.interval, waits.slow_down) = self.polls.poll(waits.approval_id, self.parts.clock.steady());
         self.spend(assertion).await.err().unwrap_or(NotIssued::Waits(waits))
     }
 
@@ -347,15 +424,19 @@ impl Exchange {
         let mine = found.filter(|approval| approval.client_id == agent.spec.client_id);
         let approval = mine.ok_or(Refusal::NotFetched(NotFetched::Unknown))?;
         story.resumed(&approval);
+        let waits = approval.must_be(ApprovalState::Pending, at.now).is_ok();
+        if !waits {
+            let approved = approval.must_be(ApprovalState::Approved, at.now);
+            approved.map_err(|unmoved| Refusal::NotFetched(unmoved.into()))?;
+        }
         let unreadable = |_| Refusal::StoreFault;
         let kept: Kept = serde_json::from_value(approval.request.clone()).map_err(unreadable)?;
-        if approval.must_be(ApprovalState::Pending, at.now).is_ok() {
-            return Ok(Resumed::Waits(Box::new(self.polled(at, &approval, code, kept.asks))));
+        if waits {
+            return Ok(Resumed::Waits(Box::new(still_waiting(at, &approval, code, kept.asks))));
         }
-        let approved = approval.must_be(ApprovalState::Approved, at.now);
-        approved.map_err(|unmoved| Refusal::NotFetched(unmoved.into()))?;
         let approved = Approved::redeemed(&approval, &kept);
-        let Kept { actor, origin, wish, .. } = kept;
+        let wish = kept.explicit(&self.parts.issuer)?;
+        let Kept { actor, origin, .. } = kept;
         let verified = match origin {
             KeptOrigin::Session { session, task_type } => {
                 let session = session.resume(&at.world.snapshot, at.now);
@@ -375,19 +456,6 @@ impl Exchange {
         Ok(Resumed::Approved(Box::new(Verified { approved: Some(approved), ..verified })))
     }
 
-    fn polled(&self, at: &Moment, approval: &Approval, code: DeferralCode, reasons: Vec<Reason>) -> Waits {
-        let (interval, slow_down) = self.polls.poll(approval.id, self.parts.clock.steady());
-        Waits {
-            code,
-            approval_id: approval.id,
-            decision_id: approval.decision_id,
-            expires_in: (approval.expires_at - at.now).num_seconds().max(1),
-            interval,
-            slow_down,
-            reasons,
-        }
-    }
-
     /// What a commit that lost is answered.
     pub(super) fn lost(&self, loss: Loss, decision_id: DecisionId) -> NotIssued {
         if let Loss::TreeLimit(limited) = loss {
@@ -399,27 +467,52 @@ impl Exchange {
     }
 }
 
-/// The task type may ask for more people than it did when they were asked.
+/// What a poll is told, but for when to come again.
+fn still_waiting(at: &Moment, approval: &Approval, code: DeferralCode, reasons: Vec<Reason>) -> Waits {
+    Waits {
+        code,
+        approval_id: approval.id,
+        decision_id: approval.decision_id,
+        expires_in: (approval.expires_at - at.now).num_seconds().max(1),
+        interval: INTERVAL,
+        slow_down: false,
+        reasons,
+    }
+}
+
+fn was_decided_since(approval: &Approval, since: DateTime<Utc>) -> bool {
+    approval.votes.last().is_some_and(|vote| vote.at > since)
+}
+
+/// The task type may ask for more people than it did when they were asked, or for others.
 fn enough_people(approval: &Approval, verified: &Verified) -> Result<(), Refusal> {
-    let quorum = verified.task_type.spec.approval.quorum;
-    if u32::try_from(approval.approvers().count()).unwrap_or(u32::MAX) >= quorum {
+    let spec = &verified.task_type.spec.approval;
+    let named: BTreeSet<String> = spec.approvers.iter().cloned().map(String::from).collect();
+    let quorum = spec.quorum;
+    let still = approval.approvals().filter(|vote| named.contains(&vote.named_as)).count();
+    if u32::try_from(still).unwrap_or(u32::MAX) >= quorum {
         return Ok(());
     }
-    let message = format!("the task type now asks for {quorum} people: ask again");
+    let message = format!("the task type now asks for {quorum} people, or for others: ask again");
     let reasons = vec![Reason { code: "quorum_raised".to_owned(), message, public: true }];
     Err(Refusal::NotCovered { reasons })
 }
 
-/// SHA-256 of what is asked for, by whom, for whom and from what: the same question has the same.
-fn likeness(verified: &Verified, kept: &Kept) -> String {
+/// SHA-256 of what people would be shown, and from what it comes: only the very same question has the same.
+fn likeness(verified: &Verified, granted: &Granted, kept: &Kept) -> String {
     let from = match &verified.origin {
-        Origin::Session { .. } => json!(verified.task_type.name),
+        Origin::Session { key, .. } => json!([key.iss, key.sid.as_ref().unwrap_or(&key.token_sha256)]),
         Origin::Parent(parent) => json!(parent.jti),
     };
+    let mut shown = shown(verified, granted);
+    // What is left of a session grows shorter by itself.
+    for lifetime in ["expires_in", "task_lifetime"] {
+        shown.as_object_mut().map(|members| members.remove(lifetime));
+    }
     let asked = json!({
         "agent": kept.actor,
         "from": from,
-        "principal": verified.principal,
+        "shown": shown,
         "tenant": verified.tenant,
         "wish": kept.wish,
     });
@@ -429,7 +522,6 @@ fn likeness(verified: &Verified, kept: &Kept) -> String {
 /// What a person is shown: what the token would be, and apart from it what the agent says of itself (AP-03).
 fn shown(verified: &Verified, granted: &Granted) -> Value {
     let (claims, task_type) = (&granted.claims, &verified.task_type);
-    let deadline = granted.grant.task_deadline;
     json!({
         "agent": {
             "class": verified.agent.spec.class,
@@ -444,7 +536,7 @@ fn shown(verified: &Verified, granted: &Granted) -> Value {
             "version": task_type.version,
         },
         "task_id": granted.parent().map(|_| granted.task_id()),
-        "task_ends": deadline,
+        "task_lifetime": claims.task_exp - claims.iat,
         "scope": claims.scope,
         "resources": granted.grant.capability.authority.resources,
         "authorization_details": claims.authorization_details,

@@ -78,6 +78,7 @@ impl Exchange {
             }
             Origin::Session { .. } => {}
         }
+        let grant = within_what_was_asked(at, verified, grant)?;
         self.granted(at, verified, grant, (narrowed, judgement.require_approval))
     }
 
@@ -242,6 +243,27 @@ impl Exchange {
             redeems,
         })
     }
+}
+
+/// What people approved bounds the token in every dimension, by the same order as a parent does (L1, AP-02): what was left to a
+/// default, or to policy, may have grown since.
+fn within_what_was_asked(at: &Moment, verified: &Verified, mut grant: Grant) -> Result<Grant, Refusal> {
+    let rules = at.world.snapshot.detail_rules(&verified.tenant);
+    let Some(most) = verified.approved.as_ref().and_then(|approved| approved.most(&rules, at, &grant)) else {
+        return Ok(grant);
+    };
+    let most = most?;
+    grant.capability.depth_left = grant.capability.depth_left.min(most.capability.depth_left);
+    if verified.is_root() {
+        grant.task_deadline = grant.task_deadline.min(most.task_deadline);
+    }
+    let wider = |widening: Widening| {
+        let message = format!("the token would be wider than what people approved: {widening}; ask again");
+        let reason = Reason { code: "wider_than_approved".to_owned(), message, public: true };
+        Refusal::NotCovered { reasons: vec![reason] }
+    };
+    never_wider(&most, &grant).map_err(wider)?;
+    Ok(grant)
 }
 
 /// What the approvers left of what is asked for, before policy is asked again (AP-02); and whether that is less.

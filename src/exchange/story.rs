@@ -8,7 +8,7 @@ use super::verify::{Origin, Verified};
 use crate::domain::approval::Approval;
 use crate::domain::claims::TokenClaims;
 use crate::domain::decision::{Decision, Kind, Outcome, Record};
-use crate::domain::ids::{ApprovalId, DecisionId};
+use crate::domain::ids::DecisionId;
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
@@ -132,9 +132,12 @@ impl Story {
     }
 
     /// Ends with a question to people: nothing is granted yet, and no task begins.
-    pub(super) fn ask(mut self, granted: &Granted, approval: ApprovalId, now: DateTime<Utc>) -> Decision {
+    pub(super) fn ask(mut self, granted: &Granted, approval: &Approval, now: DateTime<Utc>) -> Decision {
         self.decision.outcome = Outcome::RequireApproval;
-        self.decision.record.approval_id = Some(approval);
+        self.decision.record.approval_id = Some(approval.id);
+        if let Some(asked) = self.decision.record.asked.as_object_mut() {
+            asked.insert("shown".to_owned(), approval.shown.clone());
+        }
         self.decision.record.task_id = granted.parent().map(|_| granted.task_id());
         self.decision.record.reasons.clone_from(&granted.asks);
         self.end(now)
@@ -145,6 +148,9 @@ impl Story {
         self.decision.tenant = Some(approval.tenant.clone());
         self.decision.record.approval_id = Some(approval.id);
         self.decision.record.asked = json!({"deferred": approval.decision_id});
+        self.decision.task_type = approval.task_type();
+        let principal = approval.shown.get("principal").cloned().unwrap_or_default();
+        self.decision.record.principal = serde_json::from_value(principal).ok();
     }
 
     /// Ends with a refusal and all its reasons.

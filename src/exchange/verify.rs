@@ -59,6 +59,13 @@ pub(super) struct Verified {
     pub(super) kept: Option<Box<Kept>>,
 }
 
+impl Verified {
+    /// Whether a task begins with it.
+    pub(super) fn is_root(&self) -> bool {
+        matches!(self.origin, Origin::Session { .. })
+    }
+}
+
 /// How a task starts.
 pub(super) struct Start {
     pub(super) task_type: Arc<TaskType>,

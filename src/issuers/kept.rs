@@ -56,18 +56,17 @@ impl From<Session> for KeptSession {
 }
 
 impl KeptSession {
-    /// When the session ends.
-    pub fn expires_at(&self) -> DateTime<Utc> {
-        self.expires_at
-    }
-
-    /// The session again, if its issuer still vouches for such and it has not ended meanwhile (AP-02). Whether it was
-    /// revoked, the commit decides.
+    /// The session again, if its issuer still serves its tenant with such tokens and it has not ended meanwhile (AP-02).
+    /// Whether it was revoked, the commit decides. Its signature and the claims that were not kept are not looked at again.
     pub fn resume(self, snapshot: &Snapshot, now: DateTime<Utc>) -> Result<Session, SessionFault> {
         let unknown = || SessionFault::UnknownIssuer(Excerpt::of(&self.principal.iss));
         let issuer = snapshot.issuer(&self.principal.iss).ok_or_else(unknown)?.clone();
-        if snapshot.tenant(&self.tenant).is_none() || !issuer.reach.serves(&self.tenant) {
+        let fixed = issuer.spec.fixed_tenant.as_ref().is_none_or(|fixed| *fixed == self.tenant);
+        if snapshot.tenant(&self.tenant).is_none() || !issuer.reach.serves(&self.tenant) || !fixed {
             return Err(SessionFault::Tenant(self.tenant));
+        }
+        if !issuer.spec.accept.iter().any(|accept| accept.kind == self.kind) {
+            return Err(SessionFault::Kind(self.kind));
         }
         if snapshot.is_client(&self.subject) {
             return Err(SessionFault::SubjectIsClient);

@@ -14,11 +14,13 @@ use crate::hash::sha256;
 pub(super) const APPROVAL: &str = concat!("SELECT ", approval_columns!(), " FROM approvals WHERE id = $1");
 pub(super) const APPROVAL_OF_CODE: &str =
     concat!("SELECT ", approval_columns!(), " FROM approvals WHERE code_sha256 = $1");
-/// Of one client there are few that wait: see [`Store::waiting_of`].
-pub(super) const APPROVALS_WAITING_OF: &str = concat!(
+/// How many of one client wait, and when the first of them is over.
+pub(super) const APPROVALS_COUNTED: &str = "SELECT COUNT(*), MIN(expires_at) FROM approvals WHERE client_id = $1 AND state = 'pending' AND expires_at > $2";
+/// The latest of one client that asked for the same.
+pub(super) const APPROVAL_LIKE: &str = concat!(
     "SELECT ",
     approval_columns!(),
-    " FROM approvals WHERE client_id = $1 AND state = 'pending' AND expires_at > $2 ORDER BY id LIMIT $3"
+    " FROM approvals WHERE client_id = $1 AND likeness = $2 ORDER BY id DESC LIMIT 1"
 );
 /// Those that wait, the oldest first.
 pub(super) const APPROVALS_WAITING: &str = concat!(
@@ -126,19 +128,32 @@ impl Store {
         row.map(Approval::try_from).transpose()
     }
 
-    /// What waits for people at `now` on behalf of `client`, at most `most`.
+    /// How many approvals `client` waits for at `now`, and when the first of them is over.
     pub async fn waiting_of(
         &self,
         client: &ClientId,
         now: DateTime<Utc>,
-        most: u32,
-    ) -> Result<Vec<Approval>, StoreError> {
-        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_WAITING_OF)
+    ) -> Result<(u64, Option<DateTime<Utc>>), StoreError> {
+        let (count, soonest): (i64, Option<i64>) = on_db!(self.db(), pools => sqlx::query_as(APPROVALS_COUNTED)
             .bind(client.as_str())
             .bind(micros(now))
-            .bind(i64::from(most))
-            .fetch_all(&pools.read)
-            .await?))
+            .fetch_one(&pools.read)
+            .await?);
+        Ok((u64::try_from(count).unwrap_or_default(), soonest.map(instant).transpose()?))
+    }
+
+    /// The latest approval that `client` asked for with this likeness, however it stands.
+    pub async fn approval_like(
+        &self,
+        client: &ClientId,
+        likeness: &str,
+    ) -> Result<Option<Approval>, StoreError> {
+        let row: Option<ApprovalRow> = on_db!(self.db(), pools => sqlx::query_as(APPROVAL_LIKE)
+            .bind(client.as_str())
+            .bind(likeness)
+            .fetch_optional(&pools.read)
+            .await?);
+        row.map(Approval::try_from).transpose()
     }
 
     /// What waits for people at `now`, what ends first first, at most `most`.

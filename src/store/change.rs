@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 use super::rows::{BundleRow, ObjectRow};
-use crate::domain::approval::{Approval, ApprovalState, Unmoved, Vote};
+use crate::domain::approval::{Approval, NotFetched, Unmoved, Vote};
 use crate::domain::decision::{Decision, Reason};
 use crate::domain::ids::{ApprovalId, DecisionId, Name};
 use crate::domain::objects::ObjectRef;
-use crate::domain::record::{RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
+use crate::domain::record::{Bears, RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
 use crate::domain::refusal::Limited;
 
 /// Everything that changes liveness, configuration or the log. What is spent without a decision goes to the same
@@ -75,6 +75,10 @@ pub struct Settle {
     pub approval: ApprovalId,
     /// What happens.
     pub how: Settlement,
+    /// What, if it is revoked, stops it: what the session of a person who votes hangs on.
+    pub killed_by: Vec<(RevocationKey, Bears)>,
+    /// The generation of the configuration by which a person may vote; none where nobody does.
+    pub generation: Option<i64>,
     /// The decision.
     pub decision: Decision,
 }
@@ -304,16 +308,8 @@ impl Loss {
             Self::TreeLimit(limited) => limited.by.code(),
             Self::ClockBehind => "clock_unsteady",
             Self::Duplicate => "duplicate_token_id",
-            Self::Unmoved(Unmoved::Unknown) => "approval_unknown",
             Self::Unmoved(Unmoved::Voted) => "already_voted",
-            Self::Unmoved(Unmoved::Is(state)) => match state {
-                ApprovalState::Pending => "approval_pending",
-                ApprovalState::Approved => "approval_approved",
-                ApprovalState::Denied => "approval_denied",
-                ApprovalState::Expired => "approval_expired",
-                ApprovalState::Cancelled => "approval_cancelled",
-                ApprovalState::Redeemed => "approval_redeemed",
-            },
+            Self::Unmoved(unmoved) => NotFetched::from(unmoved).code(),
         };
         Reason { code: code.to_owned(), message: self.to_string(), public: true }
     }
@@ -367,8 +363,9 @@ impl Change {
         match self {
             Self::Issue(issue) => Some(issue.generation),
             Self::Defer(defer) => Some(defer.would_be.generation),
+            Self::Settle(settle) => settle.generation,
             Self::Configure(configure) => configure.base,
-            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) | Self::Settle(_) => None,
+            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) => None,
         }
     }
 

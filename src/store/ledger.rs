@@ -13,9 +13,10 @@ use super::entry::Entry;
 use super::read::Head;
 use super::rows::{BundleRow, Growth, Known, ObjectRow, TaskRow, TokenRow, micros};
 use crate::clock::watch::TOLERANCE;
-use crate::domain::approval::{Approval, ApprovalState, Unmoved};
+use crate::domain::approval::{Approval, ApprovalState, Unmoved, Vote};
 use crate::domain::ids::{ApprovalId, Jti, TaskId};
 use crate::domain::objects::ObjectRef;
+use crate::domain::principal::Principal;
 use crate::domain::record::{Bears, MAX_HEIGHT, RevocationKey, TokenRecord, TreeLimits};
 use crate::domain::refusal::{Limited, LimitedBy};
 
@@ -126,7 +127,13 @@ impl<'b> Ledger<'b> {
         let mut drafts = HashMap::new();
         let mut keys: HashSet<_> =
             self.tokens.values().flat_map(TokenRecord::killed_by).map(|(key, _)| key).collect();
-        for issue in changes.filter_map(Change::issue) {
+        let approvers = self.approvals.values().flat_map(Approval::approvals);
+        keys.extend(approvers.map(|vote| approver_key(vote).0));
+        for change in changes {
+            if let Change::Settle(settle) = change {
+                keys.extend(settle.killed_by.iter().map(|(key, _)| key.clone()));
+            }
+            let Some(issue) = change.issue() else { continue };
             if let Some(token) = complete(issue, &self.tokens, &drafts) {
                 keys.extend(token.killed_by().into_iter().map(|(key, _)| key));
                 keys.extend(token.held_up_by());
@@ -240,6 +247,7 @@ impl<'b> Ledger<'b> {
     fn issue(&mut self, issue: &Issue) -> Result<Place, Loss> {
         let (token, growth, sibling) = self.judge(issue)?;
         if let Some(id) = issue.redeems {
+            self.judge_approval(id, &token)?;
             self.change_approval(id, |approval, now| approval.redeem(token.jti, now))?;
         }
         // From here on the issue has won: only now is anything spent.
@@ -279,7 +287,17 @@ impl<'b> Ledger<'b> {
         settle.how == Settlement::Expire && known.is_none_or(|known| known.state != ApprovalState::Pending)
     }
 
+    /// What was revoked while it waited kills it, as it would a token that had been issued then; and whoever approved it and
+    /// was revoked since has not approved it.
+    fn judge_approval(&self, id: ApprovalId, token: &TokenRecord) -> Result<(), Loss> {
+        let approval = self.approvals.get(&id).ok_or(Loss::Unmoved(Unmoved::Unknown))?;
+        self.judge_life(&TokenRecord { iat: approval.created_at, ..token.clone() })?;
+        let approvers: Vec<_> = approval.approvals().map(approver_key).collect();
+        self.judge_keys(&approvers)
+    }
+
     fn settle(&mut self, settle: &Settle) -> Result<(), Loss> {
+        self.judge_keys(&settle.killed_by)?;
         self.change_approval(settle.approval, |approval, now| match &settle.how {
             Settlement::Vote(vote) => approval.cast(vote.clone(), now),
             Settlement::Expire => approval.expire(now),
@@ -358,13 +376,18 @@ impl<'b> Ledger<'b> {
         self.judge_life(parent)
     }
 
-    /// Nothing that is revoked kills the token. A key that was not asked for counts as revoked (L7).
+    /// Nothing that is revoked kills the token.
     fn judge_life(&self, token: &TokenRecord) -> Result<(), Loss> {
+        self.judge_keys(&token.killed_by())
+    }
+
+    /// None of these is revoked. A key that was not asked for counts as revoked (L7).
+    fn judge_keys(&self, keys: &[(RevocationKey, Bears)]) -> Result<(), Loss> {
         let killed = |(key, bears): &(RevocationKey, Bears)| match self.revoked.get(key) {
             Some(revoked) => revoked.is_some_and(|not_before| bears.kills(not_before)),
             None => true,
         };
-        match token.killed_by().into_iter().find(killed) {
+        match keys.iter().find(|key| killed(key)) {
             Some((key, _)) => Err(Loss::Revoked { kind: key.kind }),
             None => Ok(()),
         }
@@ -435,6 +458,12 @@ impl<'b> Ledger<'b> {
         self.writes.bundles.extend(configure.bundle.iter().cloned());
         self.writes.settings.extend(configure.settings.iter().cloned());
     }
+}
+
+/// What revokes an approver, and since when.
+fn approver_key(vote: &Vote) -> (RevocationKey, Bears) {
+    let Principal { iss, sub } = &vote.approver;
+    (RevocationKey::principal(iss, sub), Bears::IfSince(vote.at))
 }
 
 /// How far the tree has grown with one more token below a parent of this expiry that has so many children, unless that is

@@ -3,7 +3,8 @@
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use super::approvals::{
-    APPROVAL, APPROVAL_OF_CODE, APPROVALS_LATEST, APPROVALS_OVERDUE, APPROVALS_WAITING, APPROVALS_WAITING_OF,
+    APPROVAL, APPROVAL_LIKE, APPROVAL_OF_CODE, APPROVALS_COUNTED, APPROVALS_LATEST, APPROVALS_OVERDUE,
+    APPROVALS_WAITING,
 };
 use super::batch::{
     APPROVALS, CONFIGURE, LIFT, LOCK, MARKS, PURGE, PURGE_LISTS, PUT_APPROVALS, PUT_LIST, REVOKE, REVOKED,
@@ -31,7 +32,7 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 37] = [
+const SHARED: [&str; 38] = [
     LOCK,
     PURGE,
     PUT_LIST,
@@ -68,7 +69,8 @@ const SHARED: [&str; 37] = [
     APPROVALS_LATEST,
     APPROVALS_OVERDUE,
     APPROVALS_WAITING,
-    APPROVALS_WAITING_OF,
+    APPROVALS_COUNTED,
+    APPROVAL_LIKE,
 ];
 /// For a server only.
 const SERVER: [&str; 4] = [POSTGRES_SESSION, CAN_NOTIFY, LOOK, NOTIFY];

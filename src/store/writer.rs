@@ -364,9 +364,9 @@ impl WriterTask {
             jtis => tx.conn().tokens(jtis).await?,
         };
         let mut ledger = Ledger::new(now, head, tokens);
+        read_approvals(&mut tx, &mut ledger, batch).await?;
         read_revoked(&mut tx, &mut ledger, batch).await?;
         read_spent(&mut tx, &mut ledger, batch).await?;
-        read_approvals(&mut tx, &mut ledger, batch).await?;
         let pruned = prune_all(&mut tx, batch).await?;
         let mut each = pruned.iter();
         let settled = batch.iter().map(|job| match &job.work {
