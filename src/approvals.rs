@@ -216,11 +216,13 @@ impl Approvals {
     /// At the start, tells people again of what waits: nobody knows whether they were told.
     pub async fn remind(&self) {
         let world = self.parts.active.load();
-        match self.parts.store.waiting(self.parts.clock.now(), view::MOST).await {
-            Ok(waiting) => {
-                waiting.iter().for_each(|approval| self.parts.notifier.asked(&world.snapshot, approval))
-            }
-            Err(fault) => warn!(%fault, "what waits for people cannot be read"),
+        let waiting = self.parts.store.waiting(self.parts.clock.now(), view::MOST).await;
+        for approval in waiting
+            .inspect_err(|fault| warn!(%fault, "what waits for people cannot be read"))
+            .iter()
+            .flatten()
+        {
+            self.parts.notifier.asked(&world.snapshot, approval);
         }
     }
 

@@ -52,7 +52,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::super::Config;
-    use super::*;
 
     const URL: &str = "postgres://taskgrant:hush-hush@db.internal/taskgrant";
 
