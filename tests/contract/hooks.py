@@ -27,8 +27,8 @@ def map_body(context, body):
         return body
     if "token" in body:
         return body | {"token": (SESSION, TOKEN)[turn // 2 % 2]}
-    if "subject_token" not in body:
+    if "grant_type" not in body:
         return body
-    good, names = (ROOT, CHILD)[turn // 2 % 2], sorted(map(str, body))
+    good, names = (ROOT, CHILD)[turn // 2 % 2], sorted(set(map(str, body)) - {"subject_token"})
     one = names[turn // 4 % len(names)]
     return good | {one: body[one]} if one in body and not one.startswith("client_") else good
