@@ -29,6 +29,7 @@ def map_body(context, body):
         return body | {"token": (SESSION, TOKEN)[turn // 2 % 2]}
     if "grant_type" not in body:
         return body
-    good, names = (ROOT, CHILD)[turn // 2 % 2], sorted(set(map(str, body)) - {"subject_token"})
+    names = sorted(set(map(str, body)) - {"subject_token"})
+    good = (ROOT, CHILD)[len(names) % 2]
     one = names[turn // 4 % len(names)]
     return good | {one: body[one]} if one in body and not one.startswith("client_") else good
