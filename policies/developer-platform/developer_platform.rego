@@ -323,7 +323,9 @@ has_branch if {
 }
 
 # What is not told to be something else is production.
-to_production if not repository_details[0].environment in {"development", "staging", "test"}
+to_production if not elsewhere
+
+elsewhere if repository_details[0].environment in {"development", "staging", "test"}
 
 # Some file systems and services do not tell `Main` from `main`.
 on_protected_branch if {

@@ -293,8 +293,10 @@ known_asset if is_object(remedy_asset)
 # What is not told to be something else is production.
 remedy_in_production if {
 	known_asset
-	not remedy_asset.environment in {"development", "staging", "test"}
+	not remedy_elsewhere
 }
+
+remedy_elsewhere if remedy_asset.environment in {"development", "staging", "test"}
 
 has_rollback_plan if {
 	is_string(remedies[0].rollback_plan)
