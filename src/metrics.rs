@@ -31,6 +31,13 @@ struct Exchanged {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tried {
+    change: &'static str,
+    bites: &'static str,
+    task_type: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
     outcome: &'static str,
 }
@@ -119,6 +126,9 @@ pub struct Metrics {
     policy_seconds: Histogram,
     policy_changes: Family<Result, Counter>,
     policy_refused: Gauge,
+    candidate_compared: Family<Tried, Counter>,
+    candidate_faults: Counter,
+    candidate_seconds: Histogram,
     commits: Family<Result, Counter>,
     commit_seconds: Histogram,
     commit_changes: Histogram,
@@ -166,6 +176,9 @@ impl Default for Metrics {
             policy_seconds: latency(),
             policy_changes: Family::default(),
             policy_refused: Gauge::default(),
+            candidate_compared: Family::default(),
+            candidate_faults: Counter::default(),
+            candidate_seconds: latency(),
             commits: Family::default(),
             commit_seconds: latency(),
             commit_changes: Histogram::new(BATCHES),
@@ -207,6 +220,12 @@ impl Metrics {
             "1 when the bundle offered last is not fit and another decides",
             refused,
         );
+        let compared = self.candidate_compared.clone();
+        r.register("policy_candidate_compared", "Exchanges that a candidate judged too, by how it differs", compared);
+        let faults = self.candidate_faults.clone();
+        r.register("policy_candidate_faults", "Exchanges to which a candidate gave no answer", faults);
+        let took = self.candidate_seconds.clone();
+        r.register("policy_candidate_evaluation_seconds", "Time of one evaluation by a candidate", took);
         r.register("commits", "Commits of the writer by result", self.commits.clone());
         r.register("commit_duration_seconds", "Time of one commit", self.commit_seconds.clone());
         r.register("commit_changes", "Changes in one commit", self.commit_changes.clone());
@@ -270,6 +289,28 @@ impl Metrics {
     /// Policy was evaluated.
     pub fn judged(&self, took: Duration) {
         self.policy_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A candidate judged too.
+    pub fn candidate_judged(&self, took: Duration) {
+        self.candidate_seconds.observe(took.as_secs_f64());
+    }
+
+    /// How a candidate's answer differs is known: `change` in the words of `policy replay`, none where it does not; whether it
+    /// bites, and whether it failed.
+    pub fn candidate_compared(
+        &self,
+        change: Option<&'static str>,
+        (bites, failed): (bool, bool),
+        task_type: &str,
+    ) {
+        let labels = Tried {
+            change: change.unwrap_or("none"),
+            bites: if bites { "candidate" } else { "active" },
+            task_type: self.bounded(task_type),
+        };
+        self.candidate_compared.get_or_create(&labels).inc();
+        self.candidate_faults.inc_by(failed.into());
     }
 
     /// A policy bundle was offered: whether it is fit.

@@ -17,12 +17,13 @@ use tokio::net::UnixStream;
 use super::api::{AddSecret, ApplyRequest, ListedObject, MAX_BODY, Refused, RetireSecret, ServerStatus};
 use super::approvals::CancelApproval;
 use super::keys::{RetireRequest, StopRequest};
-use super::policy::{ApplyPolicy, RollbackPolicy};
+use super::policy::{ApplyPolicy, DropCandidate, LoadCandidate, PromoteCandidate, RollbackPolicy};
 use super::revocations::{ListedRevocation, RevokeRequest};
 use super::socket::{SocketFault, check_length};
 use crate::approvals::view::ListedApproval;
 use crate::approvals::{Ballot, Cast};
 use crate::configuration::apply::Applied;
+use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
 use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
 use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
 use crate::lockdown::{LockdownRequest, LockdownState};
@@ -147,6 +148,38 @@ impl AdminClient {
         request: &RollbackPolicy,
     ) -> Result<Result<PolicyChanged, Refused>, ClientFault> {
         self.call(Method::POST, "/admin/v1/policy/rollback", Some(request)).await
+    }
+
+    /// `POST /admin/v1/policy/candidate`.
+    pub async fn load_candidate(
+        &self,
+        request: &LoadCandidate,
+    ) -> Result<Result<CandidateChanged, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/policy/candidate", Some(request)).await
+    }
+
+    /// `POST /admin/v1/policy/candidate/drop`.
+    pub async fn drop_candidate(
+        &self,
+        request: &DropCandidate,
+    ) -> Result<Result<CandidateChanged, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/policy/candidate/drop", Some(request)).await
+    }
+
+    /// `POST /admin/v1/policy/canary`.
+    pub async fn set_canary(
+        &self,
+        request: &CanaryOrder,
+    ) -> Result<Result<CandidateChanged, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/policy/canary", Some(request)).await
+    }
+
+    /// `POST /admin/v1/policy/promote`.
+    pub async fn promote_candidate(
+        &self,
+        request: &PromoteCandidate,
+    ) -> Result<Result<PolicyChanged, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/policy/promote", Some(request)).await
     }
 
     /// `GET /admin/v1/policy/bundles/{version}`; `version` must be fit for a path.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::api::{MAX_BODY, RefusalCode, Refused};
 use super::socket::Peer;
 use crate::configuration::apply::Configuration;
+use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
 use crate::configuration::apply::policy::{BundleFile, PolicyChangeFault, PolicyChanged, PolicyStatus};
 
 /// `POST /admin/v1/policy/apply`.
@@ -29,12 +30,56 @@ pub struct RollbackPolicy {
     pub version: Option<String>,
 }
 
+/// `POST /admin/v1/policy/candidate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadCandidate {
+    /// The files of the bundle.
+    pub files: Vec<BundleFile>,
+    /// Whether nobody is to be bitten by any candidate from then on, also where the one so far does.
+    #[serde(default)]
+    pub shadow: bool,
+    /// Why, for the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `POST /admin/v1/policy/candidate/drop`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropCandidate {
+    /// Why, for the record.
+    pub reason: String,
+}
+
+/// `POST /admin/v1/policy/promote`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromoteCandidate {
+    /// Version of the candidate that is meant, or the beginning of it; whichever it is when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Why, for the record.
+    pub reason: String,
+}
+
 impl From<PolicyChangeFault> for Refused {
     fn from(fault: PolicyChangeFault) -> Self {
         let error = match &fault {
             PolicyChangeFault::Unfit(_) => RefusalCode::PolicyUnfit,
-            PolicyChangeFault::Stale(_) | PolicyChangeFault::Conflict => RefusalCode::Conflict,
-            PolicyChangeFault::Unknown(_) | PolicyChangeFault::NothingBefore => RefusalCode::NotFound,
+            PolicyChangeFault::Stale(_)
+            | PolicyChangeFault::Conflict
+            | PolicyChangeFault::InForce(_)
+            | PolicyChangeFault::Bites(_)
+            | PolicyChangeFault::OtherCandidate(_) => RefusalCode::Conflict,
+            PolicyChangeFault::Unknown(_)
+            | PolicyChangeFault::NothingBefore
+            | PolicyChangeFault::NoCandidate => RefusalCode::NotFound,
+            PolicyChangeFault::NoReason
+            | PolicyChangeFault::TooMany(_)
+            | PolicyChangeFault::TooManyNamed(_)
+            | PolicyChangeFault::NotDeclared(_)
+            | PolicyChangeFault::Nobody(_) => RefusalCode::BadRequest,
             PolicyChangeFault::Unavailable(_) => RefusalCode::Unavailable,
         };
         Self { error, message: fault.to_string(), faults: Vec::new() }
@@ -55,6 +100,10 @@ pub(super) fn router(configuration: Configuration, folders: Vec<PathBuf>) -> Rou
         .route("/admin/v1/policy/apply", post(apply))
         .route("/admin/v1/policy/rollback", post(rollback))
         .route("/admin/v1/policy/bundles/{version}", get(files))
+        .route("/admin/v1/policy/candidate", post(load_candidate))
+        .route("/admin/v1/policy/candidate/drop", post(drop_candidate))
+        .route("/admin/v1/policy/canary", post(canary))
+        .route("/admin/v1/policy/promote", post(promote))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Policies { configuration, folders })
 }
@@ -94,4 +143,42 @@ async fn files(
     Path(version): Path<String>,
 ) -> Result<Json<Vec<BundleFile>>, Refused> {
     Ok(Json(policies.configuration.policy_files(&version).await?))
+}
+
+async fn load_candidate(
+    State(policies): State<Policies>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Result<Json<LoadCandidate>, JsonRejection>,
+) -> Result<Json<CandidateChanged>, Refused> {
+    let Json(LoadCandidate { files, shadow, reason }) = request.map_err(Refused::unreadable)?;
+    let (why, account) = (reason.as_deref(), peer.account());
+    Ok(Json(policies.configuration.load_candidate(files, shadow, (why, &account)).await?))
+}
+
+async fn drop_candidate(
+    State(policies): State<Policies>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Result<Json<DropCandidate>, JsonRejection>,
+) -> Result<Json<CandidateChanged>, Refused> {
+    let Json(DropCandidate { reason }) = request.map_err(Refused::unreadable)?;
+    Ok(Json(policies.configuration.drop_candidate(&reason, &peer.account()).await?))
+}
+
+async fn canary(
+    State(policies): State<Policies>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Result<Json<CanaryOrder>, JsonRejection>,
+) -> Result<Json<CandidateChanged>, Refused> {
+    let Json(order) = request.map_err(Refused::unreadable)?;
+    Ok(Json(policies.configuration.set_canary(order, &peer.account()).await?))
+}
+
+async fn promote(
+    State(policies): State<Policies>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Result<Json<PromoteCandidate>, JsonRejection>,
+) -> Result<Json<PolicyChanged>, Refused> {
+    let Json(PromoteCandidate { version, reason }) = request.map_err(Refused::unreadable)?;
+    let (version, account) = (version.as_deref(), peer.account());
+    Ok(Json(policies.configuration.promote_candidate(version, &reason, &account).await?))
 }

@@ -1,5 +1,6 @@
 //! `taskgrant policy`: what an admin sees of a bundle before it goes live, and the bundle in force.
 
+mod candidate;
 mod eval;
 mod live;
 mod replay;
@@ -41,7 +42,14 @@ enum Command {
     Reload(live::Common),
     /// Put a bundle in force that was so before.
     Rollback(live::Rollback),
-    /// Tell which bundle is in force, which were, and what was refused: exit code 1 if something was.
+    /// Try a bundle beside the one in force.
+    #[command(subcommand)]
+    Candidate(candidate::Command),
+    /// Have the candidate's judgement bite for some principals instead of that of the bundle in force.
+    Canary(candidate::SetCanary),
+    /// Put the candidate in force, for all.
+    Promote(candidate::Promote),
+    /// Tell which bundle is in force, which were, what is tried beside it, and what was refused: exit code 1 if something was.
     Status(live::Common),
     /// Print a bundle that is or was in force.
     Show(live::Show),
@@ -82,6 +90,9 @@ pub(super) async fn run(args: &Args, clock: Arc<dyn Clock>, output: &mut Output<
         Command::Apply(apply) => Ok(live::apply(apply, clock, output).await),
         Command::Reload(common) => Ok(live::reload(common, clock, output).await),
         Command::Rollback(rollback) => Ok(live::rollback(rollback, clock, output).await),
+        Command::Candidate(command) => Ok(candidate::candidate(command, clock, output).await),
+        Command::Canary(canary) => Ok(candidate::canary(canary, clock, output).await),
+        Command::Promote(promote) => Ok(candidate::promote(promote, clock, output).await),
         Command::Status(common) => Ok(live::status(common, clock, output).await),
         Command::Show(show) => Ok(live::show(show, clock, output).await),
         Command::Replay(args) => Ok(replay::run_replay(args, clock.as_ref(), output).await),

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::schemas::DetailSchemas;
 use crate::domain::snapshot::Snapshot;
 use crate::issuers::keysets::KeySets;
-use crate::policy::engine::PolicyEngine;
+use crate::policy::candidate::Policy;
 
 /// Everything declared that a decision stands on.
 #[derive(Clone, Debug)]
@@ -18,8 +18,8 @@ pub struct InForce {
     pub snapshot: Arc<Snapshot>,
     /// The schemas of their authorization-detail types.
     pub schemas: Arc<DetailSchemas>,
-    /// The policy.
-    pub policy: PolicyEngine,
+    /// The policy: the bundle in force, and the candidate beside it.
+    pub policy: Policy,
 }
 
 /// Holds what is in force; clones share it. Whoever replaces it holds the turn of the configuration.

@@ -23,7 +23,7 @@ use crate::domain::ids::{DecisionId, Name};
 use crate::domain::objects::{Object, ObjectKind, ObjectRef, Spec};
 use crate::domain::snapshot::Snapshot;
 use crate::metrics::Metrics;
-use crate::policy::engine::PolicyEngine;
+use crate::policy::candidate::Policy;
 use crate::policy::fault::PolicyFault;
 use crate::store::Store;
 use crate::store::change::{Change, CommitFault, Committed, Configure, Receipt};
@@ -31,6 +31,7 @@ use crate::store::error::StoreError;
 use crate::store::rows::ObjectRow;
 use crate::store::writer::Writer;
 
+pub mod candidate;
 pub mod policy;
 pub mod secrets;
 
@@ -113,7 +114,11 @@ pub enum LoadFault {
 }
 
 /// Reads all objects and puts them, with `policy`, into a value that can be put into force.
-pub async fn load(store: &Store, own_issuer: &str, policy: PolicyEngine) -> Result<InForce, LoadFault> {
+pub async fn load(
+    store: &Store,
+    own_issuer: &str,
+    policy: impl Into<Policy>,
+) -> Result<InForce, LoadFault> {
     // First: objects that are newer than the generation told with them are read again, older ones would be believed.
     let generation = store.head().await?.generation;
     let current = objects(store.objects_current().await?)?;
@@ -121,7 +126,8 @@ pub async fn load(store: &Store, own_issuer: &str, policy: PolicyEngine) -> Resu
     let fit = |faults: Vec<build::Fault>| LoadFault::Objects(documents::place(&faults, &[]));
     let snapshot = build(&current, &earlier, own_issuer).map_err(fit)?;
     let schemas = DetailSchemas::compile(&snapshot).map_err(fit)?;
-    Ok(InForce { generation, snapshot: Arc::new(snapshot), schemas: Arc::new(schemas), policy })
+    let (snapshot, schemas, policy) = (Arc::new(snapshot), Arc::new(schemas), policy.into());
+    Ok(InForce { generation, snapshot, schemas, policy })
 }
 
 /// Fits objects to one another as an apply does: references, rules, schemas, registered keys.

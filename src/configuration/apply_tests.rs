@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::domain::ids::ClientId;
 use crate::policy::bundle::Bundle;
+use crate::policy::engine::PolicyEngine;
 use crate::store::folder::Location;
 
 const WORLD: &str = "\

@@ -109,6 +109,9 @@ pub struct Record {
     /// Names of the exceptions in force that policy was told of: what it decided, it decided with these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<String>,
+    /// The candidate that was tried beside the bundle in force, if it bit, failed, or would have ended otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateRecord>,
     /// What the task type is labelled with under `data_class`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_class: Option<String>,
@@ -121,6 +124,37 @@ pub struct Record {
     /// The caller's `traceparent`, if it was well-formed; never used to decide (TR-03).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+}
+
+/// What became of a candidate bundle in one decision. The decision itself names the bundle that bit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateRecord {
+    /// Its version.
+    pub version: String,
+    /// Whether it was the one that bit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
+    /// How its end differs from that of the bundle in force, in the words of `taskgrant policy replay`; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disagrees: Option<String>,
+    /// The bundle that did not bite; absent where both agree and neither failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowRecord>,
+}
+
+/// How the bundle that did not bite would have ended the exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowRecord {
+    /// Its version.
+    pub version: String,
+    /// How.
+    pub outcome: Outcome,
+    /// Codes of its reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// Why it gave no answer, which is a denial: kind and place, nothing of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// A decision on its way into the log.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -27,6 +26,8 @@ use crate::domain::resource::ResourceUri;
 use crate::domain::snapshot::{Resource, TaskType};
 use crate::hash::sha256;
 use crate::keys::jws::MAX_COMPACT;
+use crate::policy::candidate::Judged;
+use crate::policy::comparison::Unjudged;
 use crate::policy::judgement::{Judgement, Outcome};
 use crate::status::record_of;
 
@@ -102,7 +103,8 @@ impl Exchange {
         Ok(Wanted { scopes, resources, details, exchange_only })
     }
 
-    /// Step 7: policy on the verified facts, and what the task type itself wants approved.
+    /// Step 7: policy on the verified facts, and what the task type itself wants approved. Where a candidate is tried, one of
+    /// both judgements bites; the other one is compared with it, and no more.
     fn judge(
         &self,
         at: &Moment,
@@ -120,13 +122,19 @@ impl Exchange {
             stats: self.tasks.stats(tree(&verified.origin)),
         };
         let input = facts::input(&self.parts.environment, at, verified, &asked);
-        let began = Instant::now();
-        let judged = at.world.policy.judge(&input);
-        self.parts.metrics.judged(began.elapsed());
-        story.judged(at.world.policy.version(), &input, judged.as_ref().ok());
-        let mut judgement = judged.map_err(|fault| Refusal::PolicyFault { why: fault.to_string() })?;
+        let Judged { bites, shadow } = at.world.policy.judge(&input);
+        self.parts.metrics.judged(bites.took);
+        story.judged(bites.version, &input, bites.judgement.as_ref().ok());
         let approved = verified.approved.as_ref().is_some_and(|a| a.covers(ALWAYS_APPROVED));
-        if needs_approval(verified, wanted) && !approved {
+        let asks = needs_approval(verified, wanted) && !approved;
+        if let Some(shadow) = shadow {
+            self.parts.metrics.candidate_judged(shadow.candidate_took(&bites));
+            let lifetime = unjudged_lifetime(at, verified, wanted);
+            story.tried(shadow.compare(&bites, input, Unjudged { lifetime, asks }));
+        }
+        let mut judgement =
+            bites.judgement.map_err(|fault| Refusal::PolicyFault { why: fault.to_string() })?;
+        if asks {
             judgement.require_approval.insert(always_approved());
         }
         match judgement.outcome() {
@@ -264,6 +272,14 @@ fn within_what_was_asked(at: &Moment, verified: &Verified, mut grant: Grant) -> 
     };
     never_wider(&most, &grant).map_err(wider)?;
     Ok(grant)
+}
+
+/// Seconds that the token would live if policy took nothing away.
+fn unjudged_lifetime(at: &Moment, verified: &Verified, wanted: &Wanted) -> u64 {
+    let most = verified.approved.as_ref().and_then(Approved::lifetime).unwrap_or(u32::MAX);
+    let asked = lifetime(verified, wanted);
+    let latest = expiry(at.now, Lifetime { max: asked.max.min(most), ..asked }, &ends(at, verified));
+    u64::try_from(latest.timestamp() - at.now.timestamp()).unwrap_or(0)
 }
 
 /// What the approvers left of what is asked for, before policy is asked again (AP-02); and whether that is less.

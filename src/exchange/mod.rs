@@ -37,6 +37,8 @@ use crate::limits::Limits;
 use crate::lockdown::Lockdowns;
 use crate::metrics::{Metrics, Outcome};
 use crate::notify::Notifier;
+use crate::policy::comparison::{Compared, Whose};
+use crate::policy::replay::Change;
 use crate::status::StatusLists;
 use crate::store::Store;
 use crate::store::change::{CommitFault, Committed, Issue, Loss, Receipt, Refuse, Spend, SpendKind};
@@ -199,14 +201,30 @@ impl Exchange {
             let mut story = Story::begin(id, caller, asked.trace.clone(), started);
             let attempt = self.attempt(&mut asked, &mut story).await;
             task_type = story.task_type();
+            let tried = story.take_tried();
             if let Some(end) = self.end(attempt, story, asked.assertion.clone()).await.transpose() {
                 ended = end;
+                self.count_tried(tried, &ended);
                 break;
             }
         }
         let (outcome, reason_code) = told(&ended);
         self.parts.metrics.exchanged(outcome, reason_code, &task_type, began.elapsed());
         ended
+    }
+
+    /// Counts what a candidate said, of a decision that is in the log.
+    fn count_tried(&self, tried: Option<(Compared, Whose)>, ended: &Result<Issued, NotIssued>) {
+        let Some((compared, whose)) = tried else { return };
+        if matches!(ended, Err(NotIssued::Unavailable)) {
+            return;
+        }
+        let (change, fault) = (compared.change().map(Change::as_str), compared.fault());
+        self.parts.metrics.candidate_compared(change, (compared.canary(), fault.is_some()), &whose.task_type);
+        let is_first_fault = compared.count(&whose);
+        if is_first_fault {
+            warn!(decision_id = %whose.id, fault, "the policy candidate fails: further faults are only counted");
+        }
     }
 
     /// Decides by what is in force now. The agent is the one that it has now, unless what authenticates it has changed

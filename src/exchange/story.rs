@@ -13,12 +13,14 @@ use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
 use crate::issuers::session::Session;
+use crate::policy::comparison::{Compared, Whose};
 use crate::policy::input::PolicyInput;
 use crate::policy::judgement::Judgement;
 
 /// A decision in the making.
 pub(super) struct Story {
     decision: Decision,
+    tried: Option<Compared>,
 }
 
 impl Story {
@@ -36,7 +38,7 @@ impl Story {
             record,
             input: None,
         };
-        Self { decision }
+        Self { decision, tried: None }
     }
 
     /// The decision's id.
@@ -104,6 +106,19 @@ impl Story {
         if let Some(judgement) = judgement {
             self.decision.record.tags = judgement.tags.iter().cloned().collect();
         }
+    }
+
+    /// A candidate was asked too.
+    pub(super) fn tried(&mut self, compared: Compared) {
+        self.decision.record.candidate = compared.record();
+        self.tried = Some(compared);
+    }
+
+    /// What a candidate said, and of which exchange: to be counted once that is recorded.
+    pub(super) fn take_tried(&mut self) -> Option<(Compared, Whose)> {
+        let compared = self.tried.take()?;
+        let (task_type, agent) = (self.task_type(), self.caller().to_owned());
+        Some((compared, Whose { id: self.id(), at: self.decision.at, task_type, agent }))
     }
 
     /// It was granted.

@@ -2,12 +2,14 @@
 //!
 //! Reading order: `input` (the question), `judgement` (the answer), `entry.rego` (the one built-in module),
 //! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `exact` (what the virtual machine may decide), `engine`
-//! (how it runs), `check`, `suite`, `coverage` and `explain` (what an admin sees before it goes live), `replay` (what it
+//! (how it runs), `candidate` and `comparison` (another bundle beside it), `check`, `suite`, `coverage` and `explain` (what an admin sees before it goes live), `replay` (what it
 //! would have decided); `foreign` is Rego that is no bundle.
 
 mod annotation;
 pub mod bundle;
+pub mod candidate;
 pub mod check;
+pub mod comparison;
 pub mod coverage;
 pub mod engine;
 mod exact;

@@ -200,9 +200,10 @@ pub(super) const CONFIGURE: Sql = Sql {
                SELECT value->>'tenant', value->>'kind', value->>'name', value->>'version', \
                  unhex(value->>'spec'), unhex(value->>'digest'), value->>'published_at', value->>'is_current' \
                  FROM json_each($2); \
-             INSERT INTO bundles (version, content, created_at) \
-               SELECT value->>'version', unhex(value->>'content'), value->>'created_at' \
-                 FROM json_each($3) WHERE true ON CONFLICT (version) DO NOTHING; \
+             INSERT INTO bundles (version, content, created_at, in_force_at) \
+               SELECT value->>'version', unhex(value->>'content'), value->>'created_at', value->>'in_force_at' \
+                 FROM json_each($3) WHERE true ON CONFLICT (version) DO UPDATE \
+                 SET in_force_at = COALESCE(bundles.in_force_at, excluded.in_force_at); \
              INSERT INTO settings (key, value) SELECT key, value FROM json_each($4) WHERE true \
                ON CONFLICT (key) DO UPDATE SET value = excluded.value",
     postgres: "WITH u AS (UPDATE objects SET is_current = FALSE WHERE is_current AND (tenant, kind, name) IN \
@@ -211,9 +212,10 @@ pub(super) const CONFIGURE: Sql = Sql {
                  SELECT j->>'tenant', j->>'kind', j->>'name', (j->>'version')::bigint, \
                    decode(j->>'spec', 'hex'), decode(j->>'digest', 'hex'), (j->>'published_at')::bigint, \
                    (j->>'is_current')::boolean FROM json_array_elements($2::json) j), \
-               b AS (INSERT INTO bundles (version, content, created_at) \
-                 SELECT j->>'version', decode(j->>'content', 'hex'), (j->>'created_at')::bigint \
-                   FROM json_array_elements($3::json) j ON CONFLICT (version) DO NOTHING) \
+               b AS (INSERT INTO bundles (version, content, created_at, in_force_at) \
+                 SELECT j->>'version', decode(j->>'content', 'hex'), (j->>'created_at')::bigint, \
+                   (j->>'in_force_at')::bigint FROM json_array_elements($3::json) j ON CONFLICT (version) DO UPDATE \
+                   SET in_force_at = COALESCE(bundles.in_force_at, excluded.in_force_at)) \
                INSERT INTO settings (key, value) SELECT key, value FROM json_each_text($4::json) \
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value",
 };

@@ -11,6 +11,10 @@ use crate::domain::objects::ObjectRef;
 use crate::domain::record::{Bears, RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
 use crate::domain::refusal::Limited;
 
+/// The setting that tells which policy bundle is tried, and for whom it bites: of all settings the one that decisions hang on
+/// by itself.
+pub const CANDIDATE: &str = "policy_candidate";
+
 /// Everything that changes liveness, configuration or the log. What is spent without a decision goes to the same
 /// writer by [`Writer::spend`](super::writer::Writer::spend).
 #[derive(Clone, Debug, PartialEq)]
@@ -150,7 +154,7 @@ pub struct Configure {
     pub put: Vec<ObjectRow>,
     /// Objects that shall have no current version any more.
     pub retire: Vec<ObjectRef>,
-    /// The policy bundle that comes into force; one that is kept already stays as it is.
+    /// The policy bundle that comes into force or is tried from now on; one that is kept already stays as it is.
     pub bundle: Option<BundleRow>,
     /// Settings to write over.
     pub settings: Vec<(String, String)>,
@@ -169,7 +173,8 @@ impl Configure {
 
     /// Whether decisions may be others after it: then it begins a generation.
     pub(super) fn decides(&self) -> bool {
-        !self.put.is_empty() || !self.retire.is_empty() || self.bundle.is_some()
+        let tries = self.settings.iter().any(|(key, _)| key == CANDIDATE);
+        !self.put.is_empty() || !self.retire.is_empty() || self.bundle.is_some() || tries
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) const OBJECTS_CURRENT: &str = "SELECT tenant, kind, name, version, sp
 pub(super) const OBJECT_VERSIONS: &str = "SELECT tenant, kind, name, version, spec, digest, published_at \
      FROM objects WHERE kind = $1 ORDER BY tenant, name, version";
 pub(super) const BUNDLE: &str = "SELECT content FROM bundles WHERE version = $1";
-pub(super) const BUNDLES: &str = "SELECT version, created_at FROM bundles ORDER BY created_at DESC, version";
+pub(super) const BUNDLES: &str = "SELECT version, in_force_at FROM bundles \
+     ORDER BY COALESCE(in_force_at, created_at) DESC, version";
 pub(super) const DECISION: &str = "SELECT d.idx, d.leaf, r.salt, r.record, i.input FROM decisions d \
      LEFT JOIN decision_records r ON r.idx = d.idx LEFT JOIN decision_inputs i ON i.idx = d.idx WHERE d.id = $1";
 pub(super) const HEAD: &str = "SELECT size, frontier, greatest_iat, generation FROM log_head WHERE id = 1";
@@ -247,11 +248,12 @@ impl Store {
             sqlx::query_scalar(BUNDLE).bind(version).fetch_optional(&pools.read).await?))
     }
 
-    /// Every policy bundle that is kept, with the time it came, the newest first.
-    pub async fn bundles(&self) -> Result<Vec<(String, DateTime<Utc>)>, StoreError> {
-        let rows: Vec<(String, i64)> =
+    /// Every policy bundle that is kept, the newest first, with the time when it first came into force: none of one that was
+    /// only tried.
+    pub async fn bundles(&self) -> Result<Vec<(String, Option<DateTime<Utc>>)>, StoreError> {
+        let rows: Vec<(String, Option<i64>)> =
             on_db!(self.db(), pools => sqlx::query_as(BUNDLES).fetch_all(&pools.read).await?);
-        rows.into_iter().map(|(version, at)| Ok((version, instant(at)?))).collect()
+        rows.into_iter().map(|(version, at)| Ok((version, at.map(instant).transpose()?))).collect()
     }
 
     /// The decision of this id, with its input unpacked.

@@ -157,6 +157,8 @@ pub struct BundleRow {
     pub content: Vec<u8>,
     /// When it came here.
     pub created_at: DateTime<Utc>,
+    /// When it came into force; none while it is only tried. The first time stays.
+    pub in_force_at: Option<DateTime<Utc>>,
 }
 
 /// A decision as it is stored. What was erased is none; the leaf stays for ever.

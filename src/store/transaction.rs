@@ -369,11 +369,17 @@ struct BundleJson<'b> {
     #[serde(serialize_with = "as_hex")]
     content: &'b [u8],
     created_at: i64,
+    in_force_at: Option<i64>,
 }
 
 impl<'b> From<&'b BundleRow> for BundleJson<'b> {
     fn from(bundle: &'b BundleRow) -> Self {
-        Self { version: &bundle.version, content: &bundle.content, created_at: micros(bundle.created_at) }
+        Self {
+            version: &bundle.version,
+            content: &bundle.content,
+            created_at: micros(bundle.created_at),
+            in_force_at: bundle.in_force_at.map(micros),
+        }
     }
 }
 

@@ -13,6 +13,8 @@ mod attacks;
 #[cfg(test)]
 mod bundles;
 #[cfg(test)]
+mod candidate;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod clients;

@@ -57,17 +57,11 @@ pub(super) struct Show {
 
 /// Puts the bundle of these folders in force.
 pub(super) async fn apply(args: &Apply, clock: Arc<dyn Clock>, output: &mut Output<'_>) -> Exit {
-    // Here already, so that the folders of a mistyped path are never sent anywhere.
-    let bundle = match Bundle::of_folders(&args.folders).map_err(suite::Unfit::from) {
-        Ok(bundle) => bundle,
+    let files = match files_of(&args.folders, clock.as_ref(), output) {
+        Ok(files) => files,
         Err(unfit) => return failed(&unfit.to_string(), output),
     };
-    // The server does not ask who answers for a rule: what is in force must stay applicable.
-    for finding in check::ownership(&bundle, clock.now().date_naive()).findings {
-        output.complain(&format!("warning: {}: {}", finding.at, finding.problem));
-    }
-    let file = |(path, text): (&str, &str)| BundleFile { path: path.to_owned(), text: text.to_owned() };
-    let request = ApplyPolicy { files: bundle.files().map(file).collect() };
+    let request = ApplyPolicy { files };
     let ask = async |desk: &Desk| match desk {
         Desk::Server(server) => heard(server.apply_policy(&request).await),
         Desk::Folder(folder) => {
@@ -77,6 +71,21 @@ pub(super) async fn apply(args: &Apply, clock: Arc<dyn Clock>, output: &mut Outp
         }
     };
     at_desk(&args.common, clock, output, ask, changed).await
+}
+
+/// The bundle of these folders, to be sent. Read here, so that the folders of a mistyped path are never sent anywhere.
+pub(super) fn files_of(
+    folders: &[PathBuf],
+    clock: &dyn Clock,
+    output: &mut Output<'_>,
+) -> Result<Vec<BundleFile>, suite::Unfit> {
+    let bundle = Bundle::of_folders(folders)?;
+    // The server does not ask who answers for a rule: what is in force must stay applicable.
+    for finding in check::ownership(&bundle, clock.now().date_naive()).findings {
+        output.complain(&format!("warning: {}: {}", finding.at, finding.problem));
+    }
+    let file = |(path, text): (&str, &str)| BundleFile { path: path.to_owned(), text: text.to_owned() };
+    Ok(bundle.files().map(file).collect())
 }
 
 /// Has the server read its folders again.
@@ -141,7 +150,7 @@ pub(super) async fn show(args: &Show, clock: Arc<dyn Clock>, output: &mut Output
         .await
 }
 
-async fn at_desk<T: serde::Serialize>(
+pub(super) async fn at_desk<T: serde::Serialize>(
     common: &Common,
     clock: Arc<dyn Clock>,
     output: &mut Output<'_>,
@@ -161,7 +170,7 @@ fn folders(config: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(Config::read(config).map_err(|fault| fault.to_string())?.policy.bundles)
 }
 
-fn changed(changed: &PolicyChanged, output: &mut Output<'_>) -> Exit {
+pub(super) fn changed(changed: &PolicyChanged, output: &mut Output<'_>) -> Exit {
     match changed.decision_id {
         Some(id) => output.line(&format!("in force: {} (decision {id})", changed.policy)),
         None => output.line(&format!("nothing to change: {} is in force", changed.policy)),
@@ -186,6 +195,9 @@ fn told(status: &PolicyStatus, output: &mut Output<'_>) -> Exit {
     }
     if let Some(refused) = &status.refused {
         output.line(&format!("refused:     at {}: {}", time(refused.at), refused.problem));
+    }
+    if let Some(candidate) = &status.candidate {
+        super::candidate::told(candidate, output);
     }
     output.line("ever in force, the newest first:");
     for kept in &status.bundles {

@@ -13,14 +13,16 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
+use super::candidate::{CandidateStatus, KeptCandidate};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order, reason};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
 use crate::policy::bundle::Bundle;
+use crate::policy::candidate::{NamesNobody, Policy};
 use crate::policy::engine::PolicyEngine;
 use crate::policy::suite::{self, Unfit};
 use crate::store::Store;
-use crate::store::change::{Change, CommitFault, Committed, Configure};
+use crate::store::change::{CANDIDATE, Change, CommitFault, Committed, Configure};
 use crate::store::error::StoreError;
 use crate::store::rows::BundleRow;
 
@@ -35,7 +37,7 @@ const SHORTEST: usize = 8;
 /// Heads every version.
 const SCHEME: &str = "sha256:";
 /// Another replica may take its turn in between, but hardly again and again.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 
 /// What a change of the policy did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +88,9 @@ pub struct PolicyStatus {
     /// The bundle that this process refused last, unless it has taken one since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedBundle>,
+    /// The bundle that is tried beside the one in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateStatus>,
     /// Every bundle ever in force, the newest first.
     pub bundles: Vec<KeptBundle>,
 }
@@ -112,6 +117,36 @@ pub enum PolicyChangeFault {
          again with `taskgrant policy rollback {0}`"
     )]
     Stale(String),
+    /// It is in force already.
+    #[error("{0} is in force already: there is nothing to try")]
+    InForce(String),
+    /// Another candidate bites.
+    #[error(
+        "the candidate {0} bites for some principals: say `--shadow` to have another one in its place, which then bites for \
+         nobody, or end it first with `taskgrant policy candidate drop`"
+    )]
+    Bites(String),
+    /// There is no candidate.
+    #[error("there is no candidate: `taskgrant policy candidate load` makes one")]
+    NoCandidate,
+    /// The candidate is another one.
+    #[error("the candidate is {0}, not the one that you name")]
+    OtherCandidate(String),
+    /// The reason is empty.
+    #[error("reason: say why, for the record")]
+    NoReason,
+    /// More than all.
+    #[error("percent: {0} is more than 100")]
+    TooMany(u8),
+    /// A list of a canary names too many.
+    #[error("{0}: at most {most} names", most = super::candidate::MOST_NAMED)]
+    TooManyNamed(&'static str),
+    /// A canary names somebody that is not declared.
+    #[error("`{0}` is not declared: a canary names agents and tenants that there are")]
+    NotDeclared(String),
+    /// A text names nobody.
+    #[error("{0}")]
+    Nobody(#[from] NamesNobody),
     /// No such bundle is kept.
     #[error("no bundle `{0}` was ever in force, or several begin so; `taskgrant policy status` lists them")]
     Unknown(String),
@@ -147,20 +182,41 @@ enum Origin {
     Starter,
     /// An admin.
     Admin,
+    /// An admin, who names the candidate.
+    Candidate,
+}
+
+/// Who changes the policy, how, and why if that is said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct By<'a> {
+    pub(super) command: &'static str,
+    pub(super) account: &'a str,
+    pub(super) reason: Option<&'a str>,
+}
+
+impl<'a> By<'a> {
+    pub(super) fn new(command: &'static str, account: &'a str, reason: Option<&'a str>) -> Self {
+        Self { command, account, reason }
+    }
 }
 
 impl Origin {
     fn of(folders: &[PathBuf]) -> Self {
         if folders.is_empty() { Self::Starter } else { Self::Folders }
     }
+
+    fn is_admin(self) -> bool {
+        matches!(self, Self::Admin | Self::Candidate)
+    }
 }
 
 /// What the settings say.
-struct Standing {
-    generation: i64,
-    active: Option<String>,
+pub(super) struct Standing {
+    pub(super) generation: i64,
+    pub(super) active: Option<String>,
     before: Option<String>,
     folder: Option<String>,
+    pub(super) candidate: Option<KeptCandidate>,
 }
 
 impl Configuration {
@@ -171,7 +227,7 @@ impl Configuration {
         found: &PolicyEngine,
         folders: &[PathBuf],
     ) -> Result<(), PolicyChangeFault> {
-        match self.change_policy(found, Origin::of(folders), "serve", "the server").await {
+        match self.change_policy(found, Origin::of(folders), By::new("serve", "the server", None)).await {
             Err(stale @ PolicyChangeFault::Stale(_)) => warn!("{stale}"),
             begun => drop(begun?),
         }
@@ -188,7 +244,7 @@ impl Configuration {
     ) -> Result<PolicyChanged, PolicyChangeFault> {
         let origin = Origin::of(&folders);
         let read = move || Bundle::of_folders(&folders).map_err(Unfit::from).and_then(suite::admit);
-        self.offer(read, origin, "policy reload", account).await
+        self.offer(read, origin, By::new("policy reload", account, None)).await
     }
 
     /// Puts the bundle of `files` in force.
@@ -199,7 +255,7 @@ impl Configuration {
     ) -> Result<PolicyChanged, PolicyChangeFault> {
         let files = files.into_iter().map(|file| (file.path, file.text));
         let read = move || Bundle::from_files(files).map_err(Unfit::from).and_then(suite::admit);
-        self.offer(read, Origin::Admin, "policy apply", account).await
+        self.offer(read, Origin::Admin, By::new("policy apply", account, None)).await
     }
 
     /// Puts the bundle `version` in force again, or the one before if none is named; the beginning of a version stands for
@@ -210,24 +266,49 @@ impl Configuration {
         account: &str,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
         let version = match version {
-            Some(version) => self.bundle_version(version).await?,
+            Some(version) => bundle_version(&self.0.store, version, true).await?,
             None => self.0.standing().await?.before.ok_or(PolicyChangeFault::NothingBefore)?,
         };
         let kept = kept(&self.0.store, &version).await;
         let engine = kept.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))?;
-        self.change_policy(&engine, Origin::Admin, "policy rollback", account).await
+        self.change_policy(&engine, Origin::Admin, By::new("policy rollback", account, None)).await
+    }
+
+    /// Puts the candidate in force, for all; `version`, or the beginning of it, guards against another one than is meant. Its
+    /// tests are not run again.
+    pub async fn promote_candidate(
+        &self,
+        version: Option<&str>,
+        why: &str,
+        account: &str,
+    ) -> Result<PolicyChanged, PolicyChangeFault> {
+        if why.trim().is_empty() {
+            return Err(PolicyChangeFault::NoReason);
+        }
+        let standing = self.0.standing().await?;
+        let candidate = standing.candidate.ok_or(PolicyChangeFault::NoCandidate)?.version;
+        if let Some(named) = version
+            && bundle_version(&self.0.store, named, false).await? != candidate
+        {
+            return Err(PolicyChangeFault::OtherCandidate(candidate));
+        }
+        let kept = kept(&self.0.store, &candidate).await;
+        let engine = kept.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))?;
+        let by = By::new("policy promote", account, Some(why));
+        self.change_policy(&engine, Origin::Candidate, by).await
     }
 
     /// What this process decides by, and what it could go back to.
     pub async fn policy_status(&self) -> Result<PolicyStatus, PolicyChangeFault> {
         let inner = &self.0;
-        let Standing { active, before, folder, .. } = inner.standing().await?;
-        let kept = inner.store.bundles().await?;
-        let bundles = kept.into_iter().map(|(version, first_at)| KeptBundle { version, first_at }).collect();
-        let refused = inner.refused().clone();
+        let Standing { active, before, folder, candidate, .. } = inner.standing().await?;
+        let kept = inner.store.bundles().await?.into_iter();
+        let bundles = kept.filter_map(|(version, at)| Some(KeptBundle { version, first_at: at? })).collect();
+        let (refused, serving) = (inner.refused().clone(), inner.active.load());
         Ok(PolicyStatus {
             policy: active,
-            serving: Some(inner.active.load().policy.version().to_owned()),
+            serving: Some(serving.policy.version().to_owned()),
+            candidate: candidate.map(|kept| CandidateStatus::new(kept, serving.policy.candidate())),
             before,
             folder,
             refused,
@@ -235,17 +316,13 @@ impl Configuration {
         })
     }
 
-    /// The files of a bundle that is or was in force; the beginning of a version stands for it.
+    /// The files of a bundle that is or was in force or a candidate; the beginning of a version stands for it.
     pub async fn policy_files(&self, version: &str) -> Result<Vec<BundleFile>, PolicyChangeFault> {
-        let version = self.bundle_version(version).await?;
+        let version = bundle_version(&self.0.store, version, false).await?;
         let bundle = bundle(&self.0.store, &version).await;
         let bundle = bundle.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))?;
         let file = |(path, text): (&str, &str)| BundleFile { path: path.to_owned(), text: text.to_owned() };
         Ok(bundle.files().map(file).collect())
-    }
-
-    async fn bundle_version(&self, named: &str) -> Result<String, PolicyChangeFault> {
-        bundle_version(&self.0.store, named).await
     }
 
     /// Compiles and tests off the threads that serve; a bundle that is not fit is told to log, metric and record.
@@ -253,15 +330,18 @@ impl Configuration {
         &self,
         read: impl FnOnce() -> Result<PolicyEngine, Unfit> + Send + 'static,
         from: Origin,
-        command: &str,
-        account: &str,
+        by: By<'_>,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
         let read = spawn_blocking(read).await;
         let read = read.map_err(|ended| PolicyChangeFault::Unavailable(ended.to_string()))?;
         let outcome = match read {
-            Ok(engine) => self.change_policy(&engine, from, command, account).await,
+            Ok(engine) => self.change_policy(&engine, from, by).await,
             Err(unfit) => {
-                self.0.refuse_policy(&unfit, command, account).await?;
+                let problem = unfit.to_string();
+                error!(problem, "a policy bundle is not fit: the one in force stays in force");
+                self.0.metrics.policy_offered(false);
+                let at = self.0.refuse_bundle(&problem, by).await?;
+                *self.0.refused() = Some(RefusedBundle { at, problem });
                 return Err(unfit.into());
             }
         };
@@ -286,12 +366,13 @@ impl Configuration {
         &self,
         engine: &PolicyEngine,
         from: Origin,
-        command: &str,
-        account: &str,
+        by: By<'_>,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
-        let (inner, engine) = (self.0.clone(), engine.clone());
-        let (command, account) = (command.to_owned(), account.to_owned());
-        let run = tokio::spawn(async move { inner.change_policy(&engine, from, &command, &account).await });
+        let (inner, engine, command) = (self.0.clone(), engine.clone(), by.command);
+        let (account, why) = (by.account.to_owned(), by.reason.map(str::to_owned));
+        let run = tokio::spawn(async move {
+            inner.change_policy(&engine, from, By::new(command, &account, why.as_deref())).await
+        });
         run.await.unwrap_or_else(|error| Err(PolicyChangeFault::Unavailable(error.to_string())))
     }
 }
@@ -301,28 +382,36 @@ impl Inner {
         self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    async fn standing(&self) -> Result<Standing, StoreError> {
+    pub(super) async fn standing(&self) -> Result<Standing, StoreError> {
         // First: settings that are newer than the generation make the commit fail, older ones would be believed.
         let generation = self.store.head().await?.generation;
         let (active, before) = (self.store.setting(ACTIVE).await?, self.store.setting(BEFORE).await?);
-        Ok(Standing { generation, active, before, folder: self.store.setting(FOLDER).await? })
+        let (folder, candidate) = (self.store.setting(FOLDER).await?, self.kept_candidate().await?);
+        Ok(Standing { generation, active, before, folder, candidate })
     }
 
-    /// The bundle that the store says is in force: the one that is, or another, compiled.
-    pub(super) async fn standing_policy(&self) -> Result<PolicyEngine, LoadFault> {
+    /// The policy that the store says is in force. What is not compiled here yet is.
+    pub(super) async fn standing_policy(&self) -> Result<Policy, LoadFault> {
         let now = self.active.load().policy.clone();
-        match self.store.setting(ACTIVE).await? {
-            Some(version) if version != now.version() => kept(&self.store, &version).await,
-            Some(_) | None => Ok(now),
-        }
+        let active = match self.store.setting(ACTIVE).await? {
+            Some(version) => match now.engine(&version) {
+                Some(engine) => engine.clone(),
+                None => kept(&self.store, &version).await?,
+            },
+            None => now.active().clone(),
+        };
+        let candidate = match self.kept_candidate().await? {
+            Some(candidate) => Some(self.candidate(candidate, &now).await?),
+            None => None,
+        };
+        Ok(Policy::new(active, candidate))
     }
 
     async fn change_policy(
         &self,
         engine: &PolicyEngine,
         from: Origin,
-        command: &str,
-        account: &str,
+        by: By<'_>,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
         let version = engine.version();
         let _turn = self.turn.lock().await;
@@ -333,18 +422,21 @@ impl Inner {
                 before: None,
                 decision_id: None,
             };
+            if from == Origin::Candidate && !standing.tries(version) {
+                return Err(standing.other_candidate());
+            }
             let is_active = standing.active.as_deref() == Some(version);
-            let is_noted = from == Origin::Admin || standing.folder.as_deref() == Some(version);
-            if is_noted && (is_active || from != Origin::Admin) {
+            let is_noted = from.is_admin() || standing.folder.as_deref() == Some(version);
+            if is_noted && (is_active || !from.is_admin()) {
                 return Ok(unchanged);
             }
             if from == Origin::Starter && self.outranks_starter(&standing) {
                 return Ok(unchanged);
             }
-            if from != Origin::Admin && !is_active && self.is_stale(version).await? {
+            if !from.is_admin() && !is_active && self.is_stale(version).await? {
                 return Err(PolicyChangeFault::Stale(version.to_owned()));
             }
-            let change = self.change_of(engine, from, &standing, (command, account))?;
+            let change = self.change_of(engine, from, &standing, by)?;
             let decision_id = change.decision.id;
             match self.writer.submit(change).await {
                 Ok(Committed::Done(_)) => {}
@@ -372,7 +464,8 @@ impl Inner {
     /// Whether the folders of one replica hold what others have moved on from: a replica that starts late, or again, takes
     /// nothing back. Where one process is alone its folders say what is wanted.
     async fn is_stale(&self, version: &str) -> Result<bool, StoreError> {
-        Ok(self.store.is_shared() && self.store.bundle(version).await?.is_some())
+        let was_in_force = |(kept, at): (String, Option<_>)| kept == version && at.is_some();
+        Ok(self.store.is_shared() && self.store.bundles().await?.into_iter().any(was_in_force))
     }
 
     /// Whether what is in force stays where no folders are configured: nobody asked for the starter, and another program
@@ -386,22 +479,30 @@ impl Inner {
         engine: &PolicyEngine,
         from: Origin,
         standing: &Standing,
-        (command, account): (&str, &str),
+        by: By<'_>,
     ) -> Result<Configure, ApplyFault> {
         let version = engine.version().to_owned();
-        let asked = json!({ "command": command, "policy": version, "before": standing.active });
-        let order = Order { options: Options::default(), actor: account, asked };
+        let mut asked = json!({ "command": by.command, "policy": version, "before": standing.active });
+        if let (Some(reason), Some(asked)) = (by.reason, asked.as_object_mut()) {
+            asked.insert("reason".to_owned(), reason.into());
+        }
+        let order = Order { options: Options::default(), actor: by.account, asked };
         let mut decision = self.decision(&order, Outcome::Allow)?;
         decision.policy = Some(version.clone());
         let mut settings = Vec::new();
-        if from != Origin::Admin {
+        if !from.is_admin() {
             settings.push((FOLDER.to_owned(), version.clone()));
         }
         if standing.active.as_ref() != Some(&version) {
             settings.extend(standing.active.clone().map(|before| (BEFORE.to_owned(), before)));
             settings.push((ACTIVE.to_owned(), version.clone()));
         }
-        let bundle = BundleRow { version, content: engine.bundle().to_bytes(), created_at: decision.at };
+        if standing.tries(&version) {
+            // It is no longer tried: it decides.
+            settings.push((CANDIDATE.to_owned(), KeptCandidate::NONE.to_owned()));
+        }
+        let (created_at, in_force_at) = (decision.at, Some(decision.at));
+        let bundle = BundleRow { version, content: engine.bundle().to_bytes(), created_at, in_force_at };
         Ok(Configure {
             bundle: Some(bundle),
             settings,
@@ -410,29 +511,44 @@ impl Inner {
         })
     }
 
-    async fn refuse_policy(&self, unfit: &Unfit, command: &str, account: &str) -> Result<(), ApplyFault> {
-        let problem = unfit.to_string();
-        error!(problem, "a policy bundle is not fit: the one in force stays in force");
-        self.metrics.policy_offered(false);
-        let order =
-            Order { options: Options::default(), actor: account, asked: json!({ "command": command }) };
+    /// Records that a bundle is not fit, and tells when that was.
+    pub(super) async fn refuse_bundle(&self, problem: &str, by: By<'_>) -> Result<DateTime<Utc>, ApplyFault> {
+        let asked = json!({ "command": by.command });
+        let order = Order { options: Options::default(), actor: by.account, asked };
         let mut decision = self.decision(&order, Outcome::Deny)?;
-        *self.refused() = Some(RefusedBundle { at: decision.at, problem: problem.clone() });
-        decision.record.reasons.push(reason("policy_unfit", &problem));
+        let at = decision.at;
+        decision.record.reasons.push(reason("policy_unfit", problem));
         if let Err(error) = self.writer.submit(Change::from(decision)).await {
             warn!(%error, "a refused policy bundle could not be recorded");
         }
-        Ok(())
+        Ok(at)
     }
 }
 
-/// The bundle that is or was in force, of a version or the beginning of one.
+impl Standing {
+    fn tries(&self, version: &str) -> bool {
+        self.candidate.as_ref().is_some_and(|candidate| candidate.version == version)
+    }
+
+    fn other_candidate(self) -> PolicyChangeFault {
+        self.candidate.map_or(PolicyChangeFault::NoCandidate, |other| {
+            PolicyChangeFault::OtherCandidate(other.version)
+        })
+    }
+}
+
+/// The bundle that is or was in force or a candidate, of a version or the beginning of one.
 pub async fn kept_bundle(store: &Store, named: &str) -> Result<Bundle, PolicyChangeFault> {
-    let version = bundle_version(store, named).await?;
+    let version = bundle_version(store, named, false).await?;
     bundle(store, &version).await.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))
 }
 
-async fn bundle_version(store: &Store, named: &str) -> Result<String, PolicyChangeFault> {
+/// The version that `named` is, or begins; of those that were in force, or of all that are kept.
+async fn bundle_version(
+    store: &Store,
+    named: &str,
+    was_in_force: bool,
+) -> Result<String, PolicyChangeFault> {
     let unknown = || PolicyChangeFault::Unknown(named.to_owned());
     let digits = named.strip_prefix(SCHEME).unwrap_or(named);
     if digits.len() < SHORTEST {
@@ -440,7 +556,8 @@ async fn bundle_version(store: &Store, named: &str) -> Result<String, PolicyChan
     }
     let wanted = format!("{SCHEME}{digits}");
     let kept = store.bundles().await?;
-    let mut found = kept.into_iter().map(|(version, _)| version).filter(|v| v.starts_with(&wanted));
+    let kept = kept.into_iter().filter(|(_, at)| at.is_some() || !was_in_force);
+    let mut found = kept.map(|(version, _)| version).filter(|v| v.starts_with(&wanted));
     match (found.next(), found.next()) {
         (Some(version), None) => Ok(version),
         _ => Err(unknown()),
@@ -454,7 +571,7 @@ async fn bundle(store: &Store, version: &str) -> Result<Bundle, LoadFault> {
     if bundle.version() == version { Ok(bundle) } else { Err(fault("its content is another").into()) }
 }
 
-async fn kept(store: &Store, version: &str) -> Result<PolicyEngine, LoadFault> {
+pub(super) async fn kept(store: &Store, version: &str) -> Result<PolicyEngine, LoadFault> {
     let bundle = bundle(store, version).await?;
     let compiled = spawn_blocking(move || PolicyEngine::compile(bundle)).await;
     let compiled =

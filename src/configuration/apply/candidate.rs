@@ -1,0 +1,370 @@
+//! The use case: a bundle that is tried beside the one in force, first as a shadow, then for some (DESIGN §6). Stored and
+//! followed like the bundle in force: each change begins a generation, so that all replicas try the same on the same people.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use super::policy::{By, BundleFile, PolicyChangeFault, Standing, TRIES, kept};
+use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order};
+use crate::domain::decision::Outcome;
+use crate::domain::ids::DecisionId;
+use crate::domain::snapshot::Snapshot;
+use crate::policy::bundle::Bundle;
+use crate::policy::candidate::{Canary, Candidate, Named, Policy};
+use crate::policy::comparison::Comparison;
+use crate::policy::engine::PolicyEngine;
+use crate::policy::suite::{self, Unfit};
+use crate::store::change::{CANDIDATE, CommitFault, Committed, Configure};
+use crate::store::error::StoreError;
+use crate::store::rows::BundleRow;
+
+/// Most names in a list of a canary.
+pub(super) const MOST_NAMED: usize = 1000;
+
+/// The candidate as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCandidate {
+    /// Its version.
+    pub version: String,
+    /// Since when it is the candidate.
+    pub since: DateTime<Utc>,
+    /// Whose word it was.
+    pub account: String,
+    /// For whom it bites.
+    #[serde(flatten)]
+    pub canary: Canary,
+}
+
+impl KeptCandidate {
+    /// The setting where there is none.
+    pub(super) const NONE: &str = "null";
+}
+
+/// Whether a candidate bites for anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// For nobody.
+    Shadow,
+    /// For some, or all.
+    Canary,
+}
+
+/// A candidate as one process knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateStatus {
+    /// What the store says.
+    #[serde(flatten)]
+    pub kept: KeptCandidate,
+    /// Whether it bites for anybody.
+    pub mode: Mode,
+    /// Why this process cannot run it, so that it fails on every input; none if it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// What this process saw of it; none where nothing is served, or not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Comparison>,
+}
+
+impl CandidateStatus {
+    /// What is `kept`, and `here` in this process.
+    pub(super) fn new(kept: KeptCandidate, here: Option<&Candidate>) -> Self {
+        let here = here.filter(|here| kept.is(here));
+        Self {
+            mode: if kept.canary.is_shadow() { Mode::Shadow } else { Mode::Canary },
+            problem: here.and_then(Candidate::fault).map(ToString::to_string),
+            seen: here.map(|here| here.seen().told()),
+            kept,
+        }
+    }
+}
+
+/// What a change of the candidate did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateChanged {
+    /// The candidate from now on; none if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<KeptCandidate>,
+    /// The decision that records it; none if nothing has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<DecisionId>,
+}
+
+/// For whom the candidate shall bite.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryOrder {
+    /// Of a hundred principals, for how many: 0 to 100.
+    pub percent: u8,
+    /// For whom in any case. Left out, those who were; but with 0 percent nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforce_for: Option<BTreeSet<Named>>,
+    /// For whom in no case. Left out, those who were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub never_for: Option<BTreeSet<Named>>,
+    /// Why, for the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One change of the candidate.
+#[derive(Clone)]
+enum Change {
+    /// This bundle is the candidate from now on, a shadow; also in place of one that bites, if that is said.
+    Load(PolicyEngine, bool),
+    /// It bites for others.
+    Canary(CanaryOrder),
+    /// There is none any more.
+    Drop,
+}
+
+impl Configuration {
+    /// Has the bundle of `files` tried, as a shadow. It must compile and pass its own tests. One that bites gives way only if
+    /// `shadow` says that nobody is to be bitten any more.
+    pub async fn load_candidate(
+        &self,
+        files: Vec<BundleFile>,
+        shadow: bool,
+        (why, account): (Option<&str>, &str),
+    ) -> Result<CandidateChanged, PolicyChangeFault> {
+        let by = By::new("policy candidate load", account, why);
+        let files = files.into_iter().map(|file| (file.path, file.text));
+        let read = move || Bundle::from_files(files).map_err(Unfit::from).and_then(suite::admit);
+        let read = spawn_blocking(read).await;
+        match read.map_err(|ended| PolicyChangeFault::Unavailable(ended.to_string()))? {
+            Ok(engine) => self.change_candidate(Change::Load(engine, shadow), by).await,
+            Err(unfit) => {
+                let problem = unfit.to_string();
+                warn!(problem, "a candidate is not fit: nothing has changed");
+                self.0.refuse_bundle(&problem, by).await?;
+                Err(unfit.into())
+            }
+        }
+    }
+
+    /// Ends the candidate: the bundle in force decides alone.
+    pub async fn drop_candidate(
+        &self,
+        why: &str,
+        account: &str,
+    ) -> Result<CandidateChanged, PolicyChangeFault> {
+        if why.trim().is_empty() {
+            return Err(PolicyChangeFault::NoReason);
+        }
+        self.change_candidate(Change::Drop, By::new("policy candidate drop", account, Some(why))).await
+    }
+
+    /// Says for whom the candidate bites.
+    pub async fn set_canary(
+        &self,
+        order: CanaryOrder,
+        account: &str,
+    ) -> Result<CandidateChanged, PolicyChangeFault> {
+        order.check(&self.0.active.load().snapshot)?;
+        let why = order.reason.clone();
+        let by = By::new("policy canary", account, why.as_deref());
+        self.change_candidate(Change::Canary(order), by).await
+    }
+
+    /// Runs to its end also if the caller goes away.
+    async fn change_candidate(
+        &self,
+        change: Change,
+        by: By<'_>,
+    ) -> Result<CandidateChanged, PolicyChangeFault> {
+        let (inner, command) = (self.0.clone(), by.command);
+        let (account, why) = (by.account.to_owned(), by.reason.map(str::to_owned));
+        let run = tokio::spawn(async move {
+            inner.change_candidate(&change, By::new(command, &account, why.as_deref())).await
+        });
+        run.await.unwrap_or_else(|error| Err(PolicyChangeFault::Unavailable(error.to_string())))
+    }
+}
+
+impl Inner {
+    /// The candidate that the store names.
+    pub(super) async fn kept_candidate(&self) -> Result<Option<KeptCandidate>, StoreError> {
+        let Some(text) = self.store.setting(CANDIDATE).await? else { return Ok(None) };
+        serde_json::from_str(&text)
+            .map_err(|why| StoreError::Corrupt { what: "policy candidate", why: why.to_string() })
+    }
+
+    /// What is `kept`, to judge with: what was compiled and seen here `now` goes on. One that does not compile here is a
+    /// candidate that fails, and no reason to stop.
+    pub(super) async fn candidate(&self, kept: KeptCandidate, now: &Policy) -> Result<Candidate, LoadFault> {
+        if let Some(here) = now.candidate().filter(|here| kept.is(here)) {
+            return Ok(here.clone().with(kept.canary));
+        }
+        let engine = match now.engine(&kept.version) {
+            Some(engine) => Ok(engine.clone()),
+            None => match self::kept(&self.store, &kept.version).await {
+                Ok(engine) => Ok(engine),
+                Err(LoadFault::Policy { version, fault }) => {
+                    warn!(version, %fault, "the candidate does not run here");
+                    Err(fault)
+                }
+                Err(fault @ (LoadFault::Store(_) | LoadFault::Objects(_))) => return Err(fault),
+            },
+        };
+        let KeptCandidate { version, since, canary, .. } = kept;
+        Ok(Candidate::new(version, engine, since, self.clock.now()).with(canary))
+    }
+
+    async fn change_candidate(
+        &self,
+        change: &Change,
+        by: By<'_>,
+    ) -> Result<CandidateChanged, PolicyChangeFault> {
+        let _turn = self.turn.lock().await;
+        for _ in 0..TRIES {
+            let standing = self.standing().await?;
+            let Some(candidate) = self.next_candidate(change, &standing, by)? else {
+                return Ok(CandidateChanged { candidate: standing.candidate, decision_id: None });
+            };
+            let configure = self.configure_candidate(change, (&standing, candidate.as_ref()), by)?;
+            let decision_id = configure.decision.id;
+            match self.writer.submit(configure).await {
+                Ok(Committed::Done(_)) => {}
+                Ok(Committed::Superseded { .. } | Committed::Lost(..)) => continue,
+                Err(CommitFault::Rejected) => return Err(PolicyChangeFault::Conflict),
+                Err(fault @ (CommitFault::Full | CommitFault::Unavailable)) => {
+                    return Err(PolicyChangeFault::Unavailable(fault.to_string()));
+                }
+            }
+            // From here on nothing is issued by what was before, in any replica. What cannot be read now is read when needed.
+            if let Err(fault) = self.take_stored().await {
+                warn!(%fault, "the candidate is changed, but cannot be read yet");
+            }
+            let version = candidate.as_ref().map(|candidate| candidate.version.as_str());
+            info!(candidate = version, %decision_id, command = by.command, "the candidate is changed");
+            return Ok(CandidateChanged { candidate, decision_id: Some(decision_id) });
+        }
+        Err(PolicyChangeFault::Conflict)
+    }
+
+    /// The candidate after the change, which may be none; or nothing, if nothing changes.
+    fn next_candidate(
+        &self,
+        change: &Change,
+        standing: &Standing,
+        by: By<'_>,
+    ) -> Result<Option<Option<KeptCandidate>>, PolicyChangeFault> {
+        let before = standing.candidate.as_ref();
+        let after = match change {
+            Change::Load(engine, shadow) => {
+                let version = engine.version();
+                if standing.active.as_deref() == Some(version) {
+                    return Err(PolicyChangeFault::InForce(version.to_owned()));
+                }
+                match before {
+                    Some(same) if same.version == version && !shadow => Some(same.clone()),
+                    Some(same) if same.version == version => {
+                        let never_for = same.canary.never_for.clone();
+                        Some(KeptCandidate { canary: Canary { never_for, ..Canary::default() }, ..same.clone() })
+                    }
+                    Some(other) if !other.canary.is_shadow() && !shadow => {
+                        return Err(PolicyChangeFault::Bites(other.version.clone()));
+                    }
+                    Some(_) | None => Some(KeptCandidate {
+                        version: version.to_owned(),
+                        since: self.clock.now(),
+                        account: by.account.to_owned(),
+                        // Who is kept out of one canary is not to be met by the next.
+                        canary: Canary {
+                            never_for: before.map(|b| b.canary.never_for.clone()).unwrap_or_default(),
+                            ..Canary::default()
+                        },
+                    }),
+                }
+            }
+            Change::Canary(order) => {
+                let before = before.ok_or(PolicyChangeFault::NoCandidate)?;
+                Some(KeptCandidate { canary: order.canary(&before.canary), ..before.clone() })
+            }
+            Change::Drop => {
+                before.ok_or(PolicyChangeFault::NoCandidate)?;
+                None
+            }
+        };
+        Ok((after.as_ref() != before).then_some(after))
+    }
+
+    fn configure_candidate(
+        &self,
+        change: &Change,
+        (standing, candidate): (&Standing, Option<&KeptCandidate>),
+        by: By<'_>,
+    ) -> Result<Configure, ApplyFault> {
+        let version = |kept: Option<&KeptCandidate>| kept.map(|kept| kept.version.clone());
+        let (before, is) = (version(standing.candidate.as_ref()), version(candidate));
+        let mut asked = json!({ "command": by.command, "candidate": is, "before": before });
+        if let Some(asked) = asked.as_object_mut() {
+            let canary = candidate.map(|candidate| json!(candidate.canary));
+            asked.extend(canary.map(|canary| ("canary".to_owned(), canary)));
+            asked.extend(by.reason.map(|reason| ("reason".to_owned(), Value::from(reason))));
+        }
+        let order = Order { options: Options::default(), actor: by.account, asked };
+        let mut decision = self.decision(&order, Outcome::Allow)?;
+        decision.policy.clone_from(&standing.active);
+        let bundle = match change {
+            Change::Load(engine, _) => Some(BundleRow {
+                version: engine.version().to_owned(),
+                content: engine.bundle().to_bytes(),
+                created_at: decision.at,
+                in_force_at: None,
+            }),
+            Change::Canary(_) | Change::Drop => None,
+        };
+        let kept = serde_json::to_string(&candidate);
+        let kept = kept.map_err(|error| ApplyFault::Unavailable(error.to_string()))?;
+        let settings = vec![(CANDIDATE.to_owned(), kept)];
+        Ok(Configure { bundle, settings, base: Some(standing.generation), ..Configure::only(decision) })
+    }
+}
+
+impl KeptCandidate {
+    /// Whether it is the one that is known here.
+    fn is(&self, here: &Candidate) -> bool {
+        self.version == here.version() && self.since == here.since()
+    }
+}
+
+impl CanaryOrder {
+    /// A misspelt name in a list would protect nobody, or meet nobody: agents and tenants have to be there.
+    fn check(&self, snapshot: &Snapshot) -> Result<(), PolicyChangeFault> {
+        if self.percent > 100 {
+            return Err(PolicyChangeFault::TooMany(self.percent));
+        }
+        for (list, named) in [("enforce_for", &self.enforce_for), ("never_for", &self.never_for)] {
+            if named.as_ref().is_some_and(|named| named.len() > MOST_NAMED) {
+                return Err(PolicyChangeFault::TooManyNamed(list));
+            }
+            for named in named.iter().flatten() {
+                let is_there = match named {
+                    Named::Agent(id) => snapshot.agent(id).is_some(),
+                    Named::Tenant(name) => snapshot.tenant(name).is_some(),
+                    // Only tokens tell which groups there are.
+                    Named::Group(_) => true,
+                };
+                if !is_there {
+                    return Err(PolicyChangeFault::NotDeclared(named.to_string()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn canary(&self, before: &Canary) -> Canary {
+        let kept = if self.percent == 0 { BTreeSet::new() } else { before.enforce_for.clone() };
+        Canary {
+            percent: self.percent,
+            enforce_for: self.enforce_for.clone().unwrap_or(kept),
+            never_for: self.never_for.clone().unwrap_or_else(|| before.never_for.clone()),
+        }
+    }
+}

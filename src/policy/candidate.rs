@@ -1,0 +1,299 @@
+//! A candidate beside the bundle in force: for whom it bites, and what both say (DESIGN §6).
+//!
+//! Both judge the same input; of one of them the judgement bites, and the other one is the shadow, which changes no answer,
+//! whatever it says or does.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::comparison::Comparisons;
+use super::engine::PolicyEngine;
+use super::fault::PolicyFault;
+use super::input::{PolicyInput, PrincipalFacts};
+use super::judgement::Judgement;
+use crate::domain::ids::{ClientId, Name};
+use crate::hash::sha256;
+
+/// Heads what is hashed for a principal's place: another use of the hash gives other places.
+const PLACES: &[u8] = b"taskgrant canary\n";
+/// Longest name of a group, in bytes.
+const LONGEST_GROUP: usize = 256;
+
+/// Somebody whom a canary names: `agent:ID`, `group:NAME` or `tenant:NAME`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Named {
+    /// The agent that acts, by its client id.
+    Agent(ClientId),
+    /// The principals of a group, as their issuer states it.
+    Group(String),
+    /// The principals of a tenant.
+    Tenant(Name),
+}
+
+/// A text that names nobody.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("`{0}` names nobody: write agent:CLIENT_ID, group:NAME or tenant:NAME")]
+pub struct NamesNobody(String);
+
+impl FromStr for Named {
+    type Err = NamesNobody;
+
+    fn from_str(text: &str) -> Result<Self, NamesNobody> {
+        let nobody = || NamesNobody(crate::domain::ids::shown(text));
+        let (kind, name) = text.split_once(':').ok_or_else(nobody)?;
+        match kind {
+            "agent" => name.parse().map(Self::Agent).map_err(|_| nobody()),
+            "tenant" => name.parse().map(Self::Tenant).map_err(|_| nobody()),
+            "group" if !name.is_empty() && name.len() <= LONGEST_GROUP => Ok(Self::Group(name.to_owned())),
+            _ => Err(nobody()),
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(id) => write!(out, "agent:{id}"),
+            Self::Group(name) => write!(out, "group:{name}"),
+            Self::Tenant(name) => write!(out, "tenant:{name}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Named {
+    type Error = NamesNobody;
+    fn try_from(text: String) -> Result<Self, NamesNobody> {
+        text.parse()
+    }
+}
+
+impl From<Named> for String {
+    fn from(named: Named) -> Self {
+        named.to_string()
+    }
+}
+
+impl Named {
+    fn is_of(&self, input: &PolicyInput) -> bool {
+        match self {
+            Self::Agent(id) => input.actor.id == id.as_str(),
+            Self::Group(name) => input.principal.groups.contains(name),
+            Self::Tenant(name) => input.tenant.id == name.as_str(),
+        }
+    }
+}
+
+/// For whom a candidate bites. For nobody it is a shadow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Canary {
+    /// Of a hundred principals, for how many: 0 to 100; beyond that is 100.
+    pub percent: u8,
+    /// For whom in any case.
+    pub enforce_for: BTreeSet<Named>,
+    /// For whom in no case, whatever else says so.
+    pub never_for: BTreeSet<Named>,
+}
+
+impl Canary {
+    /// Whether the candidate bites for whom the input tells of.
+    pub fn bites(&self, input: &PolicyInput) -> bool {
+        let names = |list: &BTreeSet<Named>| list.iter().any(|named| named.is_of(input));
+        if self.is_shadow() || names(&self.never_for) {
+            return false;
+        }
+        place(&input.principal) < self.percent || names(&self.enforce_for)
+    }
+
+    /// Whether it bites for nobody.
+    pub fn is_shadow(&self) -> bool {
+        self.percent == 0 && self.enforce_for.is_empty()
+    }
+}
+
+/// The place of a principal among a hundred, from 0 to 99: the same on every replica, after a restart, and for every candidate.
+/// It hangs on `iss` and `sub` alone, so that a greater share of the same canary holds everybody that a smaller one did.
+fn place(PrincipalFacts { iss, sub, .. }: &PrincipalFacts) -> u8 {
+    let length = (iss.len() as u64).to_be_bytes();
+    let [a, b, c, d, e, f, g, h, ..] = sha256(&[PLACES, &length, iss.as_bytes(), sub.as_bytes()]);
+    let first = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    u8::try_from((u128::from(first) * 100) >> 64).unwrap_or(u8::MAX)
+}
+
+/// A bundle that is tried.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    version: String,
+    /// The fault is why this program cannot run it: then that is its answer to everything.
+    engine: Result<PolicyEngine, PolicyFault>,
+    /// Since when it is the candidate.
+    since: DateTime<Utc>,
+    canary: Canary,
+    seen: Arc<Comparisons>,
+}
+
+impl Candidate {
+    /// The candidate of this version, of whose answers nothing is known here before `now`.
+    pub fn new(
+        version: String,
+        engine: Result<PolicyEngine, PolicyFault>,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let (canary, seen) = (Canary::default(), Arc::new(Comparisons::new(now)));
+        Self { version, engine, since, canary, seen }
+    }
+
+    /// The same for others.
+    pub fn with(self, canary: Canary) -> Self {
+        Self { canary, ..self }
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Since when it is the candidate.
+    pub fn since(&self) -> DateTime<Utc> {
+        self.since
+    }
+
+    /// Why this program cannot run it; none if it can.
+    pub fn fault(&self) -> Option<&PolicyFault> {
+        self.engine.as_ref().err()
+    }
+
+    /// What was seen of it in this process.
+    pub fn seen(&self) -> &Comparisons {
+        &self.seen
+    }
+
+    fn judge(&self, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
+        match &self.engine {
+            Ok(engine) => engine.judge(input),
+            Err(fault) => Err(fault.clone()),
+        }
+    }
+}
+
+/// What judges: the bundle in force, and the candidate if there is one.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    active: PolicyEngine,
+    candidate: Option<Arc<Candidate>>,
+}
+
+impl From<PolicyEngine> for Policy {
+    fn from(active: PolicyEngine) -> Self {
+        Self { active, candidate: None }
+    }
+}
+
+/// The answer of one bundle.
+#[derive(Debug)]
+pub struct Ruling<'policy> {
+    /// Its version.
+    pub version: &'policy str,
+    /// What it says; of a fault, why it says nothing.
+    pub judgement: Result<Judgement, PolicyFault>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What both bundles say to one input.
+#[derive(Debug)]
+pub struct Judged<'policy> {
+    /// The answer that bites.
+    pub bites: Ruling<'policy>,
+    /// The one that does not; none without a candidate.
+    pub shadow: Option<Shadow<'policy>>,
+}
+
+/// The answer that does not bite.
+#[derive(Debug)]
+pub struct Shadow<'policy> {
+    pub(super) candidate: &'policy Arc<Candidate>,
+    /// Whether the candidate bites, and this is the answer of the bundle in force.
+    pub(super) canary: bool,
+    pub(super) ruling: Ruling<'policy>,
+}
+
+impl Shadow<'_> {
+    /// How long the candidate took, whichever of both bites.
+    pub fn candidate_took(&self, bites: &Ruling<'_>) -> Duration {
+        if self.canary { bites.took } else { self.ruling.took }
+    }
+}
+
+impl Policy {
+    /// The bundle in force with this candidate beside it.
+    pub fn new(active: PolicyEngine, candidate: Option<Candidate>) -> Self {
+        Self { active, candidate: candidate.map(Arc::new) }
+    }
+
+    /// Version of the bundle in force.
+    pub fn version(&self) -> &str {
+        self.active.version()
+    }
+
+    /// The bundle in force.
+    pub fn active(&self) -> &PolicyEngine {
+        &self.active
+    }
+
+    /// The candidate, if there is one.
+    pub fn candidate(&self) -> Option<&Candidate> {
+        self.candidate.as_deref()
+    }
+
+    /// The bundle of this version, if it is one of both and runs.
+    pub fn engine(&self, version: &str) -> Option<&PolicyEngine> {
+        let candidate = self.candidate.iter().filter_map(|candidate| candidate.engine.as_ref().ok());
+        candidate.chain([&self.active]).find(|engine| engine.version() == version)
+    }
+
+    /// Asks the bundle that bites, then the other one.
+    pub fn judge(&self, input: &PolicyInput) -> Judged<'_> {
+        let active = || self.active.judge(input);
+        let Some(candidate) = &self.candidate else {
+            return Judged { bites: timed(self.version(), active), shadow: None };
+        };
+        let canary = candidate.canary.bites(input);
+        let (bites, ruling) = if canary {
+            let bites = timed(&candidate.version, || candidate.judge(input));
+            (bites, timed(self.version(), || guarded(active)))
+        } else {
+            let bites = timed(self.version(), active);
+            (bites, timed(&candidate.version, || guarded(|| candidate.judge(input))))
+        };
+        Judged { bites, shadow: Some(Shadow { candidate, canary, ruling }) }
+    }
+}
+
+fn timed(version: &str, judge: impl FnOnce() -> Result<Judgement, PolicyFault>) -> Ruling<'_> {
+    let began = Instant::now();
+    let judgement = judge();
+    Ruling { version, judgement, took: began.elapsed() }
+}
+
+/// A shadow that panics has failed, and nothing else has.
+fn guarded(
+    judge: impl FnOnce() -> Result<Judgement, PolicyFault>,
+) -> Result<Judgement, PolicyFault> {
+    let judged = catch_unwind(AssertUnwindSafe(judge));
+    judged.unwrap_or_else(|_| Err(PolicyFault::Evaluation("the engine panicked".to_owned())))
+}
+
+#[cfg(test)]
+#[path = "candidate_tests.rs"]
+mod tests;
