@@ -1,0 +1,648 @@
+//! A policy bundle that is tried beside the one in force: as a shadow, for some, and then for all (DESIGN §6).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use taskgrant::admin::api::{RefusalCode, Refused};
+use taskgrant::admin::policy::{ApplyPolicy, DropCandidate, LoadCandidate, PromoteCandidate, RollbackPolicy};
+use taskgrant::configuration::apply::candidate::{CanaryOrder, CandidateChanged, CandidateStatus, Mode};
+use taskgrant::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
+use taskgrant::domain::ids::DecisionId;
+use taskgrant::policy::candidate::Named;
+use taskgrant::policy::comparison::Comparison;
+use taskgrant::policy::replay::Change;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::support::database;
+use crate::support::idp::Idp;
+use crate::support::postgres::Scratch;
+use crate::support::process::{Site, free_port};
+use crate::support::server::{Answer, ORDERS, Server};
+
+const STARTER: &str = include_str!("../../policies/base/ceilings.rego");
+const ROOT: [(&str, &str); 2] = [("task_type", "refund_order"), ("resource", ORDERS)];
+/// Far more than any bound of ours: tests share their machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Runs into a limit of the engine on every input.
+const ENDLESS: &str = "allow if {\n\tsome a in xs; some b in xs; some c in xs; some d in xs; some e in xs\n\
+    \tsome f in xs; some g in xs\n\ta + b + c + d + e + f + g == 0\n}\nxs := numbers.range(1, 30)";
+/// Answers what is no judgement.
+const FAULTY: &str = "limits contains {\"lifetime\": -1}";
+
+fn deny(code: &str) -> String {
+    format!("deny contains {{\"code\": \"{code}\", \"message\": \"m\", \"public\": true}}")
+}
+
+fn files(rules: &str) -> Vec<BundleFile> {
+    let (path, text) = ("sent/rules.rego".to_owned(), format!("{STARTER}\n{rules}\n"));
+    vec![BundleFile { path, text }]
+}
+
+fn load_order(rules: &str, shadow: bool) -> LoadCandidate {
+    LoadCandidate { files: files(rules), shadow, reason: Some("to try it".to_owned()) }
+}
+
+async fn try_load(server: &Server, rules: &str, shadow: bool) -> Result<CandidateChanged, Refused> {
+    server.admin().await.load_candidate(&load_order(rules, shadow)).await.unwrap()
+}
+
+/// Has a bundle of these rules tried, and tells its version.
+async fn load(server: &Server, rules: &str) -> String {
+    try_load(server, rules, false).await.unwrap().candidate.unwrap().version
+}
+
+async fn apply(server: &Server, rules: &str) -> PolicyChanged {
+    server.admin().await.apply_policy(&ApplyPolicy { files: files(rules) }).await.unwrap().unwrap()
+}
+
+fn names(list: &[&str]) -> Option<BTreeSet<Named>> {
+    Some(list.iter().map(|named| named.parse().unwrap()).collect())
+}
+
+async fn set(server: &Server, order: CanaryOrder) -> Result<CandidateChanged, Refused> {
+    server.admin().await.set_canary(&order).await.unwrap()
+}
+
+async fn canary(server: &Server, percent: u8) -> CandidateChanged {
+    set(server, CanaryOrder { percent, ..CanaryOrder::default() }).await.unwrap()
+}
+
+async fn give_up(server: &Server) -> Result<CandidateChanged, Refused> {
+    server.admin().await.drop_candidate(&DropCandidate { reason: "enough".to_owned() }).await.unwrap()
+}
+
+async fn promote(server: &Server) -> Result<PolicyChanged, Refused> {
+    let request = PromoteCandidate { version: None, reason: "it agrees".to_owned() };
+    server.admin().await.promote_candidate(&request).await.unwrap()
+}
+
+async fn status(server: &Server) -> PolicyStatus {
+    server.admin().await.policy().await.unwrap().unwrap()
+}
+
+async fn candidate(server: &Server) -> CandidateStatus {
+    status(server).await.candidate.unwrap()
+}
+
+async fn seen(server: &Server) -> Comparison {
+    candidate(server).await.seen.unwrap()
+}
+
+async fn ask_as(server: &Server, sub: &str) -> Answer {
+    let session = server.session(json!({"sub": sub, "sid": format!("sid-of-{sub}")}));
+    server.exchange("support-agent", &session, &ROOT).await
+}
+
+async fn ask(server: &Server) -> Answer {
+    ask_as(server, "alice").await
+}
+
+/// The code of the reason for which policy denies; none where it allows.
+#[track_caller]
+fn code(answer: &Answer) -> Option<String> {
+    if answer.status == 200 {
+        return None;
+    }
+    answer.refused(400, "invalid_request", "policy_denied");
+    Some(answer.body["reasons"][0]["code"].as_str().unwrap().to_owned())
+}
+
+async fn denied(server: &Server) -> Option<String> {
+    code(&ask(server).await)
+}
+
+async fn soon(what: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !what().await {
+        assert!(began.elapsed() < PATIENCE, "it does not happen");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What does not change from one time to the next.
+fn lasting(answer: Answer) -> (u16, Value) {
+    let mut body = answer.body;
+    for name in ["access_token", "decision_id", "task_id", "deferral_code", "approval_id"] {
+        if let Some(members) = body.as_object_mut() {
+            members.remove(name);
+        }
+    }
+    (answer.status, body)
+}
+
+/// Requests of many kinds, answered.
+async fn answers(server: &Server) -> Vec<(u16, Value)> {
+    let (session, other) = (server.session(json!({})), server.session(json!({"sub": "bob", "groups": []})));
+    let (scope, wide) = (("scope", "orders:read refunds:write"), ("audience", server.issuer.as_str()));
+    let claimed = ("claimed", r#"{"fast": true}"#);
+    let forms: [(&str, &str, &[(&str, &str)]); 9] = [
+        ("support-agent", &session, &ROOT),
+        ("support-agent", &session, &[ROOT[0], ROOT[1], scope]),
+        ("support-agent", &session, &[ROOT[0], ROOT[1], ("dry_run", "true")]),
+        ("support-agent", &session, &[ROOT[0], ROOT[1], claimed]),
+        ("support-agent", &session, &[ROOT[0], ROOT[1], ("scope", "mail:send")]),
+        ("support-agent", &session, &[ROOT[0], wide]),
+        ("support-agent", &session, &[("task_type", "close_account"), ("scope", "refunds:write")]),
+        ("support-agent", &other, &ROOT),
+        ("stranger-agent", &session, &ROOT),
+    ];
+    let mut told = Vec::new();
+    for (client, subject, form) in forms {
+        told.push(lasting(server.exchange(client, subject, form).await));
+    }
+    let root = server.exchange("support-agent", &session, &[ROOT[0], wide]).await.token();
+    for (client, form) in [
+        ("support-agent", [("resource", ORDERS), ("scope", "orders:read")]),
+        ("support-agent", [("resource", ORDERS), ("scope", "refunds:write")]),
+        ("worker-agent", [("resource", ORDERS), ("scope", "orders:read")]),
+    ] {
+        told.push(lasting(server.exchange(client, &root, &form).await));
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shadow_changes_no_answer_whatever_it_says_or_does() {
+    let server = Server::start().await;
+    let active = r#"deny contains {"code": "no_refunds", "message": "m", "public": true} if {
+    "refunds:write" in input.requested.scopes
+    input.task.type == "refund_order"
+}
+limits contains {"lifetime": 90} if input.claimed.fast"#;
+    apply(&server, active).await;
+    let without = answers(&server).await;
+    assert!(without.iter().any(|(status, _)| *status == 200));
+    assert!(without.iter().any(|(_, body)| body["reason_code"] == "policy_denied"));
+    for rules in [&deny("stricter"), "", FAULTY, ENDLESS, "limits contains {\"scopes\": []}"] {
+        let version = load(&server, rules).await;
+        assert_eq!(answers(&server).await, without, "{rules}");
+        let told = candidate(&server).await;
+        assert_eq!((&told.kept.version, told.mode), (&version, Mode::Shadow));
+        let seen = told.seen.unwrap();
+        assert!(seen.compared >= 9 && seen.disagreed > 0 && seen.enforced == 0, "{rules}: {seen:?}");
+        assert_eq!(seen.agreed + seen.disagreed, seen.compared);
+        let fails = rules == FAULTY || rules == ENDLESS;
+        assert_eq!(seen.faults == seen.compared, fails, "{rules}: {seen:?}");
+        assert_eq!(status(&server).await.serving, status(&server).await.policy);
+    }
+    give_up(&server).await.unwrap();
+    assert_eq!(status(&server).await.candidate, None);
+    assert_eq!(answers(&server).await, without);
+}
+
+#[tokio::test]
+async fn a_disagreement_stands_in_the_record_the_status_and_the_metrics() {
+    let port = free_port();
+    let server = Server::start_with(&format!("[metrics]\nlisten = '127.0.0.1:{port}'")).await;
+    let before = status(&server).await.policy.unwrap();
+    let version = load(&server, &format!("{}{}", deny("night"), " if input.principal.sub == \"bob\"")).await;
+    let (alice, bob) = (ask(&server).await, ask_as(&server, "bob").await);
+    bob.token();
+    let agreed = server.decision(&alice).await;
+    assert_eq!(agreed.record.get("candidate"), None, "both agree, and the candidate does not bite");
+    let told = server.decision(&bob).await;
+    assert_eq!(told.leaf["policy"], json!(before));
+    let shadow = json!({"version": version, "outcome": "deny", "reasons": ["night"]});
+    assert_eq!(
+        told.record["candidate"],
+        json!({"version": version, "disagrees": "allow_to_deny", "shadow": shadow})
+    );
+
+    let status = candidate(&server).await;
+    let seen = status.seen.unwrap();
+    assert_eq!((seen.compared, seen.agreed, seen.disagreed, seen.faults), (2, 1, 1, 0));
+    let [row] = &seen.disagreements[..] else { panic!("{seen:?}") };
+    assert_eq!((row.kind, row.reason_code.as_str(), row.count), (Change::AllowToDeny, "night", 1));
+    assert_eq!((row.task_type.as_str(), row.agent.as_str()), ("refund_order", "support-agent"));
+    assert_eq!(row.decision_ids, [bob.body["decision_id"].as_str().unwrap().parse().unwrap()]);
+
+    let metrics = server.get_url(&format!("http://127.0.0.1:{port}/metrics")).await.text;
+    for line in [
+        r#"taskgrant_policy_candidate_compared_total{change="none",bites="active",task_type="refund_order"} 1"#,
+        r#"taskgrant_policy_candidate_compared_total{change="allow_to_deny",bites="active",task_type="refund_order"} 1"#,
+        "taskgrant_policy_candidate_faults_total 0",
+        "taskgrant_policy_candidate_evaluation_seconds_count 2",
+    ] {
+        assert!(metrics.contains(line), "no `{line}` in {metrics}");
+    }
+    // What is refused before policy is asked, no bundle has seen.
+    server.exchange("support-agent", "a.b.c", &ROOT).await;
+    assert_eq!(candidate(&server).await.seen.unwrap().compared, 2);
+}
+
+#[tokio::test]
+async fn a_fault_of_a_shadow_is_recorded_and_one_that_bites_denies() {
+    let server = Server::start().await;
+    let version = load(&server, FAULTY).await;
+    let answer = ask(&server).await;
+    answer.token();
+    let told = server.decision(&answer).await.record["candidate"].clone();
+    assert_eq!(told["disagrees"], "fault");
+    assert_eq!(told["shadow"]["fault"], "the policy's output is refused");
+    let told = seen(&server).await;
+    assert_eq!((told.faults, told.disagreed), (1, 1));
+    let fault = told.last_fault.unwrap();
+    assert_eq!(fault.decision_id.to_string(), answer.body["decision_id"].as_str().unwrap());
+
+    canary(&server, 100).await;
+    let answer = ask(&server).await;
+    assert_eq!((answer.status, answer.body["reason_code"].as_str()), (503, Some("policy_unavailable")));
+    let told = server.decision(&answer).await;
+    assert_eq!((&told.leaf["policy"], &told.leaf["outcome"]), (&json!(version), &json!("deny")));
+    assert_eq!(told.record["candidate"]["canary"], true);
+    assert_eq!(told.record["candidate"]["shadow"]["outcome"], "allow");
+    canary(&server, 0).await;
+    ask(&server).await.token();
+}
+
+/// Of these principals those whom the candidate bites.
+async fn bitten(server: &Server) -> BTreeSet<usize> {
+    let mut bitten = BTreeSet::new();
+    for n in 0..40 {
+        let answer = ask_as(server, &format!("principal-{n}")).await;
+        let (bit, told) = (code(&answer).is_some(), server.decision(&answer).await);
+        assert_eq!(told.record["candidate"]["canary"] == true, bit, "{told:?}");
+        let (active, kept) = (status(server).await.policy.unwrap(), candidate(server).await.kept.version);
+        assert_eq!(told.leaf["policy"], json!(if bit { &kept } else { &active }));
+        let shadow = told.record["candidate"]["shadow"]["version"].as_str().unwrap();
+        assert_eq!(shadow, if bit { &active } else { &kept });
+        if bit {
+            bitten.insert(n);
+        }
+    }
+    bitten
+}
+
+#[tokio::test]
+async fn a_canary_bites_for_its_share_which_stays_over_restarts_and_candidates() {
+    let server = Server::start().await;
+    load(&server, &deny("canary")).await;
+    assert!(bitten(&server).await.is_empty());
+    canary(&server, 100).await;
+    assert_eq!(bitten(&server).await.len(), 40);
+    canary(&server, 30).await;
+    let some = bitten(&server).await;
+    assert!((3..=25).contains(&some.len()), "{some:?}");
+    let told = candidate(&server).await;
+    assert_eq!((told.mode, told.kept.canary.percent), (Mode::Canary, 30));
+    assert!(told.seen.unwrap().enforced >= 40);
+
+    let server = server.restart().await;
+    let told = candidate(&server).await;
+    assert_eq!((told.mode, told.kept.canary.percent, told.seen.unwrap().compared), (Mode::Canary, 30, 0));
+    assert_eq!(bitten(&server).await, some);
+    // A share that grows keeps whom it has, and another candidate meets the same people.
+    canary(&server, 60).await;
+    let more = bitten(&server).await;
+    assert!(more.is_superset(&some) && more.len() > some.len(), "{some:?} {more:?}");
+    try_load(&server, &deny("next"), true).await.unwrap();
+    assert!(bitten(&server).await.is_empty(), "a new candidate begins as a shadow");
+    canary(&server, 30).await;
+    assert_eq!(bitten(&server).await, some);
+    canary(&server, 0).await;
+    assert_eq!(candidate(&server).await.mode, Mode::Shadow);
+    assert!(bitten(&server).await.is_empty());
+}
+
+#[tokio::test]
+async fn named_agents_groups_and_tenants_are_met_or_spared() {
+    let server = Server::start().await;
+    load(&server, &deny("canary")).await;
+    let order = |percent, enforce_for, never_for| CanaryOrder { percent, enforce_for, never_for, reason: None };
+    let nobody = || names(&[]);
+    for named in ["agent:support-agent", "group:support", "tenant:acme"] {
+        set(&server, order(0, names(&[named]), nobody())).await.unwrap();
+        assert_eq!(denied(&server).await.as_deref(), Some("canary"), "{named}");
+        set(&server, order(100, names(&[named]), names(&[named]))).await.unwrap();
+        assert_eq!(denied(&server).await, None, "never for {named}");
+    }
+    for other in ["agent:worker-agent", "group:analysts", "tenant:globex"] {
+        set(&server, order(0, names(&[other]), nobody())).await.unwrap();
+        assert_eq!(denied(&server).await, None, "{other}");
+        set(&server, order(100, nobody(), names(&[other]))).await.unwrap();
+        assert_eq!(denied(&server).await.as_deref(), Some("canary"), "never for {other}");
+    }
+    // A list that is left out stays: who is spared at 5 % is not met at 100 %.
+    set(&server, order(5, None, names(&["group:support"]))).await.unwrap();
+    canary(&server, 100).await;
+    assert_eq!(denied(&server).await, None);
+    let told = candidate(&server).await.kept.canary;
+    assert_eq!((Some(told.never_for), told.percent), (names(&["group:support"]), 100));
+    // 0 % alone is a shadow.
+    set(&server, order(0, names(&["tenant:acme"]), nobody())).await.unwrap();
+    canary(&server, 0).await;
+    assert_eq!((candidate(&server).await.mode, denied(&server).await), (Mode::Shadow, None));
+
+    for (order, part) in [
+        (order(101, None, None), "101"),
+        (order(5, names(&["agent:suport-agent"]), None), "agent:suport-agent"),
+        (order(5, None, names(&["tenant:acmee"])), "tenant:acmee"),
+    ] {
+        let refused = set(&server, order).await.unwrap_err();
+        assert_eq!(refused.error, RefusalCode::BadRequest);
+        assert!(refused.message.contains(part), "{}", refused.message);
+    }
+}
+
+#[tokio::test]
+async fn what_bites_for_some_widens_nothing_and_lifts_no_approval() {
+    let server = Server::start().await;
+    apply(&server, &deny("active")).await;
+    load(&server, "limits contains {\"lifetime\": 100000, \"scopes\": [\"orders:read\", \"mail:send\"]}").await;
+    canary(&server, 100).await;
+    let granted = ask(&server).await;
+    granted.token();
+    assert_eq!((&granted.body["scope"], &granted.body["expires_in"]), (&json!("orders:read"), &json!(180)));
+    let told = server.decision(&granted).await;
+    assert_eq!(told.record["candidate"]["disagrees"], "deny_to_allow");
+    assert_eq!(told.record["candidate"]["shadow"]["reasons"], json!(["active"]));
+    let session = server.session(json!({}));
+    let over = [ROOT[0], ROOT[1], ("scope", "orders:read mail:send")];
+    server.exchange("support-agent", &session, &over).await.refused(
+        400,
+        "invalid_scope",
+        "scope_exceeds_ceiling",
+    );
+    let always = [("task_type", "close_account"), ("scope", "refunds:write")];
+    let asked = server.exchange("support-agent", &session, &always).await;
+    assert_eq!(asked.body["reason_code"], "approval_required", "{asked:?}");
+    let told = server.decision(&asked).await;
+    assert_eq!(told.leaf["reasons"], json!(["task_type_approval"]));
+    assert_eq!(told.record["candidate"]["disagrees"], "deny_to_approval");
+}
+
+#[tokio::test]
+async fn a_promotion_is_a_change_of_policy_and_is_rolled_back_like_one() {
+    let server = Server::start().await;
+    let first = status(&server).await.policy.unwrap();
+    let refused = promote(&server).await.unwrap_err();
+    assert_eq!(refused.error, RefusalCode::NotFound);
+    let version = load(&server, &deny("promoted")).await;
+    let (admin, short) = (server.admin().await, version["sha256:".len()..][..12].to_owned());
+    // It was never in force, so that nothing goes back to it; but it can be read.
+    let back = RollbackPolicy { version: Some(short.clone()) };
+    assert_eq!(admin.roll_back_policy(&back).await.unwrap().unwrap_err().error, RefusalCode::NotFound);
+    assert!(!status(&server).await.bundles.iter().any(|kept| kept.version == version));
+    assert_eq!(admin.policy_files(&short).await.unwrap().unwrap(), files(&deny("promoted")));
+
+    let other = PromoteCandidate { version: Some(first.clone()), reason: "x".to_owned() };
+    assert_eq!(admin.promote_candidate(&other).await.unwrap().unwrap_err().error, RefusalCode::Conflict);
+    let without = PromoteCandidate { version: None, reason: " ".to_owned() };
+    assert_eq!(admin.promote_candidate(&without).await.unwrap().unwrap_err().error, RefusalCode::BadRequest);
+    assert_eq!(denied(&server).await, None);
+    let named = PromoteCandidate { version: Some(short.clone()), reason: "it agrees".to_owned() };
+    let promoted = admin.promote_candidate(&named).await.unwrap().unwrap();
+    assert_eq!((&promoted.policy, promoted.before.as_ref()), (&version, Some(&first)));
+    let told = server.decision_of(promoted.decision_id.unwrap()).await;
+    assert_eq!((&told.leaf["kind"], &told.leaf["policy"]), (&json!("admin"), &json!(version)));
+    assert_eq!(told.record["asked"]["command"], "policy promote");
+    assert_eq!(told.record["asked"]["reason"], "it agrees");
+    assert!(told.record["actor"].as_str().unwrap().starts_with("uid "));
+    assert_eq!(denied(&server).await.as_deref(), Some("promoted"));
+    let now = status(&server).await;
+    assert_eq!((now.candidate, now.serving.as_ref(), now.before.as_ref()), (None, Some(&version), Some(&first)));
+    assert_eq!(now.bundles[0].version, version);
+
+    let server = server.restart().await;
+    assert_eq!(denied(&server).await.as_deref(), Some("promoted"));
+    let admin = server.admin().await;
+    let undone = admin.roll_back_policy(&RollbackPolicy::default()).await.unwrap().unwrap();
+    assert_eq!((undone.policy, denied(&server).await), (first, None));
+    admin.roll_back_policy(&back).await.unwrap().unwrap();
+    assert_eq!(denied(&server).await.as_deref(), Some("promoted"), "it was in force meanwhile");
+}
+
+#[tokio::test]
+async fn a_candidate_that_is_applied_is_a_candidate_no_more() {
+    let server = Server::start().await;
+    let version = load(&server, &deny("both")).await;
+    assert_eq!(apply(&server, &deny("both")).await.policy, version);
+    assert_eq!(status(&server).await.candidate, None);
+    assert_eq!(denied(&server).await.as_deref(), Some("both"));
+    let refused = try_load(&server, &deny("both"), false).await.unwrap_err();
+    assert_eq!(refused.error, RefusalCode::Conflict);
+    assert!(refused.message.contains("in force already"), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn a_bad_candidate_is_refused_with_its_place_and_what_was_stays() {
+    let server = Server::start().await;
+    let version = load(&server, &deny("good")).await;
+    canary(&server, 100).await;
+    let failing = BundleFile {
+        path: "sent/rules_test.rego".to_owned(),
+        text: "package taskgrant.exchange_test.sent\n\nimport rego.v1\n\ntest_of_mine if 1 == 2\n".to_owned(),
+    };
+    let with_test = LoadCandidate { files: [files(""), vec![failing]].concat(), ..load_order("", true) };
+    let before = server.decisions().await;
+    for (request, place) in [
+        (load_order("deny contains {", true), "sent/rules.rego:"),
+        (with_test, "sent/rules_test.rego:5:1: test `test_of_mine`"),
+    ] {
+        let refused = server.admin().await.load_candidate(&request).await.unwrap().unwrap_err();
+        assert_eq!(refused.error, RefusalCode::PolicyUnfit);
+        assert!(refused.message.contains(place), "{}", refused.message);
+        let (leaf, record) = server.last_decision().await;
+        assert_eq!((&leaf["outcome"], &leaf["reasons"]), (&json!("deny"), &json!(["policy_unfit"])));
+        assert_eq!(record["asked"]["command"], "policy candidate load");
+    }
+    assert_eq!(server.decisions().await, before + 2);
+    let told = status(&server).await;
+    assert_eq!(told.refused, None, "it was no offer to decide");
+    assert_eq!(told.candidate.unwrap().kept.version, version);
+    assert_eq!(denied(&server).await.as_deref(), Some("good"));
+}
+
+#[tokio::test]
+async fn a_candidate_that_bites_does_not_go_unseen() {
+    let server = Server::start().await;
+    assert_eq!(give_up(&server).await.unwrap_err().error, RefusalCode::NotFound);
+    assert_eq!(set(&server, CanaryOrder::default()).await.unwrap_err().error, RefusalCode::NotFound);
+    let first = load(&server, &deny("first")).await;
+    let again = try_load(&server, &deny("first"), false).await.unwrap();
+    assert_eq!(again.decision_id, None, "nothing has changed");
+    let order = CanaryOrder { percent: 100, never_for: names(&["agent:worker-agent"]), ..CanaryOrder::default() };
+    let changed = set(&server, CanaryOrder { reason: Some("now".to_owned()), ..order }).await.unwrap();
+    let told = server.decision_of(changed.decision_id.unwrap()).await.record["asked"].clone();
+    assert_eq!((&told["command"], &told["reason"]), (&json!("policy canary"), &json!("now")));
+    assert_eq!(
+        told["canary"],
+        json!({"percent": 100, "enforce_for": [], "never_for": ["agent:worker-agent"]})
+    );
+    let refused = try_load(&server, &deny("second"), false).await.unwrap_err();
+    assert_eq!(refused.error, RefusalCode::Conflict);
+    assert!(refused.message.contains(&first) && refused.message.contains("--shadow"), "{}", refused.message);
+    assert_eq!(denied(&server).await.as_deref(), Some("first"));
+    let second = try_load(&server, &deny("second"), true).await.unwrap().candidate.unwrap();
+    assert!(second.canary.is_shadow());
+    assert_eq!(Some(second.canary.never_for), names(&["agent:worker-agent"]), "who is spared stays spared");
+    assert_eq!(denied(&server).await, None);
+    let reason = DropCandidate { reason: String::new() };
+    let refused = server.admin().await.drop_candidate(&reason).await.unwrap().unwrap_err();
+    assert_eq!(refused.error, RefusalCode::BadRequest);
+    let dropped = give_up(&server).await.unwrap();
+    let told = server.decision_of(dropped.decision_id.unwrap()).await.record["asked"].clone();
+    assert_eq!((&told["reason"], &told["before"]), (&json!("enough"), &json!(second.version)));
+}
+
+#[tokio::test]
+async fn counts_go_on_while_objects_and_shares_change_and_begin_anew_with_a_candidate() {
+    let server = Server::start().await;
+    load(&server, &deny("one")).await;
+    ask(&server).await.token();
+    server.reapply("description: Refund one order", "description: Refund an order").await;
+    canary(&server, 100).await;
+    denied(&server).await;
+    let told = seen(&server).await;
+    assert_eq!((told.compared, told.disagreed, told.enforced), (2, 2, 1));
+    assert_eq!(told.disagreements[0].count, 2, "in one direction, whichever bites");
+    try_load(&server, &deny("two"), true).await.unwrap();
+    assert_eq!(seen(&server).await.compared, 0);
+}
+
+/// Where the log has the decision `id`, and by which bundle it was made.
+async fn placed(server: &Server, id: DecisionId) -> (i64, String) {
+    let stored = server.store.decision(id).await.unwrap().unwrap();
+    let leaf: Value = serde_json::from_slice(&stored.leaf).unwrap();
+    (stored.index, leaf["policy"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_a_storm_of_canaries_each_token_is_decided_by_the_bundle_that_bit_at_its_commit() {
+    let server = Arc::new(Server::start().await);
+    let active = status(&server).await.policy.unwrap();
+    let version = load(&server, "limits contains {\"lifetime\": 20}").await;
+    let mut asking = JoinSet::new();
+    for _ in 0..3 {
+        let server = server.clone();
+        asking.spawn(async move {
+            let mut decided = Vec::new();
+            for _ in 0..20 {
+                let answer = ask(&server).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+                let id = answer.body["decision_id"].as_str().unwrap().parse().unwrap();
+                decided.push((placed(&server, id).await, answer.body["expires_in"].clone()));
+            }
+            decided
+        });
+    }
+    let mut rule = BTreeMap::from([(0, &active)]);
+    for percent in [100, 0].into_iter().cycle().take(20) {
+        let changed = canary(&server, percent).await;
+        let (idx, _) = placed(&server, changed.decision_id.unwrap()).await;
+        rule.insert(idx, if percent == 100 { &version } else { &active });
+    }
+    while let Some(decided) = asking.join_next().await {
+        for ((idx, policy), expires_in) in decided.unwrap() {
+            let (_, bit) = rule.range(..idx).next_back().unwrap();
+            assert_eq!(**bit, policy, "decision {idx}");
+            assert_eq!(expires_in == json!(20), policy == version, "{policy}: {expires_in}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_try_the_same_candidate_on_the_same_people() {
+    let Some(scratch) = Scratch::new().await else { return };
+    let data = tempfile::tempdir().unwrap();
+    database::migrate(data.path(), &scratch.url()).await;
+    let one = Server::start_in(Arc::new(data), Idp::start().await, "").await;
+    let keys = format!("[keys]\nfolder = '{}'", one.data.path().join("data/keys").display());
+    let two = one.replica(&keys).await.unwrap();
+    let version = load(&one, &deny("canary")).await;
+    canary(&one, 30).await;
+    // A refusal may come a moment late, by what was; a token never does.
+    for server in [&one, &two] {
+        soon(async || {
+            let told = status(server).await.candidate;
+            told.is_some_and(|told| told.kept.canary.percent == 30 && told.seen.is_some())
+        })
+        .await;
+    }
+    let some = bitten(&one).await;
+    assert!(!some.is_empty() && some.len() < 40, "{some:?}");
+    assert_eq!(bitten(&two).await, some);
+    let three = one.replica(&keys).await.unwrap();
+    assert_eq!(bitten(&three).await, some);
+    let promoted = promote(&two).await.unwrap();
+    assert_eq!(promoted.policy, version);
+    for server in [&one, &two, &three] {
+        soon(async || denied(server).await.as_deref() == Some("canary")).await;
+        assert_eq!(status(server).await.candidate, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn folders_that_hold_a_promoted_or_tried_bundle_are_taken_beside_replicas() {
+    let Some(scratch) = Scratch::new().await else { return };
+    let data = tempfile::tempdir().unwrap();
+    database::migrate(data.path(), &scratch.url()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("sent");
+    fs::create_dir(&rules).unwrap();
+    fs::write(rules.join("rules.rego"), files("")[0].text.clone()).unwrap();
+    let toml = format!("[policy]\nbundles = ['{}']", rules.display());
+    let server = Server::start_in(Arc::new(data), Idp::start().await, &toml).await;
+    let version = load(&server, &deny("tried")).await;
+    give_up(&server).await.unwrap();
+    // It is kept, but nobody has moved on from it: it was never in force.
+    fs::write(rules.join("rules.rego"), files(&deny("tried"))[0].text.clone()).unwrap();
+    soon(async || status(&server).await.policy.as_ref() == Some(&version)).await;
+    assert_eq!(denied(&server).await.as_deref(), Some("tried"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_tries_shows_promotes_and_ends_with_and_without_a_server() {
+    let (site, folder) = (Site::new().await, tempfile::tempdir().unwrap());
+    let rules = folder.path().join("night");
+    fs::create_dir(&rules).unwrap();
+    let write = |text: &str| fs::write(rules.join("rules.rego"), format!("{STARTER}\n{text}\n")).unwrap();
+    let path = rules.display().to_string();
+    let process = site.start().await;
+    write("deny contains {");
+    let (exit, told) = site.told(&["policy", "candidate", "load", &path]).await;
+    assert!(exit == 1 && told.contains("night/rules.rego:"), "{told}");
+    write(&deny("night"));
+    let (exit, told) = site.told(&["policy", "candidate", "load", &path, "--reason", "to see"]).await;
+    assert!(exit == 0 && told.contains("candidate: sha256:") && told.contains("shadow"), "{told}");
+    let canary =
+        ["policy", "canary", "5%", "--enforce-for", "group:support, tenant:acme", "--never-for", "group:leads"];
+    let (exit, told) = site.told(&canary).await;
+    assert!(exit == 1 && told.contains("tenant:acme"), "no such tenant is declared yet: {told}");
+    let (exit, told) = site.told(&["policy", "canary", "5%", "--enforce-for", "support"]).await;
+    assert!(exit == 2 && told.contains("--enforce-for") && told.contains("agent:CLIENT_ID"), "{told}");
+    let (exit, told) = site.told(&["policy", "canary", "105%"]).await;
+    assert!(exit == 2 && told.contains("from 0% to 100%"), "{told}");
+    let (exit, told) =
+        site.told(&["policy", "canary", "5", "--enforce-for", "group:a,group:b", "--never-for", "group:c"]).await;
+    assert!(exit == 0, "{told}");
+    let (exit, told) = site.told(&["policy", "status"]).await;
+    for part in ["candidate:   sha256:", "mode:        canary", "5 %", "always group:a, group:b", "never group:c"] {
+        assert!(exit == 0 && told.contains(part), "no `{part}` in {told}");
+    }
+    assert!(told.contains("0 compared, 0 agreed, 0 disagreed, 0 faults"), "{told}");
+    assert_eq!(process.terminate().await.code(), Some(0), "{}", site.log());
+
+    let (exit, told) = site.told(&["policy", "status", "--json"]).await;
+    let status: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((exit, &status["candidate"]["mode"], &status["candidate"]["percent"]), (0, &json!("canary"), &json!(5)));
+    assert_eq!(status["candidate"].get("seen"), None, "nothing is served from a folder: {told}");
+    let version = status["candidate"]["version"].as_str().unwrap().to_owned();
+    let (exit, told) = site.told(&["policy", "canary", "0%"]).await;
+    assert!(exit == 0 && told.contains("shadow") && told.contains("never group:c"), "{told}");
+    let (exit, told) = site.told(&["policy", "promote", &version, "--reason", "it agrees"]).await;
+    assert!(exit == 0 && told.contains(&format!("in force: {version}")), "{told}");
+    write(&deny("day"));
+    let (exit, told) = site.told(&["policy", "candidate", "load", &path, "--shadow"]).await;
+    assert!(exit == 0 && !told.contains(&version), "{told}");
+    let (exit, told) = site.told(&["policy", "candidate", "drop", "--reason", "no need"]).await;
+    assert!(exit == 0 && told.contains("no candidate (decision"), "{told}");
+    let (exit, told) = site.told(&["policy", "candidate", "drop", "--reason", "no need"]).await;
+    assert!(exit == 1 && told.contains("candidate load"), "{told}");
+    let (exit, told) = site.told(&["policy", "promote", "--reason", "x"]).await;
+    assert!(exit == 1 && told.contains("there is no candidate"), "{told}");
+}
