@@ -40,7 +40,7 @@ fn a_principal_has_the_same_place_for_ever() {
     }
 }
 
-const PLACES_OF: [(&str, u8); 3] = [("ada", 0), ("bob", 0), ("carol", 0)];
+const PLACES_OF: [(&str, u8); 3] = [("ada", 65), ("bob", 27), ("carol", 14)];
 
 #[test]
 fn where_the_issuer_ends_and_the_subject_begins_matters() {
@@ -108,7 +108,7 @@ fn without_a_candidate_there_is_no_shadow() {
 #[test]
 fn a_shadow_never_bites_whatever_it_does() {
     let endless = "allow if {\n\tsome a in xs; some b in xs; some c in xs; some d in xs; some e in xs; some f in xs\n\
-        \ta + b + c + d + e + f == 0\n}\nxs := numbers.range(1, 20)";
+        \ta + b + c + d + e + f == 0\n}\nxs := [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]";
     let faulty = "allow if true\ndeny contains {\"code\": \"a\", \"message\": \"m\", \"level\": 2}";
     let gone = Err(PolicyFault::Compile("of another program".to_owned()));
     for candidate in [Ok(engine(DENY)), Ok(engine(endless)), Ok(engine(faulty)), gone] {
