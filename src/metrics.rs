@@ -221,7 +221,11 @@ impl Metrics {
             refused,
         );
         let compared = self.candidate_compared.clone();
-        r.register("policy_candidate_compared", "Exchanges that a candidate judged too, by how it differs", compared);
+        r.register(
+            "policy_candidate_compared",
+            "Exchanges that a candidate judged too, by how it differs",
+            compared,
+        );
         let faults = self.candidate_faults.clone();
         r.register("policy_candidate_faults", "Exchanges to which a candidate gave no answer", faults);
         let took = self.candidate_seconds.clone();

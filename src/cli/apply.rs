@@ -131,7 +131,8 @@ pub(super) async fn open(
     let store = Store::open(&location).await.map_err(|error| error.to_string())?;
     // Nobody asks this process for a decision: the starter policy and an empty snapshot stand in.
     let policy = Bundle::embedded_base().and_then(PolicyEngine::compile).map_err(|e| e.to_string())?;
-    let nothing = InForce { generation: 0, snapshot: Arc::default(), schemas: Arc::default(), policy: policy.into() };
+    let nothing =
+        InForce { generation: 0, snapshot: Arc::default(), schemas: Arc::default(), policy: policy.into() };
     let active = Active::new(nothing);
     let (writer, written) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
     let last = store.clone();

@@ -114,11 +114,7 @@ pub enum LoadFault {
 }
 
 /// Reads all objects and puts them, with `policy`, into a value that can be put into force.
-pub async fn load(
-    store: &Store,
-    own_issuer: &str,
-    policy: impl Into<Policy>,
-) -> Result<InForce, LoadFault> {
+pub async fn load(store: &Store, own_issuer: &str, policy: impl Into<Policy>) -> Result<InForce, LoadFault> {
     // First: objects that are newer than the generation told with them are read again, older ones would be believed.
     let generation = store.head().await?.generation;
     let current = objects(store.objects_current().await?)?;

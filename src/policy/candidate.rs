@@ -124,8 +124,8 @@ impl Canary {
 /// It hangs on `iss` and `sub` alone, so that a greater share of the same canary holds everybody that a smaller one did.
 fn place(PrincipalFacts { iss, sub, .. }: &PrincipalFacts) -> u8 {
     let length = (iss.len() as u64).to_be_bytes();
-    let [a, b, c, d, e, f, g, h, ..] = sha256(&[PLACES, &length, iss.as_bytes(), sub.as_bytes()]);
-    let first = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let hash = sha256(&[PLACES, &length, iss.as_bytes(), sub.as_bytes()]);
+    let first = hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
     u8::try_from((u128::from(first) * 100) >> 64).unwrap_or(u8::MAX)
 }
 
@@ -287,9 +287,7 @@ fn timed(version: &str, judge: impl FnOnce() -> Result<Judgement, PolicyFault>) 
 }
 
 /// A shadow that panics has failed, and nothing else has.
-fn guarded(
-    judge: impl FnOnce() -> Result<Judgement, PolicyFault>,
-) -> Result<Judgement, PolicyFault> {
+fn guarded(judge: impl FnOnce() -> Result<Judgement, PolicyFault>) -> Result<Judgement, PolicyFault> {
     let judged = catch_unwind(AssertUnwindSafe(judge));
     judged.unwrap_or_else(|_| Err(PolicyFault::Evaluation("the engine panicked".to_owned())))
 }

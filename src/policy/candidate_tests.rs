@@ -28,7 +28,8 @@ const DENY: &str = "deny contains {\"code\": \"a\", \"message\": \"m\"}";
 
 fn tried(active: &str, candidate: Result<PolicyEngine, PolicyFault>, canary: Canary) -> Policy {
     let version = candidate.as_ref().map_or("sha256:gone", PolicyEngine::version).to_owned();
-    let candidate = Candidate::new(version, candidate, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH).with(canary);
+    let candidate =
+        Candidate::new(version, candidate, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH).with(canary);
     Policy::new(engine(active), Some(candidate))
 }
 

@@ -32,12 +32,7 @@ fn reason(set: &str, code: &str) -> String {
 
 fn whose(n: usize) -> Whose {
     let id = DecisionId::new(DateTime::UNIX_EPOCH, [u8::try_from(n % 256).unwrap(); 10]);
-    Whose {
-        id,
-        at: DateTime::UNIX_EPOCH,
-        task_type: format!("task_{n}"),
-        agent: "support-agent".to_owned(),
-    }
+    Whose { id, at: DateTime::UNIX_EPOCH, task_type: format!("task_{n}"), agent: "support-agent".to_owned() }
 }
 
 #[test]
@@ -58,7 +53,11 @@ fn each_kind_of_disagreement_is_told_in_the_words_of_replay() {
         (&deny, &reason("deny", "e"), Some(Change::Reasons), vec!["e"]),
     ] {
         let told = compared(active, candidate);
-        assert_eq!((told.change, told.codes.iter().map(String::as_str).collect()), (change, codes), "{candidate}");
+        assert_eq!(
+            (told.change, told.codes.iter().map(String::as_str).collect()),
+            (change, codes),
+            "{candidate}"
+        );
     }
 }
 

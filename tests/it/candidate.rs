@@ -59,8 +59,8 @@ async fn apply(server: &Server, rules: &str) -> PolicyChanged {
     server.admin().await.apply_policy(&ApplyPolicy { files: files(rules) }).await.unwrap().unwrap()
 }
 
-fn names(list: &[&str]) -> Option<BTreeSet<Named>> {
-    Some(list.iter().map(|named| named.parse().unwrap()).collect())
+fn names(list: &[&str]) -> BTreeSet<Named> {
+    list.iter().map(|named| named.parse().unwrap()).collect()
 }
 
 async fn set(server: &Server, order: CanaryOrder) -> Result<CandidateChanged, Refused> {
@@ -139,7 +139,8 @@ async fn answers(server: &Server) -> Vec<(u16, Value)> {
     let (session, other) = (server.session(json!({})), server.session(json!({"sub": "bob", "groups": []})));
     let (scope, wide) = (("scope", "orders:read refunds:write"), ("audience", server.issuer.as_str()));
     let claimed = ("claimed", r#"{"fast": true}"#);
-    let forms: [(&str, &str, &[(&str, &str)]); 9] = [
+    type Form<'a> = &'a [(&'a str, &'a str)];
+    let forms: [(&str, &str, Form<'_>); 9] = [
         ("support-agent", &session, &ROOT),
         ("support-agent", &session, &[ROOT[0], ROOT[1], scope]),
         ("support-agent", &session, &[ROOT[0], ROOT[1], ("dry_run", "true")]),
@@ -312,35 +313,40 @@ async fn a_canary_bites_for_its_share_which_stays_over_restarts_and_candidates()
 async fn named_agents_groups_and_tenants_are_met_or_spared() {
     let server = Server::start().await;
     load(&server, &deny("canary")).await;
-    let order = |percent, enforce_for, never_for| CanaryOrder { percent, enforce_for, never_for, reason: None };
-    let nobody = || names(&[]);
+    let order = |percent, enforce_for: Option<&[&str]>, never_for: Option<&[&str]>| CanaryOrder {
+        percent,
+        enforce_for: enforce_for.map(names),
+        never_for: never_for.map(names),
+        reason: None,
+    };
+    let nobody = || Some([].as_slice());
     for named in ["agent:support-agent", "group:support", "tenant:acme"] {
-        set(&server, order(0, names(&[named]), nobody())).await.unwrap();
+        set(&server, order(0, Some(&[named]), nobody())).await.unwrap();
         assert_eq!(denied(&server).await.as_deref(), Some("canary"), "{named}");
-        set(&server, order(100, names(&[named]), names(&[named]))).await.unwrap();
+        set(&server, order(100, Some(&[named]), Some(&[named]))).await.unwrap();
         assert_eq!(denied(&server).await, None, "never for {named}");
     }
     for other in ["agent:worker-agent", "group:analysts", "tenant:globex"] {
-        set(&server, order(0, names(&[other]), nobody())).await.unwrap();
+        set(&server, order(0, Some(&[other]), nobody())).await.unwrap();
         assert_eq!(denied(&server).await, None, "{other}");
-        set(&server, order(100, nobody(), names(&[other]))).await.unwrap();
+        set(&server, order(100, nobody(), Some(&[other]))).await.unwrap();
         assert_eq!(denied(&server).await.as_deref(), Some("canary"), "never for {other}");
     }
     // A list that is left out stays: who is spared at 5 % is not met at 100 %.
-    set(&server, order(5, None, names(&["group:support"]))).await.unwrap();
+    set(&server, order(5, None, Some(&["group:support"]))).await.unwrap();
     canary(&server, 100).await;
     assert_eq!(denied(&server).await, None);
     let told = candidate(&server).await.kept.canary;
-    assert_eq!((Some(told.never_for), told.percent), (names(&["group:support"]), 100));
+    assert_eq!((told.never_for, told.percent), (names(&["group:support"]), 100));
     // 0 % alone is a shadow.
-    set(&server, order(0, names(&["tenant:acme"]), nobody())).await.unwrap();
+    set(&server, order(0, Some(&["tenant:acme"]), nobody())).await.unwrap();
     canary(&server, 0).await;
     assert_eq!((candidate(&server).await.mode, denied(&server).await), (Mode::Shadow, None));
 
     for (order, part) in [
         (order(101, None, None), "101"),
-        (order(5, names(&["agent:suport-agent"]), None), "agent:suport-agent"),
-        (order(5, None, names(&["tenant:acmee"])), "tenant:acmee"),
+        (order(5, Some(&["agent:suport-agent"]), None), "agent:suport-agent"),
+        (order(5, None, Some(&["tenant:acmee"])), "tenant:acmee"),
     ] {
         let refused = set(&server, order).await.unwrap_err();
         assert_eq!(refused.error, RefusalCode::BadRequest);
@@ -404,7 +410,10 @@ async fn a_promotion_is_a_change_of_policy_and_is_rolled_back_like_one() {
     assert!(told.record["actor"].as_str().unwrap().starts_with("uid "));
     assert_eq!(denied(&server).await.as_deref(), Some("promoted"));
     let now = status(&server).await;
-    assert_eq!((now.candidate, now.serving.as_ref(), now.before.as_ref()), (None, Some(&version), Some(&first)));
+    assert_eq!(
+        (now.candidate, now.serving.as_ref(), now.before.as_ref()),
+        (None, Some(&version), Some(&first))
+    );
     assert_eq!(now.bundles[0].version, version);
 
     let server = server.restart().await;
@@ -465,7 +474,11 @@ async fn a_candidate_that_bites_does_not_go_unseen() {
     let first = load(&server, &deny("first")).await;
     let again = try_load(&server, &deny("first"), false).await.unwrap();
     assert_eq!(again.decision_id, None, "nothing has changed");
-    let order = CanaryOrder { percent: 100, never_for: names(&["agent:worker-agent"]), ..CanaryOrder::default() };
+    let order = CanaryOrder {
+        percent: 100,
+        never_for: Some(names(&["agent:worker-agent"])),
+        ..CanaryOrder::default()
+    };
     let changed = set(&server, CanaryOrder { reason: Some("now".to_owned()), ..order }).await.unwrap();
     let told = server.decision_of(changed.decision_id.unwrap()).await.record["asked"].clone();
     assert_eq!((&told["command"], &told["reason"]), (&json!("policy canary"), &json!("now")));
@@ -479,7 +492,7 @@ async fn a_candidate_that_bites_does_not_go_unseen() {
     assert_eq!(denied(&server).await.as_deref(), Some("first"));
     let second = try_load(&server, &deny("second"), true).await.unwrap().candidate.unwrap();
     assert!(second.canary.is_shadow());
-    assert_eq!(Some(second.canary.never_for), names(&["agent:worker-agent"]), "who is spared stays spared");
+    assert_eq!(second.canary.never_for, names(&["agent:worker-agent"]), "who is spared stays spared");
     assert_eq!(denied(&server).await, None);
     let reason = DropCandidate { reason: String::new() };
     let refused = server.admin().await.drop_candidate(&reason).await.unwrap().unwrap_err();
@@ -609,19 +622,29 @@ async fn the_command_line_tries_shows_promotes_and_ends_with_and_without_a_serve
     write(&deny("night"));
     let (exit, told) = site.told(&["policy", "candidate", "load", &path, "--reason", "to see"]).await;
     assert!(exit == 0 && told.contains("candidate: sha256:") && told.contains("shadow"), "{told}");
-    let canary =
-        ["policy", "canary", "5%", "--enforce-for", "group:support, tenant:acme", "--never-for", "group:leads"];
+    let canary = [
+        "policy",
+        "canary",
+        "5%",
+        "--enforce-for",
+        "group:support, tenant:acme",
+        "--never-for",
+        "group:leads",
+    ];
     let (exit, told) = site.told(&canary).await;
     assert!(exit == 1 && told.contains("tenant:acme"), "no such tenant is declared yet: {told}");
     let (exit, told) = site.told(&["policy", "canary", "5%", "--enforce-for", "support"]).await;
     assert!(exit == 2 && told.contains("--enforce-for") && told.contains("agent:CLIENT_ID"), "{told}");
     let (exit, told) = site.told(&["policy", "canary", "105%"]).await;
     assert!(exit == 2 && told.contains("from 0% to 100%"), "{told}");
-    let (exit, told) =
-        site.told(&["policy", "canary", "5", "--enforce-for", "group:a,group:b", "--never-for", "group:c"]).await;
+    let (exit, told) = site
+        .told(&["policy", "canary", "5", "--enforce-for", "group:a,group:b", "--never-for", "group:c"])
+        .await;
     assert!(exit == 0, "{told}");
     let (exit, told) = site.told(&["policy", "status"]).await;
-    for part in ["candidate:   sha256:", "mode:        canary", "5 %", "always group:a, group:b", "never group:c"] {
+    for part in
+        ["candidate:   sha256:", "mode:        canary", "5 %", "always group:a, group:b", "never group:c"]
+    {
         assert!(exit == 0 && told.contains(part), "no `{part}` in {told}");
     }
     assert!(told.contains("0 compared, 0 agreed, 0 disagreed, 0 faults"), "{told}");
@@ -629,7 +652,10 @@ async fn the_command_line_tries_shows_promotes_and_ends_with_and_without_a_serve
 
     let (exit, told) = site.told(&["policy", "status", "--json"]).await;
     let status: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!((exit, &status["candidate"]["mode"], &status["candidate"]["percent"]), (0, &json!("canary"), &json!(5)));
+    assert_eq!(
+        (exit, &status["candidate"]["mode"], &status["candidate"]["percent"]),
+        (0, &json!("canary"), &json!(5))
+    );
     assert_eq!(status["candidate"].get("seen"), None, "nothing is served from a folder: {told}");
     let version = status["candidate"]["version"].as_str().unwrap().to_owned();
     let (exit, told) = site.told(&["policy", "canary", "0%"]).await;

@@ -93,9 +93,9 @@ fn percent(text: &str) -> Result<u8, String> {
 /// The names of a list; an empty text is an empty list.
 fn named(option: &str, list: Option<&String>) -> Result<Option<BTreeSet<Named>>, String> {
     let Some(list) = list else { return Ok(None) };
-    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let named = names.map(|name| name.parse().map_err(|nobody| format!("{option}: {nobody}")));
-    named.collect::<Result<_, String>>().map(Some)
+    let texts = list.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let read = texts.map(|text| text.parse().map_err(|nobody| format!("{option}: {nobody}")));
+    read.collect::<Result<_, String>>().map(Some)
 }
 
 /// Loads or drops a candidate.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::policy::{By, BundleFile, PolicyChangeFault, Standing, TRIES, kept};
+use super::policy::{BundleFile, By, PolicyChangeFault, Standing, TRIES, kept};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
@@ -223,9 +223,10 @@ impl Inner {
         let _turn = self.turn.lock().await;
         for _ in 0..TRIES {
             let standing = self.standing().await?;
-            let Some(candidate) = self.next_candidate(change, &standing, by)? else {
-                return Ok(CandidateChanged { candidate: standing.candidate, decision_id: None });
-            };
+            let candidate = self.next_candidate(change, &standing, by)?;
+            if candidate == standing.candidate {
+                return Ok(CandidateChanged { candidate, decision_id: None });
+            }
             let configure = self.configure_candidate(change, (&standing, candidate.as_ref()), by)?;
             let decision_id = configure.decision.id;
             match self.writer.submit(configure).await {
@@ -247,51 +248,44 @@ impl Inner {
         Err(PolicyChangeFault::Conflict)
     }
 
-    /// The candidate after the change, which may be none; or nothing, if nothing changes.
+    /// The candidate after the change; none where there is none then.
     fn next_candidate(
         &self,
         change: &Change,
         standing: &Standing,
         by: By<'_>,
-    ) -> Result<Option<Option<KeptCandidate>>, PolicyChangeFault> {
+    ) -> Result<Option<KeptCandidate>, PolicyChangeFault> {
         let before = standing.candidate.as_ref();
-        let after = match change {
+        match change {
             Change::Load(engine, shadow) => {
                 let version = engine.version();
                 if standing.active.as_deref() == Some(version) {
                     return Err(PolicyChangeFault::InForce(version.to_owned()));
                 }
+                let same = before.filter(|before| before.version == version);
                 match before {
-                    Some(same) if same.version == version && !shadow => Some(same.clone()),
-                    Some(same) if same.version == version => {
-                        let never_for = same.canary.never_for.clone();
-                        Some(KeptCandidate { canary: Canary { never_for, ..Canary::default() }, ..same.clone() })
-                    }
-                    Some(other) if !other.canary.is_shadow() && !shadow => {
-                        return Err(PolicyChangeFault::Bites(other.version.clone()));
-                    }
-                    Some(_) | None => Some(KeptCandidate {
+                    Some(before) if !before.canary.is_shadow() && !shadow => match same {
+                        Some(same) => Ok(Some(same.clone())),
+                        None => Err(PolicyChangeFault::Bites(before.version.clone())),
+                    },
+                    Some(_) | None => Ok(Some(KeptCandidate {
                         version: version.to_owned(),
-                        since: self.clock.now(),
-                        account: by.account.to_owned(),
+                        since: same.map_or_else(|| self.clock.now(), |same| same.since),
+                        account: same.map_or(by.account, |same| &same.account).to_owned(),
                         // Who is kept out of one canary is not to be met by the next.
                         canary: Canary {
                             never_for: before.map(|b| b.canary.never_for.clone()).unwrap_or_default(),
                             ..Canary::default()
                         },
-                    }),
+                    })),
                 }
             }
             Change::Canary(order) => {
                 let before = before.ok_or(PolicyChangeFault::NoCandidate)?;
-                Some(KeptCandidate { canary: order.canary(&before.canary), ..before.clone() })
+                Ok(Some(KeptCandidate { canary: order.canary(&before.canary), ..before.clone() }))
             }
-            Change::Drop => {
-                before.ok_or(PolicyChangeFault::NoCandidate)?;
-                None
-            }
-        };
-        Ok((after.as_ref() != before).then_some(after))
+            Change::Drop => before.map(|_| None).ok_or(PolicyChangeFault::NoCandidate),
+        }
     }
 
     fn configure_candidate(

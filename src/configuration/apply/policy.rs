@@ -531,9 +531,8 @@ impl Standing {
     }
 
     fn other_candidate(self) -> PolicyChangeFault {
-        self.candidate.map_or(PolicyChangeFault::NoCandidate, |other| {
-            PolicyChangeFault::OtherCandidate(other.version)
-        })
+        self.candidate
+            .map_or(PolicyChangeFault::NoCandidate, |other| PolicyChangeFault::OtherCandidate(other.version))
     }
 }
 
@@ -544,11 +543,7 @@ pub async fn kept_bundle(store: &Store, named: &str) -> Result<Bundle, PolicyCha
 }
 
 /// The version that `named` is, or begins; of those that were in force, or of all that are kept.
-async fn bundle_version(
-    store: &Store,
-    named: &str,
-    was_in_force: bool,
-) -> Result<String, PolicyChangeFault> {
+async fn bundle_version(store: &Store, named: &str, was_in_force: bool) -> Result<String, PolicyChangeFault> {
     let unknown = || PolicyChangeFault::Unknown(named.to_owned());
     let digits = named.strip_prefix(SCHEME).unwrap_or(named);
     if digits.len() < SHORTEST {

@@ -69,7 +69,8 @@ async fn bundles_stay_as_they_are_and_settings_are_written_over() {
         for (content, value) in [(vec![0, 255, 1], "one"), (vec![2], "two")] {
             let mut change = configure(d, vec![]);
             let created_at = d.clock.now();
-            change.bundle = Some(BundleRow { version: "sha256:ab".into(), content, created_at, in_force_at: None });
+            change.bundle =
+                Some(BundleRow { version: "sha256:ab".into(), content, created_at, in_force_at: None });
             change.settings = vec![("issuer".into(), value.into()), ("generation\n".into(), "7".into())];
             d.done(change).await;
         }
