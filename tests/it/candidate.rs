@@ -17,6 +17,7 @@ use taskgrant::policy::replay::Change;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::document::Document;
 use crate::support::database;
 use crate::support::idp::Idp;
 use crate::support::postgres::Scratch;
@@ -115,6 +116,13 @@ async fn denied(server: &Server) -> Option<String> {
     code(&ask(server).await)
 }
 
+#[track_caller]
+fn as_documented(path: &str, method: &str, answer: &impl serde::Serialize) {
+    let body = serde_json::to_value(answer).unwrap();
+    let faults = Document::read().faults_of_answer(path, method, 200, &body);
+    assert!(faults.is_empty(), "{method} {path}: {faults:#?}\n{body:#}");
+}
+
 async fn soon(what: impl AsyncFn() -> bool) {
     let began = Instant::now();
     while !what().await {
@@ -134,12 +142,13 @@ fn lasting(answer: Answer) -> (u16, Value) {
     (answer.status, body)
 }
 
+type Form<'a> = &'a [(&'a str, &'a str)];
+
 /// Requests of many kinds, answered.
 async fn answers(server: &Server) -> Vec<(u16, Value)> {
     let (session, other) = (server.session(json!({})), server.session(json!({"sub": "bob", "groups": []})));
     let (scope, wide) = (("scope", "orders:read refunds:write"), ("audience", server.issuer.as_str()));
     let claimed = ("claimed", r#"{"fast": true}"#);
-    type Form<'a> = &'a [(&'a str, &'a str)];
     let forms: [(&str, &str, Form<'_>); 9] = [
         ("support-agent", &session, &ROOT),
         ("support-agent", &session, &[ROOT[0], ROOT[1], scope]),
@@ -213,8 +222,9 @@ async fn a_disagreement_stands_in_the_record_the_status_and_the_metrics() {
         json!({"version": version, "disagrees": "allow_to_deny", "shadow": shadow})
     );
 
-    let status = candidate(&server).await;
-    let seen = status.seen.unwrap();
+    let status = status(&server).await;
+    as_documented("/admin/v1/policy", "get", &status);
+    let seen = status.candidate.unwrap().seen.unwrap();
     assert_eq!((seen.compared, seen.agreed, seen.disagreed, seen.faults), (2, 1, 1, 0));
     let [row] = &seen.disagreements[..] else { panic!("{seen:?}") };
     assert_eq!((row.kind, row.reason_code.as_str(), row.count), (Change::AllowToDeny, "night", 1));
@@ -482,6 +492,7 @@ async fn a_candidate_that_bites_does_not_go_unseen() {
     let changed = set(&server, CanaryOrder { reason: Some("now".to_owned()), ..order }).await.unwrap();
     let told = server.decision_of(changed.decision_id.unwrap()).await.record["asked"].clone();
     assert_eq!((&told["command"], &told["reason"]), (&json!("policy canary"), &json!("now")));
+    as_documented("/admin/v1/policy/canary", "post", &changed);
     assert_eq!(
         told["canary"],
         json!({"percent": 100, "enforce_for": [], "never_for": ["agent:worker-agent"]})
