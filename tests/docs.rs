@@ -214,7 +214,7 @@ mod docs {
             let parts: &[&str] = match command {
                 "policy" => &[
                     "check", "test", "coverage", "eval", "schema", "apply", "reload", "rollback", "status",
-                    "show", "replay", "diff",
+                    "show", "replay", "diff", "canary", "promote",
                 ],
                 "keys" => &["list", "rotate", "retire", "reload"],
                 "config" => &["check"],
@@ -225,10 +225,12 @@ mod docs {
                 _ => &[],
             };
             wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));
-            if command == "agent" {
-                let parts = ["add", "retire"];
-                wanted.extend(parts.iter().flat_map(|part| options(&help(&["agent", "secret", part]))));
-            }
+            let nested: &[[&str; 2]] = match command {
+                "agent" => &[["secret", "add"], ["secret", "retire"]],
+                "policy" => &[["candidate", "load"], ["candidate", "drop"]],
+                _ => &[],
+            };
+            wanted.extend(nested.iter().flat_map(|[of, part]| options(&help(&[command, of, part]))));
             let sections = page.split("\n## ").filter(|s| s.starts_with(&format!("`taskgrant {command}")));
             let [section] = sections.collect::<Vec<_>>()[..] else { panic!("no section for {command}") };
             assert_eq!(options(section), wanted, "{command}");
