@@ -8,9 +8,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use taskgrant::admin::api::{RefusalCode, Refused};
 use taskgrant::admin::policy::{ApplyPolicy, DropCandidate, LoadCandidate, PromoteCandidate, RollbackPolicy};
+use taskgrant::approvals::Ballot;
 use taskgrant::configuration::apply::candidate::{CanaryOrder, CandidateChanged, CandidateStatus, Mode};
 use taskgrant::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
+use taskgrant::domain::approval::Narrowing;
 use taskgrant::domain::ids::DecisionId;
+use taskgrant::domain::objects::SessionTokenKind;
+use taskgrant::domain::request::Presented;
+use taskgrant::policy::bundle::Bundle;
 use taskgrant::policy::candidate::Named;
 use taskgrant::policy::comparison::Comparison;
 use taskgrant::policy::replay::Change;
@@ -392,6 +397,69 @@ async fn what_bites_for_some_widens_nothing_and_lifts_no_approval() {
 }
 
 #[tokio::test]
+async fn what_people_have_approved_holds_whichever_bundle_bites() {
+    let server = Server::start().await;
+    server
+        .reapply(
+            "  delegation:\n",
+            "  approval: {when: policy, approvers: [group:support-leads]}\n  delegation:\n",
+        )
+        .await;
+    let asks = r#"require_approval contains {"code": "ask", "message": "m", "public": true}"#;
+    apply(&server, asks).await;
+    load(&server, &format!("{asks}\nlimits contains {{\"lifetime\": 100}}")).await;
+    let form = [ROOT[0], ROOT[1], ("completion_mode", "deferred")];
+    let asked = server.exchange("support-agent", &server.session(json!({})), &form).await;
+    asked.refused(400, "authorization_pending", "approval_pending");
+    let lead = json!({
+        "sub": "erin", "client_id": "back-office", "azp": "back-office", "groups": ["support-leads"],
+        "sid": "sid-of-erin", "auth_time": server.now(),
+    });
+    let ballot = Ballot {
+        approves: true,
+        reason: "seen".to_owned(),
+        narrowing: Narrowing::default(),
+        session_token: Presented::from_text(server.session(lead)),
+        session_token_type: SessionTokenKind::AccessToken,
+    };
+    let id = asked.body["approval_id"].as_str().unwrap();
+    server.admin().await.vote(id, &ballot).await.unwrap().unwrap();
+    canary(&server, 100).await;
+    let code = asked.body["deferral_code"].as_str().unwrap();
+    let fetched = [("grant_type", "urn:ietf:params:oauth:grant-type:deferred"), ("deferral_code", code)];
+    let granted = server.post("/oauth/token", "support-agent", &fetched).await;
+    granted.token();
+    assert_eq!(granted.body["expires_in"], 100, "by the candidate");
+    let told = server.decision(&granted).await.record["candidate"].clone();
+    assert_eq!((&told["canary"], &told["disagrees"]), (&json!(true), &json!("narrower")));
+    assert_eq!(told["shadow"]["outcome"], "allow", "it does not ask again either: {told}");
+}
+
+#[tokio::test]
+async fn a_candidate_that_this_program_does_not_compile_stops_no_start_and_fails() {
+    let server = Server::start().await;
+    let version = load(&server, &deny("x")).await;
+    let bundle = Bundle::from_files([("sent/rules.rego".to_owned(), "this is no Rego".to_owned())]).unwrap();
+    let (gone, content) = (bundle.version(), hex::encode(bundle.to_bytes()));
+    server
+        .sql(&format!(
+            "INSERT INTO bundles (version, content, created_at) VALUES ('{gone}', x'{content}', 1)"
+        ))
+        .await;
+    server.sql(&format!("UPDATE settings SET value = replace(value, '{version}', '{gone}')")).await;
+    let server = server.restart().await;
+    let told = candidate(&server).await;
+    assert!(told.kept.version == gone && told.problem.unwrap().contains("sent/rules.rego:1"));
+    ask(&server).await.token();
+    assert_eq!(seen(&server).await.faults, 1);
+    canary(&server, 100).await;
+    assert_eq!(ask(&server).await.status, 503);
+    assert_eq!(promote(&server).await.unwrap_err().error, RefusalCode::Unavailable);
+    give_up(&server).await.unwrap();
+    ask(&server).await.token();
+}
+
+#[tokio::test]
 async fn a_promotion_is_a_change_of_policy_and_is_rolled_back_like_one() {
     let server = Server::start().await;
     let first = status(&server).await.policy.unwrap();
@@ -653,9 +721,13 @@ async fn the_command_line_tries_shows_promotes_and_ends_with_and_without_a_serve
         .await;
     assert!(exit == 0, "{told}");
     let (exit, told) = site.told(&["policy", "status"]).await;
-    for part in
-        ["candidate:   sha256:", "mode:        canary", "5 %", "always group:a, group:b", "never group:c"]
-    {
+    for part in [
+        "candidate:   sha256:",
+        "mode:        canary",
+        "5 %",
+        "always for group:a, group:b",
+        "never for group:c",
+    ] {
         assert!(exit == 0 && told.contains(part), "no `{part}` in {told}");
     }
     assert!(told.contains("0 compared, 0 agreed, 0 disagreed, 0 faults"), "{told}");
@@ -670,7 +742,7 @@ async fn the_command_line_tries_shows_promotes_and_ends_with_and_without_a_serve
     assert_eq!(status["candidate"].get("seen"), None, "nothing is served from a folder: {told}");
     let version = status["candidate"]["version"].as_str().unwrap().to_owned();
     let (exit, told) = site.told(&["policy", "canary", "0%"]).await;
-    assert!(exit == 0 && told.contains("shadow") && told.contains("never group:c"), "{told}");
+    assert!(exit == 0 && told.contains("shadow") && told.contains("never for group:c"), "{told}");
     let (exit, told) = site.told(&["policy", "promote", &version, "--reason", "it agrees"]).await;
     assert!(exit == 0 && told.contains(&format!("in force: {version}")), "{told}");
     write(&deny("day"));

@@ -11,9 +11,7 @@ use crate::admin::socket::Peer;
 use crate::cli::desk::{Desk, failed, heard};
 use crate::cli::time;
 use crate::clock::Clock;
-use crate::configuration::apply::candidate::{
-    CanaryOrder, CandidateChanged, CandidateStatus, KeptCandidate, Mode,
-};
+use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged, CandidateStatus, KeptCandidate};
 use crate::policy::candidate::{Canary, Named};
 use crate::policy::comparison::Comparison;
 use crate::terminal::output::{Exit, Output};
@@ -178,29 +176,26 @@ fn changed(changed: &CandidateChanged, output: &mut Output<'_>) -> Exit {
     match &changed.candidate {
         Some(candidate) => {
             output.line(&format!("candidate: {}{decision}", candidate.version));
-            output.line(&format!("bites for: {}", bites_for(&candidate.canary)));
+            output.line(&format!("mode:      {}", mode(&candidate.canary)));
         }
         None => output.line(&format!("no candidate{decision}")),
     }
     Exit::Done
 }
 
-fn bites_for(canary: &Canary) -> String {
-    if canary.is_shadow() && canary.never_for.is_empty() {
-        return "nobody: it is a shadow".to_owned();
-    }
+/// Mode and lists, for people.
+fn mode(canary: &Canary) -> String {
     let list = |named: &BTreeSet<Named>| named.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let mut parts = Vec::new();
-    if canary.is_shadow() {
-        parts.push("nobody: it is a shadow".to_owned());
+    let mut parts = vec![if canary.is_shadow() {
+        "shadow: bites for nobody".to_owned()
     } else {
-        parts.push(format!("{} % of the principals", canary.percent));
-    }
+        format!("canary: bites for {} % of the principals", canary.percent)
+    }];
     if !canary.enforce_for.is_empty() {
-        parts.push(format!("always {}", list(&canary.enforce_for)));
+        parts.push(format!("always for {}", list(&canary.enforce_for)));
     }
     if !canary.never_for.is_empty() {
-        parts.push(format!("never {}", list(&canary.never_for)));
+        parts.push(format!("never for {}", list(&canary.never_for)));
     }
     parts.join("; ")
 }
@@ -209,11 +204,7 @@ fn bites_for(canary: &Canary) -> String {
 pub(super) fn told(status: &CandidateStatus, output: &mut Output<'_>) {
     let KeptCandidate { version, since, account, canary } = &status.kept;
     output.line(&format!("candidate:   {version}, since {} ({account})", time(*since)));
-    let mode = match status.mode {
-        Mode::Shadow => "shadow",
-        Mode::Canary => "canary",
-    };
-    output.line(&format!("mode:        {mode}: bites for {}", bites_for(canary)));
+    output.line(&format!("mode:        {}", mode(canary)));
     if let Some(problem) = &status.problem {
         output.line(&format!("problem:     it does not run here, and fails on every input: {problem}"));
     }
