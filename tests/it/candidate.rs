@@ -19,6 +19,7 @@ use taskgrant::policy::bundle::Bundle;
 use taskgrant::policy::candidate::Named;
 use taskgrant::policy::comparison::Comparison;
 use taskgrant::policy::replay::Change;
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -687,71 +688,83 @@ async fn folders_that_hold_a_promoted_or_tried_bundle_are_taken_beside_replicas(
     assert_eq!(denied(&server).await.as_deref(), Some("tried"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_line_tries_shows_promotes_and_ends_with_and_without_a_server() {
-    let (site, folder) = (Site::new().await, tempfile::tempdir().unwrap());
-    let rules = folder.path().join("night");
-    fs::create_dir(&rules).unwrap();
-    let write = |text: &str| fs::write(rules.join("rules.rego"), format!("{STARTER}\n{text}\n")).unwrap();
-    let path = rules.display().to_string();
-    let process = site.start().await;
-    write("deny contains {");
-    let (exit, told) = site.told(&["policy", "candidate", "load", &path]).await;
-    assert!(exit == 1 && told.contains("night/rules.rego:"), "{told}");
-    write(&deny("night"));
-    let (exit, told) = site.told(&["policy", "candidate", "load", &path, "--reason", "to see"]).await;
-    assert!(exit == 0 && told.contains("candidate: sha256:") && told.contains("shadow"), "{told}");
-    let canary = [
-        "policy",
-        "canary",
-        "5%",
-        "--enforce-for",
-        "group:support, tenant:acme",
-        "--never-for",
-        "group:leads",
-    ];
-    let (exit, told) = site.told(&canary).await;
-    assert!(exit == 1 && told.contains("tenant:acme"), "no such tenant is declared yet: {told}");
-    let (exit, told) = site.told(&["policy", "canary", "5%", "--enforce-for", "support"]).await;
-    assert!(exit == 2 && told.contains("--enforce-for") && told.contains("agent:CLIENT_ID"), "{told}");
-    let (exit, told) = site.told(&["policy", "canary", "105%"]).await;
-    assert!(exit == 2 && told.contains("from 0% to 100%"), "{told}");
-    let (exit, told) = site
-        .told(&["policy", "canary", "5", "--enforce-for", "group:a,group:b", "--never-for", "group:c"])
-        .await;
-    assert!(exit == 0, "{told}");
-    let (exit, told) = site.told(&["policy", "status"]).await;
-    for part in [
-        "candidate:   sha256:",
-        "mode:        canary",
-        "5 %",
-        "always for group:a, group:b",
-        "never for group:c",
-    ] {
-        assert!(exit == 0 && told.contains(part), "no `{part}` in {told}");
-    }
-    assert!(told.contains("0 compared, 0 agreed, 0 disagreed, 0 faults"), "{told}");
-    assert_eq!(process.terminate().await.code(), Some(0), "{}", site.log());
+/// A place for a server, and a folder of rules beside it.
+struct Rules {
+    site: Site,
+    folder: TempDir,
+}
 
-    let (exit, told) = site.told(&["policy", "status", "--json"]).await;
-    let status: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(
-        (exit, &status["candidate"]["mode"], &status["candidate"]["percent"]),
-        (0, &json!("canary"), &json!(5))
-    );
-    assert_eq!(status["candidate"].get("seen"), None, "nothing is served from a folder: {told}");
-    let version = status["candidate"]["version"].as_str().unwrap().to_owned();
-    let (exit, told) = site.told(&["policy", "canary", "0%"]).await;
-    assert!(exit == 0 && told.contains("shadow") && told.contains("never for group:c"), "{told}");
-    let (exit, told) = site.told(&["policy", "promote", &version, "--reason", "it agrees"]).await;
-    assert!(exit == 0 && told.contains(&format!("in force: {version}")), "{told}");
-    write(&deny("day"));
-    let (exit, told) = site.told(&["policy", "candidate", "load", &path, "--shadow"]).await;
-    assert!(exit == 0 && !told.contains(&version), "{told}");
-    let (exit, told) = site.told(&["policy", "candidate", "drop", "--reason", "no need"]).await;
-    assert!(exit == 0 && told.contains("no candidate (decision"), "{told}");
-    let (exit, told) = site.told(&["policy", "candidate", "drop", "--reason", "no need"]).await;
-    assert!(exit == 1 && told.contains("candidate load"), "{told}");
-    let (exit, told) = site.told(&["policy", "promote", "--reason", "x"]).await;
-    assert!(exit == 1 && told.contains("there is no candidate"), "{told}");
+impl Rules {
+    async fn new() -> Self {
+        let rules = Self { site: Site::new().await, folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(rules.folder.path().join("night")).unwrap();
+        rules
+    }
+
+    fn path(&self) -> String {
+        self.folder.path().join("night").display().to_string()
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(format!("{}/rules.rego", self.path()), format!("{STARTER}\n{text}\n")).unwrap();
+    }
+
+    /// Runs `taskgrant policy`; its output holds every one of `parts`, and its status is `status`.
+    async fn told(&self, status: i32, args: &[&str], parts: &[&str]) -> String {
+        let (exit, told) = self.site.told(&[&["policy"], args].concat()).await;
+        assert_eq!(exit, status, "{args:?}: {told}");
+        for part in parts {
+            assert!(told.contains(part), "{args:?}: no `{part}` in {told}");
+        }
+        told
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_tries_a_bundle_on_a_server_and_shows_what_it_does() {
+    let rules = Rules::new().await;
+    let (process, path) = (rules.site.start().await, rules.path());
+    rules.write("deny contains {");
+    rules.told(1, &["candidate", "load", &path], &["night/rules.rego:"]).await;
+    rules.write(&deny("night"));
+    let loaded = ["candidate: sha256:", "mode:      shadow: bites for nobody", "(decision "];
+    rules.told(0, &["candidate", "load", &path, "--reason", "to see"], &loaded).await;
+    let undeclared = ["canary", "5%", "--enforce-for", "group:support, tenant:acme"];
+    rules.told(1, &undeclared, &["tenant:acme", "is not declared"]).await;
+    let nobody = ["canary", "5%", "--enforce-for", "support"];
+    rules.told(2, &nobody, &["--enforce-for", "agent:CLIENT_ID"]).await;
+    rules.told(2, &["canary", "105%"], &["from 0% to 100%"]).await;
+    let lists = ["canary", "5", "--enforce-for", "group:a,group:b", "--never-for", "group:c"];
+    let mode = "canary: bites for 5 % of the principals; always for group:a, group:b; never for group:c";
+    rules.told(0, &lists, &[mode]).await;
+    let counts = "0 compared, 0 agreed, 0 disagreed, 0 faults";
+    rules.told(0, &["status"], &["candidate:   sha256:", mode, counts]).await;
+    rules.write(&deny("day"));
+    rules.told(1, &["candidate", "load", &path], &["--shadow"]).await;
+    assert_eq!(process.terminate().await.code(), Some(0), "{}", rules.site.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_tries_promotes_and_ends_without_a_server() {
+    let rules = Rules::new().await;
+    let path = rules.path();
+    assert_eq!(rules.site.start().await.terminate().await.code(), Some(0), "{}", rules.site.log());
+    rules.write(&deny("night"));
+    rules.told(0, &["candidate", "load", &path], &["shadow"]).await;
+    rules.told(0, &["canary", "5%", "--never-for", "group:c"], &["5 %"]).await;
+    let status: Value = serde_json::from_str(&rules.told(0, &["status", "--json"], &[]).await).unwrap();
+    let candidate = &status["candidate"];
+    assert_eq!((&candidate["mode"], &candidate["percent"]), (&json!("canary"), &json!(5)));
+    assert_eq!(candidate.get("seen"), None, "nothing is served from a folder: {candidate}");
+    let version = candidate["version"].as_str().unwrap();
+    rules.told(0, &["canary", "0%"], &["shadow", "never for group:c"]).await;
+    let in_force = format!("in force: {version}");
+    rules.told(0, &["promote", version, "--reason", "it agrees"], &[&in_force]).await;
+    rules.write(&deny("day"));
+    let told = rules.told(0, &["candidate", "load", &path, "--shadow"], &["candidate: sha256:"]).await;
+    assert!(!told.contains(version), "{told}");
+    let drop = ["candidate", "drop", "--reason", "no need"];
+    rules.told(0, &drop, &["no candidate (decision"]).await;
+    rules.told(1, &drop, &["candidate load"]).await;
+    rules.told(1, &["promote", "--reason", "x"], &["there is no candidate"]).await;
 }
