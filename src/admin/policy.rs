@@ -78,8 +78,7 @@ impl From<PolicyChangeFault> for Refused {
             PolicyChangeFault::NoReason
             | PolicyChangeFault::TooMany(_)
             | PolicyChangeFault::TooManyNamed(_)
-            | PolicyChangeFault::NotDeclared(_)
-            | PolicyChangeFault::Nobody(_) => RefusalCode::BadRequest,
+            | PolicyChangeFault::NotDeclared(_) => RefusalCode::BadRequest,
             PolicyChangeFault::Unavailable(_) => RefusalCode::Unavailable,
         };
         Self { error, message: fault.to_string(), faults: Vec::new() }

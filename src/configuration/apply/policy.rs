@@ -18,7 +18,7 @@ use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order, reason}
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
 use crate::policy::bundle::Bundle;
-use crate::policy::candidate::{NamesNobody, Policy};
+use crate::policy::candidate::Policy;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::suite::{self, Unfit};
 use crate::store::Store;
@@ -144,9 +144,6 @@ pub enum PolicyChangeFault {
     /// A canary names somebody that is not declared.
     #[error("`{0}` is not declared: a canary names agents and tenants that there are")]
     NotDeclared(String),
-    /// A text names nobody.
-    #[error("{0}")]
-    Nobody(#[from] NamesNobody),
     /// No such bundle is kept.
     #[error("no bundle `{0}` was ever in force, or several begin so; `taskgrant policy status` lists them")]
     Unknown(String),
