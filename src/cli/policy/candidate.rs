@@ -216,7 +216,7 @@ pub(super) fn told(status: &CandidateStatus, output: &mut Output<'_>) {
 fn seen_here(seen: &Comparison, output: &mut Output<'_>) {
     let Comparison { since, compared, agreed, disagreed, enforced, faults, .. } = seen;
     output.line(&format!(
-        "seen here:   {compared} compared, {agreed} agreed, {disagreed} disagreed, {faults} faults; it bit {enforced} times; \
+        "seen here:   {compared} compared, {agreed} agreed, {disagreed} disagreed, {faults} faults; bit in {enforced}; \
          since {}",
         time(*since)
     ));
