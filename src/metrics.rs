@@ -128,6 +128,7 @@ pub struct Metrics {
     policy_refused: Gauge,
     candidate_compared: Family<Tried, Counter>,
     candidate_faults: Counter,
+    candidate_pauses: Counter,
     candidate_seconds: Histogram,
     commits: Family<Result, Counter>,
     commit_seconds: Histogram,
@@ -178,6 +179,7 @@ impl Default for Metrics {
             policy_refused: Gauge::default(),
             candidate_compared: Family::default(),
             candidate_faults: Counter::default(),
+            candidate_pauses: Counter::default(),
             candidate_seconds: latency(),
             commits: Family::default(),
             commit_seconds: latency(),
@@ -202,12 +204,33 @@ impl Default for Metrics {
             status_revoked: Gauge::default(),
         };
         metrics.register();
+        metrics.register_candidate();
         metrics
     }
 }
 
 impl Metrics {
     /// The names that `docs/reference/metrics.md` describes, each under the prefix `taskgrant_`.
+    fn register_candidate(&mut self) {
+        let r = &mut self.registry;
+        let compared = self.candidate_compared.clone();
+        r.register(
+            "policy_candidate_compared",
+            "Exchanges that a candidate judged too, by how it differs",
+            compared,
+        );
+        let faults = self.candidate_faults.clone();
+        r.register("policy_candidate_faults", "Exchanges to which a candidate gave no answer", faults);
+        let pauses = self.candidate_pauses.clone();
+        r.register(
+            "policy_candidate_pauses",
+            "Candidates that are asked no more where they do not bite",
+            pauses,
+        );
+        let took = self.candidate_seconds.clone();
+        r.register("policy_candidate_evaluation_seconds", "Time of one evaluation by a candidate", took);
+    }
+
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("exchanges", "Exchanges by outcome, reason code and task type", self.exchanges.clone());
@@ -220,16 +243,6 @@ impl Metrics {
             "1 when the bundle offered last is not fit and another decides",
             refused,
         );
-        let compared = self.candidate_compared.clone();
-        r.register(
-            "policy_candidate_compared",
-            "Exchanges that a candidate judged too, by how it differs",
-            compared,
-        );
-        let faults = self.candidate_faults.clone();
-        r.register("policy_candidate_faults", "Exchanges to which a candidate gave no answer", faults);
-        let took = self.candidate_seconds.clone();
-        r.register("policy_candidate_evaluation_seconds", "Time of one evaluation by a candidate", took);
         r.register("commits", "Commits of the writer by result", self.commits.clone());
         r.register("commit_duration_seconds", "Time of one commit", self.commit_seconds.clone());
         r.register("commit_changes", "Changes in one commit", self.commit_changes.clone());
@@ -298,6 +311,11 @@ impl Metrics {
     /// A candidate judged too.
     pub fn candidate_judged(&self, took: Duration) {
         self.candidate_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A candidate ran over its limits too often in a row.
+    pub fn candidate_paused(&self) {
+        self.candidate_pauses.inc();
     }
 
     /// How a candidate's answer differs is known: `change` in the words of `policy replay`, none where it does not; whether it

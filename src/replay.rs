@@ -14,7 +14,8 @@ use thiserror::Error;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::spawn_blocking;
 
-use crate::configuration::apply::policy::{PolicyChangeFault, kept_bundle};
+use crate::configuration::apply::kept::kept_bundle;
+use crate::configuration::apply::policy::PolicyChangeFault;
 use crate::domain::ids::Name;
 use crate::domain::objects::{ApprovalWhen, ObjectKind};
 use crate::policy::bundle::Bundle;

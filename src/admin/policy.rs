@@ -48,6 +48,9 @@ pub struct LoadCandidate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DropCandidate {
+    /// Version of the candidate that is meant, or the beginning of it; whichever it is when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Why, for the record.
     pub reason: String,
 }
@@ -159,8 +162,8 @@ async fn drop_candidate(
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Result<Json<DropCandidate>, JsonRejection>,
 ) -> Result<Json<CandidateChanged>, Refused> {
-    let Json(DropCandidate { reason }) = request.map_err(Refused::unreadable)?;
-    Ok(Json(policies.configuration.drop_candidate(&reason, &peer.account()).await?))
+    let Json(DropCandidate { version, reason }) = request.map_err(Refused::unreadable)?;
+    Ok(Json(policies.configuration.drop_candidate(version, &reason, &peer.account()).await?))
 }
 
 async fn canary(

@@ -32,6 +32,7 @@ use crate::store::rows::ObjectRow;
 use crate::store::writer::Writer;
 
 pub mod candidate;
+pub mod kept;
 pub mod policy;
 pub mod secrets;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use tracing::warn;
 
 use super::deferral::Approved;
 use super::limits::{Attenuated, attenuate, deadline, ends, lifetime, task_types};
@@ -29,6 +30,7 @@ use crate::keys::jws::MAX_COMPACT;
 use crate::policy::candidate::Judged;
 use crate::policy::comparison::Unjudged;
 use crate::policy::judgement::{Judgement, Outcome};
+use crate::policy::replay::TASK_TYPE_APPROVAL;
 use crate::status::record_of;
 
 /// Longest claims in bytes: as Base64, with a header and the longest signature, they stay below [`MAX_COMPACT`].
@@ -122,10 +124,16 @@ impl Exchange {
             stats: self.tasks.stats(tree(&verified.origin)),
         };
         let input = facts::input(&self.parts.environment, at, verified, &asked);
-        let Judged { bites, shadow } = at.world.policy.judge(&input);
+        let Judged { bites, shadow, pauses } = at.world.policy.judge(&input);
         self.parts.metrics.judged(bites.took);
+        if pauses {
+            self.parts.metrics.candidate_paused();
+            warn!(
+                "the policy candidate runs over its limits again and again: as a shadow it is asked no more"
+            );
+        }
         story.judged(bites.version, &input, bites.judgement.as_ref().ok());
-        let approved = verified.approved.as_ref().is_some_and(|a| a.covers(ALWAYS_APPROVED));
+        let approved = verified.approved.as_ref().is_some_and(|a| a.covers(TASK_TYPE_APPROVAL));
         let asks = needs_approval(verified, wanted) && !approved;
         if let Some(shadow) = shadow {
             self.parts.metrics.candidate_judged(shadow.candidate_took(&bites));
@@ -341,12 +349,9 @@ fn needs_approval(verified: &Verified, wanted: &Wanted) -> bool {
     crosses && task_types(verified).any(|t| t.spec.approval.when == ApprovalWhen::Always)
 }
 
-/// Code of the reason that a task type itself gives.
-const ALWAYS_APPROVED: &str = "task_type_approval";
-
 fn always_approved() -> Reason {
     Reason {
-        code: ALWAYS_APPROVED.to_owned(),
+        code: TASK_TYPE_APPROVAL.to_owned(),
         message: "this task type always needs a person's approval".to_owned(),
         public: true,
     }

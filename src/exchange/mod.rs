@@ -216,8 +216,13 @@ impl Exchange {
     /// Counts what a candidate said, of a decision that is in the log.
     fn count_tried(&self, tried: Option<(Compared, Whose)>, ended: &Result<Issued, NotIssued>) {
         let Some((compared, whose)) = tried else { return };
-        if matches!(ended, Err(NotIssued::Unavailable)) {
-            return;
+        match ended {
+            Ok(_) | Err(NotIssued::Refused { decision_id: Some(_), .. } | NotIssued::Waits(_)) => {}
+            Err(
+                NotIssued::Refused { decision_id: None, .. }
+                | NotIssued::Unauthenticated
+                | NotIssued::Unavailable,
+            ) => return,
         }
         let (change, fault) = (compared.change().map(Change::as_str), compared.fault());
         self.parts.metrics.candidate_compared(change, (compared.canary(), fault.is_some()), &whose.task_type);

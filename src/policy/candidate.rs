@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -24,6 +24,8 @@ use crate::hash::sha256;
 
 /// Heads what is hashed for a principal's place: another use of the hash gives other places.
 const PLACES: &[u8] = b"taskgrant canary\n";
+/// So many answers in a row that run over a limit are enough: a shadow that costs that much each time is asked no more.
+const MOST_OVERRUNS: u32 = 20;
 /// Longest name of a group, in bytes.
 const LONGEST_GROUP: usize = 256;
 
@@ -139,6 +141,26 @@ pub struct Candidate {
     since: DateTime<Utc>,
     canary: Canary,
     seen: Arc<Comparisons>,
+    overruns: Arc<Overruns>,
+}
+
+/// How often in a row a candidate ran over its limits in this process, up to the most.
+#[derive(Debug, Default)]
+struct Overruns(AtomicU32);
+
+impl Overruns {
+    /// Whether it is asked no more where it does not bite.
+    fn are_enough(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= MOST_OVERRUNS
+    }
+
+    /// Counts an answer. Whether it is the one that was too much.
+    fn count(&self, judgement: &Result<Judgement, PolicyFault>) -> bool {
+        let overran = matches!(judgement, Err(PolicyFault::Limit(_)));
+        let next = |so_far| (so_far < MOST_OVERRUNS).then_some(if overran { so_far + 1 } else { 0 });
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        overran && before == Ok(MOST_OVERRUNS - 1)
+    }
 }
 
 impl Candidate {
@@ -150,12 +172,18 @@ impl Candidate {
         now: DateTime<Utc>,
     ) -> Self {
         let (canary, seen) = (Canary::default(), Arc::new(Comparisons::new(now)));
-        Self { version, engine, since, canary, seen }
+        Self { version, engine, since, canary, seen, overruns: Arc::default() }
     }
 
-    /// The same for others.
+    /// The same for others. If these are others, one that is paused is asked again.
     pub fn with(self, canary: Canary) -> Self {
-        Self { canary, ..self }
+        let overruns = if canary == self.canary { self.overruns } else { Arc::default() };
+        Self { canary, overruns, ..self }
+    }
+
+    /// The same, of whose answers nothing is known before `now`: it is compared with another bundle from then on.
+    pub fn anew(self, now: DateTime<Utc>) -> Self {
+        Self { seen: Arc::new(Comparisons::new(now)), ..self }
     }
 
     /// Its version.
@@ -173,16 +201,22 @@ impl Candidate {
         self.engine.as_ref().err()
     }
 
+    /// Whether this process asks it no more where it does not bite, since it ran over its limits again and again.
+    pub fn is_paused(&self) -> bool {
+        self.overruns.are_enough()
+    }
+
     /// What was seen of it in this process.
     pub fn seen(&self) -> &Comparisons {
         &self.seen
     }
 
-    fn judge(&self, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
-        match &self.engine {
-            Ok(engine) => engine.judge(input),
-            Err(fault) => Err(fault.clone()),
-        }
+    /// What its engine says, asked so; a candidate without one fails.
+    fn ask(
+        &self,
+        ask: impl FnOnce(&PolicyEngine) -> Result<Judgement, PolicyFault>,
+    ) -> Result<Judgement, PolicyFault> {
+        self.engine.as_ref().map_err(Clone::clone).and_then(ask)
     }
 }
 
@@ -215,8 +249,10 @@ pub struct Ruling<'policy> {
 pub struct Judged<'policy> {
     /// The answer that bites.
     pub bites: Ruling<'policy>,
-    /// The one that does not; none without a candidate.
+    /// The one that does not; none without a candidate, or where one that is paused does not bite.
     pub shadow: Option<Shadow<'policy>>,
+    /// Whether the candidate ran over its limits once too often, with this input.
+    pub pauses: bool,
 }
 
 /// The answer that does not bite.
@@ -266,17 +302,22 @@ impl Policy {
     pub fn judge(&self, input: &PolicyInput) -> Judged<'_> {
         let active = || self.active.judge(input);
         let Some(candidate) = &self.candidate else {
-            return Judged { bites: timed(self.version(), active), shadow: None };
+            return Judged { bites: timed(self.version(), active), shadow: None, pauses: false };
         };
         let canary = candidate.canary.bites(input);
+        if !canary && candidate.is_paused() {
+            return Judged { bites: timed(self.version(), active), shadow: None, pauses: false };
+        }
+        // A shadow that panics has failed, and nothing else has.
         let (bites, ruling) = if canary {
-            let bites = timed(&candidate.version, || candidate.judge(input));
-            (bites, timed(self.version(), || guarded(active)))
+            let bites = timed(&candidate.version, || candidate.ask(|engine| engine.judge(input)));
+            (bites, timed(self.version(), || self.active.judge_guarded(input)))
         } else {
             let bites = timed(self.version(), active);
-            (bites, timed(&candidate.version, || guarded(|| candidate.judge(input))))
+            (bites, timed(&candidate.version, || candidate.ask(|engine| engine.judge_guarded(input))))
         };
-        Judged { bites, shadow: Some(Shadow { candidate, canary, ruling }) }
+        let pauses = candidate.overruns.count(if canary { &bites.judgement } else { &ruling.judgement });
+        Judged { bites, shadow: Some(Shadow { candidate, canary, ruling }), pauses }
     }
 }
 
@@ -284,12 +325,6 @@ fn timed(version: &str, judge: impl FnOnce() -> Result<Judgement, PolicyFault>) 
     let began = Instant::now();
     let judgement = judge();
     Ruling { version, judgement, took: began.elapsed() }
-}
-
-/// A shadow that panics has failed, and nothing else has.
-fn guarded(judge: impl FnOnce() -> Result<Judgement, PolicyFault>) -> Result<Judgement, PolicyFault> {
-    let judged = catch_unwind(AssertUnwindSafe(judge));
-    judged.unwrap_or_else(|_| Err(PolicyFault::Evaluation("the engine panicked".to_owned())))
 }
 
 #[cfg(test)]

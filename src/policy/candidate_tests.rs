@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::engine::RunLimits;
 use crate::policy::judgement::Outcome;
 use crate::policy::suite::patient;
 use crate::policy::testing::{good_input, rules};
@@ -132,8 +133,44 @@ fn a_candidate_that_bites_and_fails_is_no_answer() {
     assert_eq!(judged.shadow.unwrap().ruling.judgement.unwrap().outcome(), Outcome::Allow);
 }
 
+/// Runs into the limit of instructions on every input.
+fn overrunning() -> PolicyEngine {
+    let body = format!(
+        "{ALLOW}\n{DENY} if {{ some a in xs; some b in xs; some c in xs; a + b + c == 0 }}\nxs := numbers.range(1, 20)"
+    );
+    let limits = RunLimits { instructions: 500, time: Duration::from_mins(1) };
+    PolicyEngine::compile_with(rules(&body), limits).unwrap()
+}
+
 #[test]
-fn a_shadow_that_panics_has_failed() {
-    let judged = guarded(|| panic!("in a shadow"));
-    assert!(matches!(judged, Err(PolicyFault::Evaluation(_))), "{judged:?}");
+fn a_shadow_that_overruns_again_and_again_is_asked_no_more_until_the_canary_changes() {
+    let policy = tried(ALLOW, Ok(overrunning()), Canary::default());
+    for n in 1..=MOST_OVERRUNS {
+        let judged = policy.judge(&good_input());
+        assert_eq!(judged.shadow.unwrap().ruling.judgement, Err(PolicyFault::Limit("instruction")));
+        assert_eq!(judged.pauses, n == MOST_OVERRUNS, "{n}");
+    }
+    let judged = policy.judge(&good_input());
+    assert!(judged.shadow.is_none() && !judged.pauses && policy.candidate().unwrap().is_paused());
+    let again = |canary| policy.candidate().unwrap().clone().with(canary);
+    assert!(again(Canary::default()).is_paused(), "the same for the same");
+    // Where it bites it is asked all the same.
+    let everybody = Canary { percent: 100, ..Canary::default() };
+    assert!(!again(everybody.clone()).is_paused());
+    let bites = Policy::new(engine(ALLOW), Some(again(everybody)));
+    for _ in 0..=MOST_OVERRUNS {
+        assert!(bites.judge(&good_input()).bites.judgement.is_err());
+    }
+    let judged = bites.judge(&good_input());
+    assert!(judged.bites.judgement.is_err() && judged.shadow.is_some());
+}
+
+#[test]
+fn only_overruns_in_a_row_are_counted() {
+    let overruns = Overruns::default();
+    let (over, failed) = (Err(PolicyFault::Limit("time")), Err(PolicyFault::Panic));
+    for _ in 1..MOST_OVERRUNS {
+        assert!(!overruns.count(&over));
+    }
+    assert!(!overruns.count(&failed) && !overruns.count(&over) && !overruns.are_enough());
 }

@@ -81,6 +81,7 @@ impl Report {
             | PolicyFault::Compile(_)
             | PolicyFault::Limit(_)
             | PolicyFault::Evaluation(_)
+            | PolicyFault::Panic
             | PolicyFault::Output(_)) => self.error("bundle", fault),
         }
     }

@@ -16,7 +16,7 @@ fn compared_of(active: &str, candidate: &str, percent: u8, unjudged: Unjudged) -
     let canary = Canary { percent, ..Canary::default() };
     let candidate = Candidate::new(version, Ok(candidate), DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
     let policy = Policy::new(engine(active), Some(candidate.with(canary)));
-    let Judged { bites, shadow } = policy.judge(&good_input());
+    let Judged { bites, shadow, .. } = policy.judge(&good_input());
     shadow.unwrap().compare(&bites, good_input(), unjudged)
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -100,6 +101,19 @@ impl PolicyEngine {
                 judgement.and(Judgement::parse(&worker.decide(&unclaimed)?)?)
             };
             Ok(judgement.without(input.approval.as_ref()))
+        })
+    }
+
+    /// The same where a panic is a fault, and nothing else of it is left.
+    pub(super) fn judge_guarded(&self, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
+        self.guarded(|| self.judge(input))
+    }
+
+    fn guarded<T>(&self, run: impl FnOnce() -> Result<T, PolicyFault>) -> Result<T, PolicyFault> {
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+            // In what state it left its worker is not known: the next question builds another one.
+            WORKERS.with_borrow_mut(|seats| seats.retain(|seat| seat.generation != self.0.generation));
+            Err(PolicyFault::Panic)
         })
     }
 
@@ -352,6 +366,15 @@ mod tests {
             compile(rules("")).unwrap().judge(&good_input()).unwrap();
         }
         WORKERS.with_borrow(|seats| assert_eq!(seats.len(), 1));
+    }
+
+    #[test]
+    fn one_that_panics_has_failed_and_begins_anew() {
+        let engine = compile(rules("allow if true")).unwrap();
+        let judged = engine.guarded(|| engine.with_worker(|_| -> Result<(), _> { panic!("in a shadow") }));
+        assert_eq!(judged, Err(PolicyFault::Panic));
+        WORKERS.with_borrow(|seats| assert!(seats.is_empty()));
+        assert!(engine.judge_guarded(&good_input()).unwrap().allow);
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub enum PolicyFault {
     /// The evaluation failed.
     #[error("the policy failed: {0}")]
     Evaluation(String),
+    /// The engine panicked.
+    #[error("the policy panicked")]
+    Panic,
     /// The answer is not a judgement.
     #[error("the policy's output is refused: {0}")]
     Output(String),
@@ -62,7 +65,7 @@ impl PolicyFault {
             Self::File { path, .. } => format!("`{path}` is not taken"),
             Self::Source { at, .. } => format!("{at}: it does not compile"),
             Self::Compile(_) => "the bundle does not compile".to_owned(),
-            Self::NotABundle | Self::Limit(_) => self.to_string(),
+            Self::NotABundle | Self::Limit(_) | Self::Panic => self.to_string(),
             Self::Evaluation(text) => match text.split_once(": ").and_then(|(at, _)| place(at)) {
                 Some(at) => format!("the policy failed at {at}"),
                 None => "the policy failed".to_owned(),

@@ -17,7 +17,7 @@ use crate::domain::refusal::Refusal;
 const FAULT: &str = "policy_unavailable";
 const NOTHING_LEFT: &str = "policy_left_nothing";
 /// Code of the reason when the task type itself wants approval.
-pub(super) const TASK_TYPE_APPROVAL: &str = "task_type_approval";
+pub const TASK_TYPE_APPROVAL: &str = "task_type_approval";
 /// What a record names when policy shortened a lifetime.
 const SHORTENED: &str = "expires_in";
 

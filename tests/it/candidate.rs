@@ -79,7 +79,12 @@ async fn canary(server: &Server, percent: u8) -> CandidateChanged {
 }
 
 async fn give_up(server: &Server) -> Result<CandidateChanged, Refused> {
-    server.admin().await.drop_candidate(&DropCandidate { reason: "enough".to_owned() }).await.unwrap()
+    give_up_of(server, None).await
+}
+
+async fn give_up_of(server: &Server, version: Option<&str>) -> Result<CandidateChanged, Refused> {
+    let request = DropCandidate { version: version.map(str::to_owned), reason: "enough".to_owned() };
+    server.admin().await.drop_candidate(&request).await.unwrap()
 }
 
 async fn promote(server: &Server) -> Result<PolicyChanged, Refused> {
@@ -333,7 +338,7 @@ async fn named_agents_groups_and_tenants_are_met_or_spared() {
         percent,
         enforce_for: enforce_for.map(names),
         never_for: never_for.map(names),
-        reason: None,
+        ..CanaryOrder::default()
     };
     let nobody = || Some([].as_slice());
     for named in ["agent:support-agent", "group:support", "tenant:acme"] {
@@ -455,9 +460,141 @@ async fn a_candidate_that_this_program_does_not_compile_stops_no_start_and_fails
     assert_eq!(seen(&server).await.faults, 1);
     canary(&server, 100).await;
     assert_eq!(ask(&server).await.status, 503);
-    assert_eq!(promote(&server).await.unwrap_err().error, RefusalCode::Unavailable);
+    let refused = promote(&server).await.unwrap_err();
+    assert!(refused.error == RefusalCode::PolicyUnfit && refused.message.contains("sent/rules.rego:1"));
     give_up(&server).await.unwrap();
     ask(&server).await.token();
+}
+
+#[tokio::test]
+async fn a_candidate_whose_bytes_are_none_stops_no_start_and_fails() {
+    let server = Server::start().await;
+    let version = load(&server, &deny("x")).await;
+    canary(&server, 100).await;
+    server.sql(&format!("UPDATE bundles SET content = x'00' WHERE version = '{version}'")).await;
+    let server = server.restart().await;
+    let told = candidate(&server).await;
+    assert!(told.problem.as_ref().is_some_and(|problem| problem.contains(&version)), "{told:?}");
+    assert_eq!(ask(&server).await.status, 503);
+    assert_eq!(promote(&server).await.unwrap_err().error, RefusalCode::PolicyUnfit);
+    canary(&server, 0).await;
+    ask(&server).await.token();
+}
+
+#[tokio::test]
+async fn a_setting_that_is_no_candidate_stops_no_start_and_is_overwritten() {
+    let server = Server::start().await;
+    let garble = "UPDATE settings SET value = '{\"of\": \"another program\"}' WHERE key = 'policy_candidate'";
+    load(&server, &deny("x")).await;
+    server.sql(garble).await;
+    let server = server.restart().await;
+    ask(&server).await.token();
+    assert_eq!(status(&server).await.candidate, None);
+    assert_eq!(set(&server, CanaryOrder::default()).await.unwrap_err().error, RefusalCode::NotFound);
+    assert!(give_up(&server).await.unwrap().decision_id.is_some(), "what nobody can read is gone");
+    assert_eq!(give_up(&server).await.unwrap().decision_id, None);
+    load(&server, &deny("x")).await;
+    server.sql(garble).await;
+    let server = server.restart().await;
+    let version = load(&server, &deny("y")).await;
+    assert_eq!(candidate(&server).await.kept.version, version);
+}
+
+#[tokio::test]
+async fn a_shadow_that_overruns_again_and_again_is_asked_no_more() {
+    let port = free_port();
+    let server = Server::start_with(&format!("[metrics]\nlisten = '127.0.0.1:{port}'")).await;
+    load(&server, ENDLESS).await;
+    for n in 0..22 {
+        assert_eq!(candidate(&server).await.paused, n >= 20, "{n}");
+        ask(&server).await.token();
+    }
+    let status = status(&server).await;
+    as_documented("/admin/v1/policy", "get", &status);
+    let told = status.candidate.unwrap();
+    assert!(told.paused);
+    assert_eq!(told.seen.unwrap().compared, 20);
+    let metrics = server.get_url(&format!("http://127.0.0.1:{port}/metrics")).await.text;
+    assert!(metrics.contains("taskgrant_policy_candidate_pauses_total 1"), "{metrics}");
+    // Other changes of the configuration do not wake it, one of the canary does.
+    server.reapply("description: Refund one order", "description: Refund an order").await;
+    assert!(candidate(&server).await.paused);
+    canary(&server, 100).await;
+    assert!(!candidate(&server).await.paused);
+    assert_eq!(ask(&server).await.status, 503);
+}
+
+#[tokio::test]
+async fn what_is_not_recorded_as_a_decision_of_its_own_is_not_counted() {
+    let server = Server::start_with("[limits]\ntoken_children = 1").await;
+    load(&server, "# agrees").await;
+    let wide = [ROOT[0], ("audience", server.issuer.as_str())];
+    let root = server.exchange("support-agent", &server.session(json!({})), &wide).await.token();
+    let child = [("resource", ORDERS), ("scope", "orders:read")];
+    server.exchange("support-agent", &root, &child).await.token();
+    let dry = [child[0], child[1], ("dry_run", "true")];
+    for is_recorded in [true, false] {
+        let refused = server.exchange("support-agent", &root, &dry).await;
+        assert_eq!(
+            (refused.status, refused.body["decision_id"].is_string()),
+            (429, is_recorded),
+            "{refused:?}"
+        );
+        assert_eq!(seen(&server).await.compared, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_version_guards_against_another_candidate_than_is_meant() {
+    let server = Server::start().await;
+    let first = load(&server, &deny("first")).await;
+    let second = load(&server, &deny("second")).await;
+    let order = |version: &str| CanaryOrder {
+        version: Some(version.to_owned()),
+        percent: 100,
+        ..CanaryOrder::default()
+    };
+    for named in [first.as_str(), &first["sha256:".len()..][..12], &second[.."sha256:".len() + 4], "sha256:"]
+    {
+        for refused in [
+            set(&server, order(named)).await.unwrap_err(),
+            give_up_of(&server, Some(named)).await.unwrap_err(),
+        ] {
+            assert_eq!(refused.error, RefusalCode::Conflict);
+            assert!(refused.message.contains(&second), "{}", refused.message);
+        }
+    }
+    assert_eq!(candidate(&server).await.mode, Mode::Shadow);
+    let short = &second["sha256:".len()..][..8];
+    set(&server, order(short)).await.unwrap();
+    assert_eq!(denied(&server).await.as_deref(), Some("second"));
+    let dropped = give_up_of(&server, Some(&second)).await.unwrap();
+    as_documented("/admin/v1/policy/candidate/drop", "post", &dropped);
+    let ended = dropped.ended.unwrap();
+    assert_eq!((ended.version, ended.canary.percent), (second, 100));
+}
+
+#[tokio::test]
+async fn another_bundle_in_force_tells_that_the_candidate_still_bites() {
+    let server = Server::start().await;
+    let first = status(&server).await.policy.unwrap();
+    let version = load(&server, &deny("canary")).await;
+    assert_eq!(apply(&server, "# one").await.candidate, None, "a shadow does not");
+    let order =
+        CanaryOrder { percent: 5, enforce_for: Some(names(&["tenant:acme"])), ..CanaryOrder::default() };
+    set(&server, order).await.unwrap();
+    let applied = apply(&server, "# two").await;
+    as_documented("/admin/v1/policy/apply", "post", &applied);
+    let back = RollbackPolicy { version: Some(first) };
+    let undone = server.admin().await.roll_back_policy(&back).await.unwrap().unwrap();
+    let again = server.admin().await.roll_back_policy(&back).await.unwrap().unwrap();
+    assert_eq!(again.decision_id, None);
+    for changed in [applied, undone, again] {
+        let still = changed.candidate.unwrap();
+        assert_eq!((&still.version, still.bites, still.canary.percent), (&version, true, 5));
+    }
+    assert_eq!(denied(&server).await.as_deref(), Some("canary"));
+    assert_eq!(promote(&server).await.unwrap().candidate, None);
 }
 
 #[tokio::test]
@@ -466,6 +603,7 @@ async fn a_promotion_is_a_change_of_policy_and_is_rolled_back_like_one() {
     let first = status(&server).await.policy.unwrap();
     let refused = promote(&server).await.unwrap_err();
     assert_eq!(refused.error, RefusalCode::NotFound);
+    let another = load(&server, &deny("another")).await;
     let version = load(&server, &deny("promoted")).await;
     let (admin, short) = (server.admin().await, version["sha256:".len()..][..12].to_owned());
     // It was never in force, so that nothing goes back to it; but it can be read.
@@ -474,11 +612,12 @@ async fn a_promotion_is_a_change_of_policy_and_is_rolled_back_like_one() {
     assert!(!status(&server).await.bundles.iter().any(|kept| kept.version == version));
     assert_eq!(admin.policy_files(&short).await.unwrap().unwrap(), files(&deny("promoted")));
 
-    let other = PromoteCandidate { version: Some(first.clone()), reason: "x".to_owned() };
+    let other = PromoteCandidate { version: Some(another), reason: "x".to_owned() };
     assert_eq!(admin.promote_candidate(&other).await.unwrap().unwrap_err().error, RefusalCode::Conflict);
     let without = PromoteCandidate { version: None, reason: " ".to_owned() };
     assert_eq!(admin.promote_candidate(&without).await.unwrap().unwrap_err().error, RefusalCode::BadRequest);
     assert_eq!(denied(&server).await, None);
+    let kept = serde_json::to_string(&candidate(&server).await.kept).unwrap();
     let named = PromoteCandidate { version: Some(short.clone()), reason: "it agrees".to_owned() };
     let promoted = admin.promote_candidate(&named).await.unwrap().unwrap();
     assert_eq!((&promoted.policy, promoted.before.as_ref()), (&version, Some(&first)));
@@ -494,6 +633,13 @@ async fn a_promotion_is_a_change_of_policy_and_is_rolled_back_like_one() {
         (None, Some(&version), Some(&first))
     );
     assert_eq!(now.bundles[0].version, version);
+    let again = admin.promote_candidate(&named).await.unwrap().unwrap();
+    assert_eq!((&again.policy, again.decision_id), (&version, None), "it is in force already");
+    // Another program may have left it as a candidate all the same.
+    server.sql(&format!("UPDATE settings SET value = '{kept}' WHERE key = 'policy_candidate'")).await;
+    let cleared = admin.promote_candidate(&named).await.unwrap().unwrap();
+    assert_eq!((&cleared.policy, cleared.decision_id), (&version, None));
+    assert_eq!(status(&server).await.candidate, None);
 
     let server = server.restart().await;
     assert_eq!(denied(&server).await.as_deref(), Some("promoted"));
@@ -537,6 +683,7 @@ async fn a_bad_candidate_is_refused_with_its_place_and_what_was_stays() {
         let (leaf, record) = server.last_decision().await;
         assert_eq!((&leaf["outcome"], &leaf["reasons"]), (&json!("deny"), &json!(["policy_unfit"])));
         assert_eq!(record["asked"]["command"], "policy candidate load");
+        assert_eq!(record["asked"]["reason"], "to try it");
     }
     assert_eq!(server.decisions().await, before + 2);
     let told = status(&server).await;
@@ -548,7 +695,7 @@ async fn a_bad_candidate_is_refused_with_its_place_and_what_was_stays() {
 #[tokio::test]
 async fn a_candidate_that_bites_does_not_go_unseen() {
     let server = Server::start().await;
-    assert_eq!(give_up(&server).await.unwrap_err().error, RefusalCode::NotFound);
+    assert_eq!(give_up(&server).await.unwrap().decision_id, None, "nothing to change");
     assert_eq!(set(&server, CanaryOrder::default()).await.unwrap_err().error, RefusalCode::NotFound);
     let first = load(&server, &deny("first")).await;
     let again = try_load(&server, &deny("first"), false).await.unwrap();
@@ -574,7 +721,7 @@ async fn a_candidate_that_bites_does_not_go_unseen() {
     assert!(second.canary.is_shadow());
     assert_eq!(second.canary.never_for, names(&["agent:worker-agent"]), "who is spared stays spared");
     assert_eq!(denied(&server).await, None);
-    let reason = DropCandidate { reason: String::new() };
+    let reason = DropCandidate { version: None, reason: String::new() };
     let refused = server.admin().await.drop_candidate(&reason).await.unwrap().unwrap_err();
     assert_eq!(refused.error, RefusalCode::BadRequest);
     let dropped = give_up(&server).await.unwrap();
@@ -595,6 +742,14 @@ async fn counts_go_on_while_objects_and_shares_change_and_begin_anew_with_a_cand
     assert_eq!(told.disagreements[0].count, 2, "in one direction, whichever bites");
     try_load(&server, &deny("two"), true).await.unwrap();
     assert_eq!(seen(&server).await.compared, 0);
+    // Beside another bundle in force it disagrees otherwise.
+    ask(&server).await.token();
+    assert_eq!(seen(&server).await.disagreed, 1);
+    apply(&server, &deny("two also")).await;
+    let told = seen(&server).await;
+    assert_eq!((told.compared, told.disagreements), (0, vec![]));
+    denied(&server).await;
+    assert_eq!(seen(&server).await.compared, 1);
 }
 
 /// Where the log has the decision `id`, and by which bundle it was made.
@@ -748,6 +903,13 @@ async fn the_command_line_tries_a_bundle_on_a_server_and_shows_what_it_does() {
     rules.told(0, &["status"], &["candidate:   sha256:", mode, counts]).await;
     rules.write(&deny("day"));
     rules.told(1, &["candidate", "load", &path], &["--shadow"]).await;
+    let still = [
+        "warning: the candidate sha256:",
+        "still bites for 5 % of",
+        "`taskgrant policy canary 0%` ends that",
+    ];
+    rules.told(0, &["apply", &path], &still).await;
+    rules.told(1, &["canary", "6%", "--version", "0123456789"], &["not the one that is meant"]).await;
     assert_eq!(process.terminate().await.code(), Some(0), "{}", rules.site.log());
 }
 
@@ -771,7 +933,9 @@ async fn the_command_line_tries_promotes_and_ends_without_a_server() {
     let told = rules.told(0, &["candidate", "load", &path, "--shadow"], &["candidate: sha256:"]).await;
     assert!(!told.contains(version), "{told}");
     let drop = ["candidate", "drop", "--reason", "no need"];
-    rules.told(0, &drop, &["no candidate (decision"]).await;
-    rules.told(1, &drop, &["candidate load"]).await;
+    rules.told(1, &[&drop[..], &["--version", version]].concat(), &["not the one that is meant"]).await;
+    let forgotten = ["no candidate (decision", "ended:     sha256:", "forgotten: shadow: bites for nobody"];
+    rules.told(0, &drop, &forgotten).await;
+    rules.told(0, &drop, &["no candidate: nothing to change"]).await;
     rules.told(1, &["promote", "--reason", "x"], &["there is no candidate"]).await;
 }

@@ -43,7 +43,11 @@ pub(super) struct Load {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(disable_version_flag = true)]
 pub(super) struct Drop {
+    /// Version of the candidate that is meant, or the beginning of it; whichever it is when left out.
+    #[arg(long = "version", value_name = "VERSION")]
+    bundle: Option<String>,
     /// Why, for the record.
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -52,10 +56,14 @@ pub(super) struct Drop {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(disable_version_flag = true)]
 pub(super) struct SetCanary {
     /// For how many principals of a hundred the candidate bites, such as `5%`. `0%` alone makes it a shadow again.
     #[arg(value_parser = percent)]
     percent: u8,
+    /// Version of the candidate that is meant, or the beginning of it; whichever it is when left out.
+    #[arg(long = "version", value_name = "VERSION")]
+    bundle: Option<String>,
     /// For whom it bites in any case: `agent:CLIENT_ID`, `group:NAME`, `tenant:NAME`, with commas between. Left out, those who
     /// were; `''` is nobody.
     #[arg(long, value_name = "NAMES")]
@@ -123,11 +131,13 @@ async fn load(args: &Load, clock: Arc<dyn Clock>, output: &mut Output<'_>) -> Ex
 }
 
 async fn drop(args: &Drop, clock: Arc<dyn Clock>, output: &mut Output<'_>) -> Exit {
-    let request = DropCandidate { reason: args.reason.clone() };
+    let request = DropCandidate { version: args.bundle.clone(), reason: args.reason.clone() };
     let ask = async |desk: &Desk| match desk {
         Desk::Server(server) => heard(server.drop_candidate(&request).await),
         Desk::Folder(folder) => {
-            let dropped = folder.configuration.drop_candidate(&request.reason, &Peer::own().account()).await;
+            let DropCandidate { version, reason } = request.clone();
+            let account = Peer::own().account();
+            let dropped = folder.configuration.drop_candidate(version, &reason, &account).await;
             Ok(dropped.map_err(Refused::from))
         }
     };
@@ -145,7 +155,8 @@ pub(super) async fn canary(args: &SetCanary, clock: Arc<dyn Clock>, output: &mut
             return Exit::Usage;
         }
     };
-    let request = CanaryOrder { percent: args.percent, enforce_for, never_for, reason: args.reason.clone() };
+    let (version, reason) = (args.bundle.clone(), args.reason.clone());
+    let request = CanaryOrder { version, percent: args.percent, enforce_for, never_for, reason };
     let ask = async |desk: &Desk| match desk {
         Desk::Server(server) => heard(server.set_canary(&request).await),
         Desk::Folder(folder) => {
@@ -180,24 +191,37 @@ fn changed(changed: &CandidateChanged, output: &mut Output<'_>) -> Exit {
         }
         None => output.line(&format!("no candidate{decision}")),
     }
+    if let Some(ended) = &changed.ended {
+        output.line(&format!("ended:     {}", ended.version));
+        if changed.candidate.is_none() {
+            output.line(&format!("forgotten: {}", mode(&ended.canary)));
+        }
+    }
     Exit::Done
 }
 
 /// Mode and lists, for people.
 fn mode(canary: &Canary) -> String {
-    let list = |named: &BTreeSet<Named>| named.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let mut parts = vec![if canary.is_shadow() {
-        "shadow: bites for nobody".to_owned()
+    if canary.is_shadow() {
+        format!("shadow: bites for nobody{}", lists(canary))
     } else {
-        format!("canary: bites for {} % of the principals", canary.percent)
-    }];
-    if !canary.enforce_for.is_empty() {
-        parts.push(format!("always for {}", list(&canary.enforce_for)));
+        format!("canary: bites for {}", met(canary))
     }
-    if !canary.never_for.is_empty() {
-        parts.push(format!("never for {}", list(&canary.never_for)));
-    }
-    parts.join("; ")
+}
+
+/// For whom a canary bites, and for whom it does not.
+pub(super) fn met(canary: &Canary) -> String {
+    format!("{} % of the principals{}", canary.percent, lists(canary))
+}
+
+fn lists(canary: &Canary) -> String {
+    let named = [("always", &canary.enforce_for), ("never", &canary.never_for)];
+    let named = named.into_iter().filter(|(_, list)| !list.is_empty());
+    let told = named.map(|(when, list)| {
+        let list: Vec<_> = list.iter().map(ToString::to_string).collect();
+        format!("; {when} for {}", list.join(", "))
+    });
+    told.collect()
 }
 
 /// Tells of the candidate in `policy status`.
@@ -207,6 +231,9 @@ pub(super) fn told(status: &CandidateStatus, output: &mut Output<'_>) {
     output.line(&format!("mode:        {}", mode(canary)));
     if let Some(problem) = &status.problem {
         output.line(&format!("problem:     it does not run here, and fails on every input: {problem}"));
+    }
+    if status.paused {
+        output.line("paused:      it ran over its limits again and again: here it is asked no more where it does not bite");
     }
     if let Some(seen) = &status.seen {
         seen_here(seen, output);

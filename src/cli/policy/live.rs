@@ -10,7 +10,7 @@ use crate::cli::desk::{Answer, Desk, failed, heard, tell};
 use crate::cli::time;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
+use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus, StillBites};
 use crate::policy::bundle::Bundle;
 use crate::policy::{check, suite};
 use crate::terminal::output::{Exit, Output};
@@ -177,6 +177,12 @@ pub(super) fn changed(changed: &PolicyChanged, output: &mut Output<'_>) -> Exit 
     }
     if let Some(before) = &changed.before {
         output.line(&format!("before:   {before}"));
+    }
+    if let Some(StillBites { version, canary, .. }) = &changed.candidate {
+        output.complain(&format!(
+            "warning: the candidate {version} still bites for {}: `taskgrant policy canary 0%` ends that",
+            super::candidate::met(canary)
+        ));
     }
     Exit::Done
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::policy::{BundleFile, By, PolicyChangeFault, Standing, TRIES, kept};
+use super::kept::{is_named, of_bundle};
+use super::policy::{BundleFile, By, PolicyChangeFault, Standing, TRIES};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
@@ -66,6 +67,9 @@ pub struct CandidateStatus {
     /// Why this process cannot run it, so that it fails on every input; none if it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Whether this process asks it no more where it does not bite, since it ran over its limits again and again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// What this process saw of it; none where nothing is served, or not yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Comparison>,
@@ -78,6 +82,7 @@ impl CandidateStatus {
         Self {
             mode: if kept.canary.is_shadow() { Mode::Shadow } else { Mode::Canary },
             problem: here.and_then(Candidate::fault).map(ToString::to_string),
+            paused: here.is_some_and(Candidate::is_paused),
             seen: here.map(|here| here.seen().told()),
             kept,
         }
@@ -90,6 +95,9 @@ pub struct CandidateChanged {
     /// The candidate from now on; none if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<KeptCandidate>,
+    /// The one that was so until now, if that was another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<KeptCandidate>,
     /// The decision that records it; none if nothing has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_id: Option<DecisionId>,
@@ -99,6 +107,9 @@ pub struct CandidateChanged {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CanaryOrder {
+    /// Version of the candidate that is meant, or the beginning of it; whichever it is when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Of a hundred principals, for how many: 0 to 100.
     pub percent: u8,
     /// For whom in any case. Left out, those who were; but with 0 percent nobody.
@@ -119,8 +130,8 @@ enum Change {
     Load(PolicyEngine, bool),
     /// It bites for others.
     Canary(CanaryOrder),
-    /// There is none any more.
-    Drop,
+    /// There is none any more; a version guards against another one than is meant.
+    Drop(Option<String>),
 }
 
 impl Configuration {
@@ -147,16 +158,19 @@ impl Configuration {
         }
     }
 
-    /// Ends the candidate: the bundle in force decides alone.
+    /// Ends the candidate: the bundle in force decides alone. `version`, or the beginning of it, guards against another one
+    /// than is meant. Without a candidate nothing changes.
     pub async fn drop_candidate(
         &self,
+        version: Option<String>,
         why: &str,
         account: &str,
     ) -> Result<CandidateChanged, PolicyChangeFault> {
         if why.trim().is_empty() {
             return Err(PolicyChangeFault::NoReason);
         }
-        self.change_candidate(Change::Drop, By::new("policy candidate drop", account, Some(why))).await
+        let by = By::new("policy candidate drop", account, Some(why));
+        self.change_candidate(Change::Drop(version), by).await
     }
 
     /// Says for whom the candidate bites.
@@ -187,28 +201,32 @@ impl Configuration {
 }
 
 impl Inner {
-    /// The candidate that the store names.
-    pub(super) async fn kept_candidate(&self) -> Result<Option<KeptCandidate>, StoreError> {
-        let Some(text) = self.store.setting(CANDIDATE).await? else { return Ok(None) };
-        serde_json::from_str(&text)
-            .map_err(|why| StoreError::Corrupt { what: "policy candidate", why: why.to_string() })
+    /// The candidate that the store names; inside, why what it holds names none.
+    pub(super) async fn kept_candidate(&self) -> Result<Result<Option<KeptCandidate>, String>, StoreError> {
+        let Some(text) = self.store.setting(CANDIDATE).await? else { return Ok(Ok(None)) };
+        Ok(serde_json::from_str(&text).map_err(|why| why.to_string()))
     }
 
-    /// What is `kept`, to judge with: what was compiled and seen here `now` goes on. One that does not compile here is a
-    /// candidate that fails, and no reason to stop.
-    pub(super) async fn candidate(&self, kept: KeptCandidate, now: &Policy) -> Result<Candidate, LoadFault> {
+    /// What is `kept`, to judge with beside `active`: what was compiled here `now` goes on, and what was seen too as long as
+    /// the same bundle is in force. One that does not compile here is a candidate that fails, and no reason to stop.
+    pub(super) async fn candidate(
+        &self,
+        kept: KeptCandidate,
+        (now, active): (&Policy, &str),
+    ) -> Result<Candidate, LoadFault> {
         if let Some(here) = now.candidate().filter(|here| kept.is(here)) {
-            return Ok(here.clone().with(kept.canary));
+            let here = here.clone().with(kept.canary);
+            return Ok(if now.version() == active { here } else { here.anew(self.clock.now()) });
         }
         let engine = match now.engine(&kept.version) {
             Some(engine) => Ok(engine.clone()),
-            None => match self::kept(&self.store, &kept.version).await {
+            None => match super::kept::kept(&self.store, &kept.version).await {
                 Ok(engine) => Ok(engine),
-                Err(LoadFault::Policy { version, fault }) => {
-                    warn!(version, %fault, "the candidate does not run here");
+                Err(fault) => {
+                    let fault = of_bundle(fault)?;
+                    warn!(version = kept.version, %fault, "the candidate does not run here");
                     Err(fault)
                 }
-                Err(fault @ (LoadFault::Store(_) | LoadFault::Objects(_))) => return Err(fault),
             },
         };
         let KeptCandidate { version, since, canary, .. } = kept;
@@ -224,8 +242,8 @@ impl Inner {
         for _ in 0..TRIES {
             let standing = self.standing().await?;
             let candidate = self.next_candidate(change, &standing, by)?;
-            if candidate == standing.candidate {
-                return Ok(CandidateChanged { candidate, decision_id: None });
+            if candidate == standing.candidate && !standing.garbled {
+                return Ok(CandidateChanged { candidate, ended: None, decision_id: None });
             }
             let configure = self.configure_candidate(change, (&standing, candidate.as_ref()), by)?;
             let decision_id = configure.decision.id;
@@ -243,7 +261,9 @@ impl Inner {
             }
             let version = candidate.as_ref().map(|candidate| candidate.version.as_str());
             info!(candidate = version, %decision_id, command = by.command, "the candidate is changed");
-            return Ok(CandidateChanged { candidate, decision_id: Some(decision_id) });
+            let goes_on = |before: &KeptCandidate| version == Some(before.version.as_str());
+            let ended = standing.candidate.filter(|before| !goes_on(before));
+            return Ok(CandidateChanged { candidate, ended, decision_id: Some(decision_id) });
         }
         Err(PolicyChangeFault::Conflict)
     }
@@ -272,7 +292,7 @@ impl Inner {
                         version: version.to_owned(),
                         since: same.map_or_else(|| self.clock.now(), |same| same.since),
                         account: same.map_or(by.account, |same| &same.account).to_owned(),
-                        // Who is kept out of one canary is not to be met by the next.
+                        // Who is kept out of one canary is not to be met by the one in its place. A drop forgets them.
                         canary: Canary {
                             never_for: before.map(|b| b.canary.never_for.clone()).unwrap_or_default(),
                             ..Canary::default()
@@ -282,9 +302,13 @@ impl Inner {
             }
             Change::Canary(order) => {
                 let before = before.ok_or(PolicyChangeFault::NoCandidate)?;
+                before.guard(order.version.as_deref())?;
                 Ok(Some(KeptCandidate { canary: order.canary(&before.canary), ..before.clone() }))
             }
-            Change::Drop => before.map(|_| None).ok_or(PolicyChangeFault::NoCandidate),
+            Change::Drop(version) => {
+                before.map_or(Ok(()), |before| before.guard(version.as_deref()))?;
+                Ok(None)
+            }
         }
     }
 
@@ -300,8 +324,8 @@ impl Inner {
         if let Some(asked) = asked.as_object_mut() {
             let canary = candidate.map(|candidate| json!(candidate.canary));
             asked.extend(canary.map(|canary| ("canary".to_owned(), canary)));
-            asked.extend(by.reason.map(|reason| ("reason".to_owned(), Value::from(reason))));
         }
+        by.tell_reason(&mut asked);
         let order = Order { options: Options::default(), actor: by.account, asked };
         let mut decision = self.decision(&order, Outcome::Allow)?;
         decision.policy.clone_from(&standing.active);
@@ -312,7 +336,7 @@ impl Inner {
                 created_at: decision.at,
                 in_force_at: None,
             }),
-            Change::Canary(_) | Change::Drop => None,
+            Change::Canary(_) | Change::Drop(_) => None,
         };
         let kept = serde_json::to_string(&candidate);
         let kept = kept.map_err(|error| ApplyFault::Unavailable(error.to_string()))?;
@@ -322,6 +346,12 @@ impl Inner {
 }
 
 impl KeptCandidate {
+    /// Whether it is the one that is meant: of version `named`, if one is named.
+    fn guard(&self, named: Option<&str>) -> Result<(), PolicyChangeFault> {
+        let other = || PolicyChangeFault::OtherCandidate(self.version.clone());
+        if named.is_none_or(|named| is_named(&self.version, named)) { Ok(()) } else { Err(other()) }
+    }
+
     /// Whether it is the one that is known here.
     fn is(&self, here: &Candidate) -> bool {
         self.version == here.version() && self.since == here.since()

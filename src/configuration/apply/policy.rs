@@ -8,20 +8,20 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::candidate::{CandidateStatus, KeptCandidate};
+use super::kept::{bundle, bundle_version, kept, of_bundle};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order, reason};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
 use crate::policy::bundle::Bundle;
-use crate::policy::candidate::Policy;
+use crate::policy::candidate::{Canary, Policy};
 use crate::policy::engine::PolicyEngine;
 use crate::policy::suite::{self, Unfit};
-use crate::store::Store;
 use crate::store::change::{CANDIDATE, Change, CommitFault, Committed, Configure};
 use crate::store::error::StoreError;
 use crate::store::rows::BundleRow;
@@ -32,10 +32,6 @@ const ACTIVE: &str = "policy";
 const BEFORE: &str = "policy_before";
 /// The setting that names the bundle that was last taken from folders.
 const FOLDER: &str = "policy_folder";
-/// Fewest characters of a version that stand for it.
-const SHORTEST: usize = 8;
-/// Heads every version.
-const SCHEME: &str = "sha256:";
 /// Another replica may take its turn in between, but hardly again and again.
 pub(super) const TRIES: usize = 5;
 
@@ -50,6 +46,21 @@ pub struct PolicyChanged {
     /// The decision that records it; none if nothing has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_id: Option<DecisionId>,
+    /// The candidate, where it bites all the same for some; else none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<StillBites>,
+}
+
+/// A candidate that a change of the bundle in force leaves as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StillBites {
+    /// Its version.
+    pub version: String,
+    /// That it bites.
+    pub bites: bool,
+    /// For whom.
+    #[serde(flatten)]
+    pub canary: Canary,
 }
 
 /// A bundle that was refused.
@@ -123,14 +134,17 @@ pub enum PolicyChangeFault {
     /// Another candidate bites.
     #[error(
         "the candidate {0} bites for some principals: say `--shadow` to have another one in its place, which then bites for \
-         nobody, or end it first with `taskgrant policy candidate drop`"
+         nobody; `taskgrant policy candidate drop` ends it, and also forgets for whom it is never to bite"
     )]
     Bites(String),
     /// There is no candidate.
     #[error("there is no candidate: `taskgrant policy candidate load` makes one")]
     NoCandidate,
     /// The candidate is another one.
-    #[error("the candidate is {0}, not the one that you name")]
+    #[error(
+        "the candidate is {0}, which is not the one that is meant: look at it with `taskgrant policy status`, and name it by \
+         eight characters or more"
+    )]
     OtherCandidate(String),
     /// The reason is empty.
     #[error("reason: say why, for the record")]
@@ -195,6 +209,13 @@ impl<'a> By<'a> {
     pub(super) fn new(command: &'static str, account: &'a str, reason: Option<&'a str>) -> Self {
         Self { command, account, reason }
     }
+
+    /// Adds the reason, if there is one.
+    pub(super) fn tell_reason(&self, asked: &mut Value) {
+        if let (Some(reason), Some(asked)) = (self.reason, asked.as_object_mut()) {
+            asked.insert("reason".to_owned(), reason.into());
+        }
+    }
 }
 
 impl Origin {
@@ -214,6 +235,8 @@ pub(super) struct Standing {
     before: Option<String>,
     folder: Option<String>,
     pub(super) candidate: Option<KeptCandidate>,
+    /// Whether what is stored of a candidate does not parse: then there is none.
+    pub(super) garbled: bool,
 }
 
 impl Configuration {
@@ -266,13 +289,12 @@ impl Configuration {
             Some(version) => bundle_version(&self.0.store, version, true).await?,
             None => self.0.standing().await?.before.ok_or(PolicyChangeFault::NothingBefore)?,
         };
-        let kept = kept(&self.0.store, &version).await;
-        let engine = kept.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))?;
+        let engine = kept(&self.0.store, &version).await.map_err(unfit)?;
         self.change_policy(&engine, Origin::Admin, By::new("policy rollback", account, None)).await
     }
 
     /// Puts the candidate in force, for all; `version`, or the beginning of it, guards against another one than is meant. Its
-    /// tests are not run again.
+    /// tests are not run again. A `version` that is in force already is nothing to change.
     pub async fn promote_candidate(
         &self,
         version: Option<&str>,
@@ -283,14 +305,16 @@ impl Configuration {
             return Err(PolicyChangeFault::NoReason);
         }
         let standing = self.0.standing().await?;
-        let candidate = standing.candidate.ok_or(PolicyChangeFault::NoCandidate)?.version;
-        if let Some(named) = version
-            && bundle_version(&self.0.store, named, false).await? != candidate
-        {
-            return Err(PolicyChangeFault::OtherCandidate(candidate));
-        }
-        let kept = kept(&self.0.store, &candidate).await;
-        let engine = kept.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))?;
+        let named = match version {
+            Some(version) => Some(bundle_version(&self.0.store, version, false).await?),
+            None => None,
+        };
+        let version = match named {
+            Some(named) if standing.is_in_force(&named) || standing.tries(&named) => named,
+            Some(_) => return Err(standing.other_candidate()),
+            None => standing.candidate.ok_or(PolicyChangeFault::NoCandidate)?.version,
+        };
+        let engine = kept(&self.0.store, &version).await.map_err(unfit)?;
         let by = By::new("policy promote", account, Some(why));
         self.change_policy(&engine, Origin::Candidate, by).await
     }
@@ -384,7 +408,8 @@ impl Inner {
         let generation = self.store.head().await?.generation;
         let (active, before) = (self.store.setting(ACTIVE).await?, self.store.setting(BEFORE).await?);
         let (folder, candidate) = (self.store.setting(FOLDER).await?, self.kept_candidate().await?);
-        Ok(Standing { generation, active, before, folder, candidate })
+        let garbled = candidate.is_err();
+        Ok(Standing { generation, active, before, folder, candidate: candidate.unwrap_or(None), garbled })
     }
 
     /// The policy that the store says is in force. What is not compiled here yet is.
@@ -398,8 +423,15 @@ impl Inner {
             None => now.active().clone(),
         };
         let candidate = match self.kept_candidate().await? {
-            Some(candidate) => Some(self.candidate(candidate, &now).await?),
-            None => None,
+            Ok(Some(candidate)) => Some(self.candidate(candidate, (&now, active.version())).await?),
+            Ok(None) => None,
+            Err(why) => {
+                warn!(
+                    why,
+                    "what is stored of the policy candidate is unreadable: none is tried; load one, or drop it"
+                );
+                None
+            }
         };
         Ok(Policy::new(active, candidate))
     }
@@ -414,17 +446,14 @@ impl Inner {
         let _turn = self.turn.lock().await;
         for _ in 0..TRIES {
             let standing = self.standing().await?;
-            let unchanged = PolicyChanged {
-                policy: standing.active.clone().unwrap_or_default(),
-                before: None,
-                decision_id: None,
-            };
-            if from == Origin::Candidate && !standing.tries(version) {
+            let unchanged = standing.unchanged();
+            let (is_active, tries) = (standing.is_in_force(version), standing.tries(version));
+            if from == Origin::Candidate && !tries && !is_active {
                 return Err(standing.other_candidate());
             }
-            let is_active = standing.active.as_deref() == Some(version);
             let is_noted = from.is_admin() || standing.folder.as_deref() == Some(version);
-            if is_noted && (is_active || !from.is_admin()) {
+            // What is in force is no candidate: a setting that says so is cleared.
+            if is_noted && (is_active || !from.is_admin()) && !(is_active && tries) {
                 return Ok(unchanged);
             }
             if from == Origin::Starter && self.outranks_starter(&standing) {
@@ -452,8 +481,9 @@ impl Inner {
                 return Ok(unchanged);
             }
             info!(policy = version, before = standing.active, %decision_id, "another policy is in force");
+            let candidate = standing.still_bites(version);
             let (policy, before) = (version.to_owned(), standing.active);
-            return Ok(PolicyChanged { policy, before, decision_id: Some(decision_id) });
+            return Ok(PolicyChanged { policy, before, decision_id: Some(decision_id), candidate });
         }
         Err(PolicyChangeFault::Conflict)
     }
@@ -480,9 +510,7 @@ impl Inner {
     ) -> Result<Configure, ApplyFault> {
         let version = engine.version().to_owned();
         let mut asked = json!({ "command": by.command, "policy": version, "before": standing.active });
-        if let (Some(reason), Some(asked)) = (by.reason, asked.as_object_mut()) {
-            asked.insert("reason".to_owned(), reason.into());
-        }
+        by.tell_reason(&mut asked);
         let order = Order { options: Options::default(), actor: by.account, asked };
         let mut decision = self.decision(&order, Outcome::Allow)?;
         decision.policy = Some(version.clone());
@@ -510,7 +538,8 @@ impl Inner {
 
     /// Records that a bundle is not fit, and tells when that was.
     pub(super) async fn refuse_bundle(&self, problem: &str, by: By<'_>) -> Result<DateTime<Utc>, ApplyFault> {
-        let asked = json!({ "command": by.command });
+        let mut asked = json!({ "command": by.command });
+        by.tell_reason(&mut asked);
         let order = Order { options: Options::default(), actor: by.account, asked };
         let mut decision = self.decision(&order, Outcome::Deny)?;
         let at = decision.at;
@@ -523,6 +552,24 @@ impl Inner {
 }
 
 impl Standing {
+    fn unchanged(&self) -> PolicyChanged {
+        let policy = self.active.clone().unwrap_or_default();
+        let candidate = self.still_bites(&policy);
+        PolicyChanged { policy, before: None, decision_id: None, candidate }
+    }
+
+    /// The candidate, if it bites also beside `active`.
+    fn still_bites(&self, active: &str) -> Option<StillBites> {
+        let candidate = self.candidate.as_ref()?;
+        let KeptCandidate { version, canary, .. } = candidate.clone();
+        let bites = !canary.is_shadow() && version != active;
+        bites.then_some(StillBites { version, bites, canary })
+    }
+
+    fn is_in_force(&self, version: &str) -> bool {
+        self.active.as_deref() == Some(version)
+    }
+
     fn tries(&self, version: &str) -> bool {
         self.candidate.as_ref().is_some_and(|candidate| candidate.version == version)
     }
@@ -533,40 +580,10 @@ impl Standing {
     }
 }
 
-/// The bundle that is or was in force or a candidate, of a version or the beginning of one.
-pub async fn kept_bundle(store: &Store, named: &str) -> Result<Bundle, PolicyChangeFault> {
-    let version = bundle_version(store, named, false).await?;
-    bundle(store, &version).await.map_err(|fault| PolicyChangeFault::Unavailable(fault.to_string()))
-}
-
-/// The version that `named` is, or begins; of those that were in force, or of all that are kept.
-async fn bundle_version(store: &Store, named: &str, was_in_force: bool) -> Result<String, PolicyChangeFault> {
-    let unknown = || PolicyChangeFault::Unknown(named.to_owned());
-    let digits = named.strip_prefix(SCHEME).unwrap_or(named);
-    if digits.len() < SHORTEST {
-        return Err(unknown());
-    }
-    let wanted = format!("{SCHEME}{digits}");
-    let kept = store.bundles().await?;
-    let kept = kept.into_iter().filter(|(_, at)| at.is_some() || !was_in_force);
-    let mut found = kept.map(|(version, _)| version).filter(|v| v.starts_with(&wanted));
-    match (found.next(), found.next()) {
-        (Some(version), None) => Ok(version),
-        _ => Err(unknown()),
-    }
-}
-
-async fn bundle(store: &Store, version: &str) -> Result<Bundle, LoadFault> {
-    let fault = |why: &str| StoreError::Corrupt { what: "policy bundle", why: format!("`{version}`: {why}") };
-    let bytes = store.bundle(version).await?.ok_or_else(|| fault("it is not kept"))?;
-    let bundle = Bundle::from_bytes(&bytes).map_err(|why| fault(&why.to_string()))?;
-    if bundle.version() == version { Ok(bundle) } else { Err(fault("its content is another").into()) }
-}
-
-pub(super) async fn kept(store: &Store, version: &str) -> Result<PolicyEngine, LoadFault> {
-    let bundle = bundle(store, version).await?;
-    let compiled = spawn_blocking(move || PolicyEngine::compile(bundle)).await;
-    let compiled =
-        compiled.map_err(|ended| StoreError::Corrupt { what: "policy bundle", why: ended.to_string() })?;
-    compiled.map_err(|fault| LoadFault::Policy { version: version.to_owned(), fault })
+/// Why a kept bundle cannot be put in force.
+fn unfit(fault: LoadFault) -> PolicyChangeFault {
+    of_bundle(fault).map_or_else(
+        |fault| PolicyChangeFault::Unavailable(fault.to_string()),
+        |fault| PolicyChangeFault::Unfit(fault.into()),
+    )
 }
