@@ -745,7 +745,7 @@ async fn counts_go_on_while_objects_and_shares_change_and_begin_anew_with_a_cand
     // Beside another bundle in force it disagrees otherwise.
     ask(&server).await.token();
     assert_eq!(seen(&server).await.disagreed, 1);
-    apply(&server, &deny("two also")).await;
+    apply(&server, &deny("two_also")).await;
     let told = seen(&server).await;
     assert_eq!((told.compared, told.disagreements), (0, vec![]));
     denied(&server).await;
