@@ -204,33 +204,12 @@ impl Default for Metrics {
             status_revoked: Gauge::default(),
         };
         metrics.register();
-        metrics.register_candidate();
         metrics
     }
 }
 
 impl Metrics {
     /// The names that `docs/reference/metrics.md` describes, each under the prefix `taskgrant_`.
-    fn register_candidate(&mut self) {
-        let r = &mut self.registry;
-        let compared = self.candidate_compared.clone();
-        r.register(
-            "policy_candidate_compared",
-            "Exchanges that a candidate judged too, by how it differs",
-            compared,
-        );
-        let faults = self.candidate_faults.clone();
-        r.register("policy_candidate_faults", "Exchanges to which a candidate gave no answer", faults);
-        let pauses = self.candidate_pauses.clone();
-        r.register(
-            "policy_candidate_pauses",
-            "Candidates that are asked no more where they do not bite",
-            pauses,
-        );
-        let took = self.candidate_seconds.clone();
-        r.register("policy_candidate_evaluation_seconds", "Time of one evaluation by a candidate", took);
-    }
-
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("exchanges", "Exchanges by outcome, reason code and task type", self.exchanges.clone());
@@ -243,6 +222,21 @@ impl Metrics {
             "1 when the bundle offered last is not fit and another decides",
             refused,
         );
+        let compared = self.candidate_compared.clone();
+        r.register(
+            "policy_candidate_compared",
+            "Exchanges that a candidate judged too, by how it differs",
+            compared,
+        );
+        let (faults, pauses) = (self.candidate_faults.clone(), self.candidate_pauses.clone());
+        r.register("policy_candidate_faults", "Exchanges to which a candidate gave no answer", faults);
+        r.register(
+            "policy_candidate_pauses",
+            "Candidates that are asked no more where they do not bite",
+            pauses,
+        );
+        let took = self.candidate_seconds.clone();
+        r.register("policy_candidate_evaluation_seconds", "Time of one evaluation by a candidate", took);
         r.register("commits", "Commits of the writer by result", self.commits.clone());
         r.register("commit_duration_seconds", "Time of one commit", self.commit_seconds.clone());
         r.register("commit_changes", "Changes in one commit", self.commit_changes.clone());
