@@ -20,7 +20,7 @@ use crate::policy::candidate::{Canary, Candidate, Named, Policy};
 use crate::policy::comparison::Comparison;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::suite::{self, Unfit};
-use crate::store::change::{CANDIDATE, CommitFault, Committed, Configure};
+use crate::store::change::{CANDIDATE, Configure};
 use crate::store::error::StoreError;
 use crate::store::rows::BundleRow;
 
@@ -247,13 +247,8 @@ impl Inner {
             }
             let configure = self.configure_candidate(change, (&standing, candidate.as_ref()), by)?;
             let decision_id = configure.decision.id;
-            match self.writer.submit(configure).await {
-                Ok(Committed::Done(_)) => {}
-                Ok(Committed::Superseded { .. } | Committed::Lost(..)) => continue,
-                Err(CommitFault::Rejected) => return Err(PolicyChangeFault::Conflict),
-                Err(fault @ (CommitFault::Full | CommitFault::Unavailable)) => {
-                    return Err(PolicyChangeFault::Unavailable(fault.to_string()));
-                }
+            if !self.is_recorded(configure).await? {
+                continue;
             }
             // From here on nothing is issued by what was before, in any replica. What cannot be read now is read when needed.
             if let Err(fault) = self.take_stored().await {

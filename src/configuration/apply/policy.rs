@@ -464,13 +464,8 @@ impl Inner {
             }
             let change = self.change_of(engine, from, &standing, by)?;
             let decision_id = change.decision.id;
-            match self.writer.submit(change).await {
-                Ok(Committed::Done(_)) => {}
-                Ok(Committed::Superseded { .. } | Committed::Lost(..)) => continue,
-                Err(CommitFault::Rejected) => return Err(PolicyChangeFault::Conflict),
-                Err(fault @ (CommitFault::Full | CommitFault::Unavailable)) => {
-                    return Err(PolicyChangeFault::Unavailable(fault.to_string()));
-                }
+            if !self.is_recorded(change).await? {
+                continue;
             }
             // From here on nothing is issued by another bundle, in any replica. What cannot be read now is read when it is
             // needed.
@@ -486,6 +481,18 @@ impl Inner {
             return Ok(PolicyChanged { policy, before, decision_id: Some(decision_id), candidate });
         }
         Err(PolicyChangeFault::Conflict)
+    }
+
+    /// Whether this change is committed; else another took its turn in between, and it is to be made again from what stands then.
+    pub(super) async fn is_recorded(&self, change: Configure) -> Result<bool, PolicyChangeFault> {
+        match self.writer.submit(change).await {
+            Ok(Committed::Done(_)) => Ok(true),
+            Ok(Committed::Superseded { .. } | Committed::Lost(..)) => Ok(false),
+            Err(CommitFault::Rejected) => Err(PolicyChangeFault::Conflict),
+            Err(fault @ (CommitFault::Full | CommitFault::Unavailable)) => {
+                Err(PolicyChangeFault::Unavailable(fault.to_string()))
+            }
+        }
     }
 
     /// Whether the folders of one replica hold what others have moved on from: a replica that starts late, or again, takes
