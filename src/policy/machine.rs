@@ -1,5 +1,7 @@
 //! The two ways to run a bundle: the compiled virtual machine, and the interpreter where it cannot compile.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use regorus::{Engine, LimitError, Value};
 use super::bundle::{Bundle, Kind};
 use super::exact::{Inexact, first_inexact};
 use super::fault::{Location, PolicyFault, compile_fault, evaluation_fault};
+use super::guards::Guards;
 use super::input::PolicyInput;
 use super::rules::{PACKAGE, Problem};
 use super::syntax::{self, ModuleFacts};
@@ -22,6 +25,8 @@ use super::{rules, value};
 const ENTRY: &str = include_str!("entry.rego");
 const ENTRY_PATH: &str = "entry.rego";
 const DECISION: &str = "data.taskgrant.exchange.decision";
+/// Programs of task types that a worker keeps; the types beyond are decided by the whole one.
+pub(super) const MOST_PROGRAMS: usize = 256;
 /// Steps between two looks at the clock.
 const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::new(128).unwrap();
 
@@ -107,10 +112,59 @@ fn add_data(engine: &mut Engine, path: &str, text: &str) -> Result<(), PolicyFau
     engine.add_data(value::json(&nested)).map_err(|error| fault(error.to_string()))
 }
 
-/// A bundle on one thread, with its own program and data: sharing either makes two threads slower than one.
+/// A bundle on one thread, with its own programs and data: sharing either makes two threads slower than one.
 pub(super) enum Worker {
-    Vm(Box<RegoVM>),
+    Vm(Box<Programs>),
     Interpreter(Box<Engine>),
+}
+
+/// The programs of one bundle: the whole one, and where rules are of some task types only, those of the types that came by.
+pub(super) struct Programs {
+    whole: RegoVM,
+    guards: Option<Guards>,
+    /// By the task type that a guard names; no name for all others, and no program where only the whole one will do.
+    of_types: BTreeMap<Option<String>, Option<RegoVM>>,
+    data: Value,
+    limits: RunLimits,
+}
+
+impl Programs {
+    /// What decides on tasks of this type.
+    fn of(&mut self, task_type: &str) -> Result<&mut RegoVM, PolicyFault> {
+        let Some(guards) = &self.guards else { return Ok(&mut self.whole) };
+        let named = guards.named(task_type).map(str::to_owned);
+        let has_room = self.of_types.len() < MOST_PROGRAMS;
+        let program = match self.of_types.entry(named) {
+            Entry::Occupied(known) => known.into_mut().as_mut(),
+            Entry::Vacant(place) if has_room => {
+                let program = program_of(guards, place.key().as_deref());
+                let machine = program.map(|program| machine(program, self.data.clone(), self.limits));
+                place.insert(machine.transpose()?).as_mut()
+            }
+            Entry::Vacant(_) => None,
+        };
+        Ok(program.unwrap_or(&mut self.whole))
+    }
+}
+
+/// The program without the rules of other task types; none if it cannot be told that it is that.
+fn program_of(guards: &Guards, named: Option<&str>) -> Option<Arc<Program>> {
+    let mut engine = Engine::new();
+    engine.set_strict_builtin_errors(true);
+    for (path, text, rules) in guards.texts(named) {
+        engine.add_policy(path.to_owned(), text).ok()?;
+        engine.get_modules().last().filter(|module| module.policy.len() == rules)?;
+    }
+    program(&mut engine).ok()?.ok()
+}
+
+fn machine(program: Arc<Program>, data: Value, limits: RunLimits) -> Result<RegoVM, PolicyFault> {
+    let mut vm = RegoVM::new();
+    vm.load_program(program);
+    vm.set_data(data).map_err(|error| PolicyFault::Compile(error.to_string()))?;
+    vm.set_max_instructions(limits.instructions);
+    vm.set_execution_timer_config(Some(limits.timer()));
+    Ok(vm)
 }
 
 /// How a bundle runs.
@@ -142,7 +196,7 @@ impl Worker {
             return Ok((Self::Interpreter(Box::new(parsed.engine)), machine));
         }
         match program(&mut parsed.engine)? {
-            Ok(program) => Ok((Self::vm(program, &parsed.engine, limits)?, Machine::Vm)),
+            Ok(program) => Ok((Self::vm(program, &mut parsed.engine, limits)?, Machine::Vm)),
             Err(gave_up) => Ok((Self::Interpreter(Box::new(parsed.engine)), gave_up)),
         }
     }
@@ -152,19 +206,18 @@ impl Worker {
         Ok(Self::Interpreter(Box::new(Parsed::of(bundle, &[Kind::Rules], limits)?.engine)))
     }
 
-    fn vm(program: Arc<Program>, engine: &Engine, limits: RunLimits) -> Result<Self, PolicyFault> {
-        let mut vm = RegoVM::new();
-        vm.load_program(program);
-        vm.set_data(engine.get_data()).map_err(|error| PolicyFault::Compile(error.to_string()))?;
-        vm.set_max_instructions(limits.instructions);
-        vm.set_execution_timer_config(Some(limits.timer()));
-        Ok(Self::Vm(Box::new(vm)))
+    fn vm(program: Arc<Program>, engine: &mut Engine, limits: RunLimits) -> Result<Self, PolicyFault> {
+        let guards = Guards::of(engine.get_modules().iter().map(AsRef::as_ref));
+        let data = engine.get_data();
+        let whole = machine(program, data.clone(), limits)?;
+        Ok(Self::Vm(Box::new(Programs { whole, guards, of_types: BTreeMap::new(), data, limits })))
     }
 
     /// The value of `decision` for this input.
     pub(super) fn decide(&mut self, input: &PolicyInput) -> Result<Value, PolicyFault> {
         match self {
-            Self::Vm(vm) => {
+            Self::Vm(programs) => {
+                let vm = programs.of(&input.task.r#type)?;
                 vm.set_input(input.to_value());
                 vm.execute().map_err(|error| vm_fault(&error))
             }

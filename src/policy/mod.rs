@@ -1,7 +1,7 @@
 //! Rego policy (DESIGN §6): what a bundle is, what it is asked, what it may answer, and how it is run.
 //!
 //! Reading order: `input` (the question), `judgement` (the answer), `entry.rego` (the one built-in module),
-//! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `exact` (what the virtual machine may decide), `engine`
+//! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `exact` (what the virtual machine may decide), `guards` (which of it for which task type), `engine`
 //! (how it runs), `candidate` and `comparison` (another bundle beside it), `check`, `suite`, `coverage` and `explain` (what an admin sees before it goes live), `replay` (what it
 //! would have decided); `foreign` is Rego that is no bundle.
 
@@ -17,6 +17,7 @@ pub mod explain;
 pub mod fault;
 mod folder;
 pub mod foreign;
+mod guards;
 pub mod input;
 pub mod judgement;
 mod machine;

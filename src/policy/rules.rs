@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bundle::Kind;
 use super::fault::{Location, PolicyFault};
-use super::syntax::{Head, ModuleFacts, Reference, RuleFacts, Use};
+use super::syntax::{DOCUMENTS, Head, ModuleFacts, Reference, RuleFacts, Use};
 
 /// Every module of rules is of this package.
 pub(super) const PACKAGE: [&str; 2] = ["taskgrant", "exchange"];
@@ -29,6 +29,8 @@ const IMPURE: [&str; 9] = [
 /// Built-ins that can outrun every limit in a single call.
 const UNBOUNDED: [&str; 4] = ["bits.lsh", "net.cidr_expand", "numbers.range", "numbers.range_step"];
 
+const SHADOW: &str = "`input` and `data` are the documents: nothing else may be called so";
+
 /// Something in a module that is refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Problem {
@@ -47,6 +49,8 @@ pub(super) fn problems(modules: &[(Kind, ModuleFacts)], entry: &ModuleFacts) -> 
     let mut found = Vec::new();
     for (kind, module) in modules {
         package(*kind, module, &mut found);
+        let shadow = |at: &Location| Problem { at: at.clone(), text: SHADOW.to_owned() };
+        found.extend(module.shadows.iter().map(shadow));
         for rule in &module.rules {
             if *kind == Kind::Rules {
                 head(rule, &mut found);
@@ -85,6 +89,7 @@ fn package(kind: Kind, module: &ModuleFacts, found: &mut Vec<Problem>) {
 fn head(rule: &RuleFacts, found: &mut Vec<Problem>) {
     let name = &rule.name;
     let text = match (name.as_str(), rule.head) {
+        (name, _) if DOCUMENTS.contains(&name) => SHADOW.to_owned(),
         (_, Head::Default) => format!("`default {name}` is refused: defaults are the entry module's"),
         ("decision", _) => "`decision` is the entry module's: add members to its sets instead".to_owned(),
         ("allow", Head::True) | ("deny" | "require_approval" | "limits" | "tags", Head::Set) => return,

@@ -5,9 +5,14 @@
 use std::collections::BTreeSet;
 
 use regorus::Value;
-use regorus::unstable::{Expr, ExprRef, Literal, Module, Query, Rule, RuleAssign, RuleBody, RuleHead, Span};
+use regorus::unstable::{
+    Expr, ExprRef, Import, Literal, Module, Query, Rule, RuleAssign, RuleBody, RuleHead, Span,
+};
 
 use super::fault::Location;
+
+/// What all rules see.
+pub(super) const DOCUMENTS: [&str; 2] = ["input", "data"];
 
 /// One module.
 pub(super) struct ModuleFacts {
@@ -15,6 +20,8 @@ pub(super) struct ModuleFacts {
     pub(super) package: Vec<String>,
     /// Where the package is named.
     pub(super) at: Location,
+    /// Imports that go by the name of a document.
+    pub(super) shadows: Vec<Location>,
     pub(super) rules: Vec<RuleFacts>,
 }
 
@@ -80,8 +87,15 @@ pub(super) fn facts(module: &Module) -> ModuleFacts {
     ModuleFacts {
         package: package.references.pop().map(|reference| reference.path).unwrap_or_default(),
         at: location(&module.package.span),
+        shadows: module.imports.iter().filter(|import| shadows(import)).map(|i| location(&i.span)).collect(),
         rules: module.policy.iter().map(|rule| rule_facts(rule, &aliases)).collect(),
     }
+}
+
+/// Whether an import takes the name of a document: OPA refuses it.
+fn shadows(import: &Import) -> bool {
+    let alias = alias(&import.refr, import.r#as.as_ref());
+    alias.is_some_and(|(name, path)| DOCUMENTS.contains(&name.as_str()) && path != [name])
 }
 
 /// The name that an import of input or data stands for, and its path.
@@ -120,7 +134,8 @@ fn rule_facts(rule: &Rule, aliases: &[(String, Vec<String>)]) -> RuleFacts {
     RuleFacts { name: root(refr), head, at: location(rule.span()), references, lines, bodies: conditions }
 }
 
-fn conditions_of(body: &RuleBody, rule: &Span) -> Body {
+/// Where the conditions of a body stand.
+pub(super) fn conditions_of(body: &RuleBody, rule: &Span) -> Body {
     let span = &body.query.span;
     let is_braced = body.query.stmts.first().is_some_and(|first| first.span.start > span.start);
     let line = if body.is_else { body.span.line } else { rule.line };
