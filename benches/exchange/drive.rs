@@ -43,7 +43,7 @@ pub(crate) fn mean(a: Cost, b: Cost) -> Cost {
 /// A server in process. Its data goes with it.
 pub(crate) struct Server {
     pub(crate) router: Router,
-    _app: App,
+    pub(crate) app: App,
     pub(crate) folder: TempDir,
 }
 
@@ -56,7 +56,7 @@ impl Server {
         let app = App::build(Config::from_toml(&settings)?, Arc::new(SystemClock)).await?;
         let options = Options { allow_widening: true, ..Options::default() };
         app.configuration().apply(objects, options, "bench").await?;
-        Ok(Self { router: taskgrant::http::router(app.public()), _app: app, folder })
+        Ok(Self { router: taskgrant::http::router(app.public()), app, folder })
     }
 
     /// Ends it, and leaves its data.

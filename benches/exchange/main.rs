@@ -1,13 +1,15 @@
 //! What one exchange costs: F (the signature arithmetic), V (a naive server), X (the whole), as
 //! `docs/reference/performance.md` defines them and tells how to run this. Linux only; nothing leaves loopback.
 //!
-//! `cargo bench --bench exchange` measures in process, `-- growth [LIVE]` only how it grows, `-- load` servers over HTTP.
+//! `cargo bench --bench exchange` measures in process, `-- policy` only judgements, `-- growth [LIVE]` only how it grows, `-- load`
+//! servers over HTTP.
 
 mod drive;
 mod growth;
 mod load;
 mod micro;
 mod naive;
+mod policy;
 mod world;
 
 use std::process::ExitCode;
@@ -40,7 +42,11 @@ fn run(args: &[String]) -> Outcome<()> {
         [] => one_thread()?.block_on(async {
             let idp = Idp::start().await?;
             micro::run(out, &idp).await?;
+            policy::run(out, &idp).await?;
             growth::run(out, &idp, LIVE).await
+        }),
+        [policy] if policy == "policy" => one_thread()?.block_on(async {
+            policy::run(out, &Idp::start().await?).await //
         }),
         [growth, rest @ ..] if growth == "growth" && rest.len() < 2 => one_thread()?.block_on(async {
             let live = rest.first().map_or(Ok(LIVE), |live| live.parse())?;
@@ -50,7 +56,7 @@ fn run(args: &[String]) -> Outcome<()> {
         [naive, rest @ ..] if naive == "naive" => {
             tokio::runtime::Runtime::new()?.block_on(load::serve_naive(rest))
         }
-        _ => Err("usage: exchange [growth [LIVE-TOKENS] | load]".into()),
+        _ => Err("usage: exchange [policy | growth [LIVE-TOKENS] | load]".into()),
     }
 }
 

@@ -58,7 +58,7 @@ async fn floors(out: &mut impl Write, idp: &Idp, v: &Router, x: &Router) -> Outc
 }
 
 /// ES256 verify and sign of 1 KiB with ring.
-fn floor() -> Outcome<Cost> {
+pub(crate) fn floor() -> Outcome<Cost> {
     let rng = SystemRandom::new();
     let document =
         EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).map_err(|e| e.to_string())?;
