@@ -28,9 +28,9 @@ contract *args:
 
 # What takes long and must hold before a release: faults under load, fuzzing, and the speed. Root's rights make disk-full a real mount
 drills:
-    cargo build --locked
-    tests/drills/run --page docs/reference/drills.md target/debug/taskgrant
-    tests/contract/run --examples 100
+    cargo build --release --locked
+    tests/drills/run --page docs/reference/drills.md target/release/taskgrant
+    tests/contract/run --examples 100 target/release/taskgrant
     fuzz/run --page docs/reference/fuzzing.md
     cargo bench --locked --bench exchange
 
