@@ -2,101 +2,28 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use clap::Parser;
 use serde_json::{Value, json};
-use taskgrant::admin::api::{RefusalCode, Refused};
+use taskgrant::admin::api::RefusalCode;
 use taskgrant::admin::approvals::CancelApproval;
 use taskgrant::admin::revocations::RevokeRequest;
-use taskgrant::approvals::view::ListedApproval;
-use taskgrant::approvals::{Ballot, Cast};
-use taskgrant::cli::approvals as cli;
+use taskgrant::approvals::Ballot;
 use taskgrant::domain::approval::{ApprovalState, Narrowing};
-use taskgrant::domain::objects::SessionTokenKind;
-use taskgrant::domain::request::Presented;
 use taskgrant::revocation::target::Target;
-use taskgrant::terminal::output::{Exit, Output};
+use taskgrant::terminal::output::Exit;
 
+use crate::support::approvals::{
+    DEFERRED, approve, ask_as, ballot, code, command, fetch, fetch_as, id, lead, state, vote, waiting,
+};
 use crate::support::database::on_postgres;
-use crate::support::idp::bend;
+use crate::support::idp::claims;
 use crate::support::server::{Answer, ORDERS, Server};
 
-const DEFERRED: &str = "urn:ietf:params:oauth:grant-type:deferred";
 const CLOSE: [(&str, &str); 3] =
     [("task_type", "close_account"), ("scope", "refunds:write"), ("completion_mode", "deferred")];
-
-#[derive(Parser)]
-struct Command {
-    #[command(flatten)]
-    args: cli::ApprovalsArgs,
-}
 
 /// Asks for what needs a person, and waits.
 async fn ask(server: &Server, form: &[(&str, &str)]) -> Answer {
     ask_as(server, "support-agent", &server.session(json!({})), form).await
-}
-
-async fn ask_as(server: &Server, agent: &str, subject: &str, form: &[(&str, &str)]) -> Answer {
-    let answer = server.exchange(agent, subject, form).await;
-    answer.refused(400, "authorization_pending", "approval_pending");
-    answer
-}
-
-async fn fetch_as(server: &Server, agent: &str, code: &str) -> Answer {
-    server.post("/oauth/token", agent, &[("grant_type", DEFERRED), ("deferral_code", code)]).await
-}
-
-async fn fetch(server: &Server, asked: &Answer) -> Answer {
-    fetch_as(server, "support-agent", code(asked)).await
-}
-
-fn code(asked: &Answer) -> &str {
-    asked.body["deferral_code"].as_str().unwrap()
-}
-
-fn id(asked: &Answer) -> &str {
-    asked.body["approval_id"].as_str().unwrap()
-}
-
-/// A session of somebody who leads, through a client of no agent, with members replaced.
-fn lead(server: &Server, with: Value) -> String {
-    let leads = json!({
-        "sub": "erin", "client_id": "back-office", "azp": "back-office", "groups": ["support-leads"],
-        "sid": "sid-of-erin", "auth_time": server.now(),
-    });
-    server.idp.sign("at+jwt", &bend(bend(server.session_claims(), leads), with))
-}
-
-fn ballot(approves: bool, token: String) -> Ballot {
-    Ballot {
-        approves,
-        reason: "seen with the customer".to_owned(),
-        narrowing: Narrowing::default(),
-        session_token: Presented::from_text(token),
-        session_token_type: SessionTokenKind::AccessToken,
-    }
-}
-
-async fn vote(server: &Server, id: &str, ballot: &Ballot) -> Result<Cast, Refused> {
-    server.admin().await.vote(id, ballot).await.unwrap()
-}
-
-async fn approve(server: &Server, asked: &Answer) -> Cast {
-    vote(server, id(asked), &ballot(true, lead(server, json!({})))).await.unwrap()
-}
-
-async fn waiting(server: &Server) -> Vec<ListedApproval> {
-    server.admin().await.approvals(false).await.unwrap().unwrap()
-}
-
-async fn state(server: &Server, asked: &Answer) -> ApprovalState {
-    server.admin().await.approval(id(asked)).await.unwrap().unwrap().state
-}
-
-fn claims(token: &str) -> Value {
-    let payload = token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -582,21 +509,6 @@ async fn a_root_that_waits_outlives_the_session_token_and_not_the_session() {
     vote(&server, id(&asked), &ballot(true, lead)).await.unwrap();
     let held = claims(&fetch(&server, &asked).await.token());
     assert!(held["task_exp"].as_i64().unwrap() <= now + 1200, "{held}");
-}
-
-/// The command as a shell would run it: exit status, what it tells, what it complains of.
-async fn command(server: &Server, args: &[&str], stdin: &str) -> (Exit, String, String) {
-    let config = server.data.path().join("taskgrant.toml");
-    let data = server.data.path().join("data");
-    std::fs::write(&config, format!("public_url = '{}'\ndata = '{}'\n", server.issuer, data.display()))
-        .unwrap();
-    let config = config.to_str().unwrap().to_owned();
-    let args = [&["approvals"], args, &["--config", &config]].concat();
-    let args = Command::parse_from(args).args;
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let output = &mut Output { out: &mut out, err: &mut err };
-    let exit = cli::run(&args, Arc::new(server.clock.clone()), &mut stdin.as_bytes(), output).await;
-    (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What several capabilities need to be tested.
 
+pub(crate) mod approvals;
 pub(crate) mod database;
 pub(crate) mod idp;
 pub(crate) mod keyed;
