@@ -200,6 +200,7 @@ impl Approved {
             id: self.id.to_string(),
             reasons: self.reasons.union(&self.before).cloned().collect(),
             approvers: self.approvers.clone(),
+            envelope: None,
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct PolicyInput {
     /// Time-boxed exceptions in force now that touch this request.
     #[serde(default)]
     pub exceptions: Vec<ExceptionFacts>,
-    /// The approval that this request redeems or has inherited.
+    /// The approval that this request redeems, has inherited, or of whose envelope it would be a use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalFacts>,
     /// What the agent says of itself: untrusted, may only make a decision stricter.
@@ -239,6 +239,19 @@ pub struct ApprovalFacts {
     /// Who approved, as `ISS SUB`.
     #[serde(default)]
     pub approvers: Vec<String>,
+    /// The envelope of it that would be used; absent where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<EnvelopeFacts>,
+}
+
+/// An envelope that people gave with an approval: so many exchanges like the one that they saw, or narrower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvelopeFacts {
+    /// How many exchanges used it before; others may at the same time.
+    pub used: u64,
+    /// How many may.
+    pub of: u64,
 }
 
 /// The JSON Schema of [`PolicyInput`] as policies see it: the text of `policies/schema/input.json`.

@@ -77,7 +77,7 @@ fn a_lifetime_that_policy_had_shortened_could_have_been_as_long_as_the_ceiling()
 fn what_was_approved_is_not_asked_again_and_what_the_task_type_asks_stays() {
     let mut input = good_input();
     let reasons = vec!["ask".to_owned()];
-    input.approval = Some(ApprovalFacts { id: "a".into(), reasons, approvers: Vec::new() });
+    input.approval = Some(ApprovalFacts { id: "a".into(), reasons, approvers: Vec::new(), envelope: None });
     let approved = Case::new(input, Recorded::default());
     assert_eq!(end_of(&approved, &format!("allow if true\n{ASK}")).outcome, Outcome::Allow);
     let always = case(Recorded { reasons: vec![TASK_TYPE_APPROVAL.to_owned()], ..Recorded::default() });
@@ -96,7 +96,8 @@ fn of_a_denial_the_task_type_tells_whether_it_would_have_asked() {
     };
     let approve = |input: &mut PolicyInput| {
         let reasons = vec![TASK_TYPE_APPROVAL.to_owned()];
-        input.approval = Some(ApprovalFacts { id: "a".into(), reasons, approvers: Vec::new() });
+        input.approval =
+            Some(ApprovalFacts { id: "a".into(), reasons, approvers: Vec::new(), envelope: None });
     };
     let narrow = |input: &mut PolicyInput| {
         let parent = serde_json::json!({"jti": "j", "scopes": [], "resources": [], "authorization_details": [],

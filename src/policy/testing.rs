@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::bundle::Bundle;
 use super::input::{
-    ActorFacts, ApprovalFacts, CeilingFacts, ChainLink, ExceptionFacts, Labels, ParentFacts, PolicyInput,
-    PrincipalFacts, PrincipalKind, RequestedFacts, TaskFacts, TenantFacts,
+    ActorFacts, ApprovalFacts, CeilingFacts, ChainLink, EnvelopeFacts, ExceptionFacts, Labels, ParentFacts,
+    PolicyInput, PrincipalFacts, PrincipalKind, RequestedFacts, TaskFacts, TenantFacts,
 };
 
 /// A root exchange that base allows; tests bend one thing of it.
@@ -170,10 +170,12 @@ fn any_exception() -> impl Strategy<Value = ExceptionFacts> {
 }
 
 fn any_approval() -> impl Strategy<Value = ApprovalFacts> {
-    names(&["high_risk_task"]).prop_map(|reasons| ApprovalFacts {
+    let envelope = (0u64..3, 0u64..3).prop_map(|(used, of)| EnvelopeFacts { used, of });
+    (names(&["high_risk_task"]), option::of(envelope)).prop_map(|(reasons, envelope)| ApprovalFacts {
         id: "a".into(),
         reasons,
         approvers: Vec::new(),
+        envelope,
     })
 }
 

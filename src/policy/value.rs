@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use regorus::Value;
 
 use super::input::{
-    ActorFacts, ApprovalFacts, CeilingFacts, ChainLink, ExceptionFacts, Labels, ParentFacts, PolicyInput,
-    PrincipalFacts, PrincipalKind, RequestedFacts, TaskFacts, TenantFacts,
+    ActorFacts, ApprovalFacts, CeilingFacts, ChainLink, EnvelopeFacts, ExceptionFacts, Labels, ParentFacts,
+    PolicyInput, PrincipalFacts, PrincipalKind, RequestedFacts, TaskFacts, TenantFacts,
 };
 
 /// An object of fixed members, its names made once for each thread; an undefined member is left out.
@@ -142,7 +142,12 @@ fn approval(facts: &ApprovalFacts) -> Value {
         "id": Value::from(facts.id.as_str()),
         "reasons": texts(&facts.reasons),
         "approvers": texts(&facts.approvers),
+        "envelope": facts.envelope.as_ref().map_or(Value::Undefined, envelope),
     }
+}
+
+fn envelope(facts: &EnvelopeFacts) -> Value {
+    object! {"used": Value::from(facts.used), "of": Value::from(facts.of)}
 }
 
 /// A JSON value as the engine's; numbers keep their kind (integer or binary float).
