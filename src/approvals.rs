@@ -129,6 +129,7 @@ impl Approvals {
             named_as,
             approves: ballot.approves,
             narrowing: ballot.narrowing.clone(),
+            envelope: None,
             reason: ballot.reason.clone(),
             at: now,
             decision_id: decision.id,

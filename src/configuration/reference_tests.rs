@@ -9,6 +9,7 @@ use serde::forward_to_deserialize_any;
 use super::documents::{Source, read};
 use super::schemas::DetailSchemas;
 use crate::domain::build::build;
+use crate::domain::envelope::EnvelopeTerms;
 use crate::domain::objects::*;
 
 const REFERENCE: &str = include_str!("../../docs/reference/objects.md");
@@ -80,6 +81,7 @@ fn the_reference_tells_every_field_and_no_other() {
             ("delegation.", of::<DelegationSpec>()),
             ("delegation.edges[].", of::<EdgeSpec>()),
             ("approval.", of::<ApprovalSpec>()),
+            ("approval.envelope.", of::<EnvelopeTerms>()),
         ])
     );
     assert_eq!(told(ObjectKind::Exception), fields(&[("", of::<ExceptionSpec>())]));

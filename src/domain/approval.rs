@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use super::envelope::{EnvelopeTerms, OpenEnvelope};
 use super::ids::{ApprovalId, ClientId, DecisionId, Jti, Name};
 use super::principal::Principal;
+use super::record::{Bears, RevocationKey};
 use super::scope::ScopeSet;
 
 /// How an approval stands.
@@ -100,12 +102,23 @@ pub struct Vote {
     /// What they take away.
     #[serde(default)]
     pub narrowing: Narrowing,
+    /// How many more exchanges like it they approve with it; none if only this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<EnvelopeTerms>,
     /// Why, in their words.
     pub reason: String,
     /// When.
     pub at: DateTime<Utc>,
     /// The decision in the log.
     pub decision_id: DecisionId,
+}
+
+impl Vote {
+    /// What revokes who gave it, and since when.
+    pub fn killed_by(&self) -> (RevocationKey, Bears) {
+        let Principal { iss, sub } = &self.approver;
+        (RevocationKey::principal(iss, sub), Bears::IfSince(self.at))
+    }
 }
 
 /// An approval.
@@ -127,7 +140,7 @@ pub struct Approval {
     pub quorum: u32,
     /// When it was first asked for.
     pub created_at: DateTime<Utc>,
-    /// When it is over, approved or not.
+    /// When it is over, approved or not, and its envelope with it.
     pub expires_at: DateTime<Utc>,
     /// The decision that asked for it.
     pub decision_id: DecisionId,
@@ -139,6 +152,8 @@ pub struct Approval {
     pub votes: Vec<Vote>,
     /// The token that it was redeemed for.
     pub jti: Option<Jti>,
+    /// The envelope that opened with that token.
+    pub envelope: Option<OpenEnvelope>,
 }
 
 /// Why an approval stays as it is.
@@ -275,8 +290,11 @@ impl Approval {
         Ok(())
     }
 
-    /// Given up or taken back before the token is fetched.
+    /// Given up or taken back before the token is fetched; after that what is left of its envelope.
     pub fn cancel(&mut self, now: DateTime<Utc>) -> Result<(), Unmoved> {
+        if self.close_envelope(now) {
+            return Ok(());
+        }
         self.must_be_open(now)?;
         self.settle(ApprovalState::Cancelled);
         Ok(())

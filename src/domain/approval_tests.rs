@@ -22,6 +22,7 @@ fn pending(quorum: u32) -> Approval {
         shown: Value::Null,
         votes: Vec::new(),
         jti: None,
+        envelope: None,
     }
 }
 
@@ -31,6 +32,7 @@ fn vote(who: &str, approves: bool, scopes: Option<&str>, lifetime: Option<u32>) 
         named_as: "group:leads".into(),
         approves,
         narrowing: Narrowing { scopes: scopes.map(|s| s.parse().unwrap()), lifetime },
+        envelope: None,
         reason: "seen".into(),
         at: at(1),
         decision_id: DecisionId::new(at(1), [3; 10]),

@@ -9,9 +9,9 @@ use super::ceiling::Bound;
 use super::details::{DetailRules, Details, FieldRule, LOCATIONS};
 use super::ids::{ClientId, Name};
 use super::objects::{
-    AgentSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec,
-    EntitlementSpec, ExceptionSpec, Object, ObjectKind, ObjectRef, ResourceSpec, Selector, Spec,
-    TaskTypeSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
+    AgentSpec, AuthSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, EntitlementSpec,
+    ExceptionSpec, Object, ObjectKind, ObjectRef, ResourceSpec, Selector, Spec, TaskTypeSpec,
+    TrustedIssuerSpec, WorkloadIssuerSpec,
 };
 use super::record::LONGEST_TASK;
 use super::resource::ResourceUri;
@@ -20,7 +20,7 @@ use super::snapshot::{
     Agent, CertificateAuthority, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot,
     TaskType, WorkloadIssuer,
 };
-use super::{build_auth, build_issuer, build_logout};
+use super::{build_approval, build_auth, build_issuer, build_logout};
 
 /// Something wrong with a declared object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -370,15 +370,8 @@ impl Builder<'_> {
         if spec.delegation.max_depth > 15 {
             self.fault(id, "spec.delegation.max_depth", "at most 15: a chain holds 16 actors");
         }
-        let approvers = u32::try_from(spec.approval.approvers.len()).unwrap_or(u32::MAX);
-        if spec.approval.quorum == 0 {
-            self.fault(id, "spec.approval.quorum", "at least 1");
-        }
-        if !(30..=604_800).contains(&spec.approval.expires_in) {
-            self.fault(id, "spec.approval.expires_in", "30 to 604800 seconds (a week)");
-        }
-        if spec.approval.when == ApprovalWhen::Always && approvers == 0 {
-            self.fault(id, "spec.approval.approvers", "`when: always` needs somebody who may approve");
+        for (path, message) in build_approval::check(&spec.approval) {
+            self.fault(id, path, message);
         }
     }
 

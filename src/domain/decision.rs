@@ -94,6 +94,9 @@ pub struct Record {
     /// The approval that was asked for, answered, or under which the token stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval_id: Option<ApprovalId>,
+    /// Which use of the envelope of that approval it is; absent where none was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<EnvelopeRecord>,
     /// What was asked for, without the tokens.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub asked: Value,
@@ -124,6 +127,16 @@ pub struct Record {
     /// The caller's `traceparent`, if it was well-formed; never used to decide (TR-03).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+}
+
+/// A use of an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvelopeRecord {
+    /// The how-manieth, from 1. A dry run tells the one that it would be.
+    #[serde(rename = "use")]
+    pub number: u32,
+    /// Of how many.
+    pub of: u32,
 }
 
 /// What became of a candidate bundle in one decision. The decision itself names the bundle that bit.
@@ -186,6 +199,7 @@ impl Decision {
         self.outcome = Outcome::Deny;
         self.record.jti = None;
         self.record.granted = Value::Null;
+        self.record.envelope = None;
         self.record.reasons.push(reason);
         self
     }

@@ -2,6 +2,7 @@
 
 pub mod approval;
 pub mod build;
+mod build_approval;
 pub mod build_auth;
 mod build_issuer;
 mod build_logout;
@@ -12,6 +13,7 @@ pub mod claims;
 pub mod decimal;
 pub mod decision;
 pub mod details;
+pub mod envelope;
 pub mod excerpt;
 pub mod ids;
 pub mod json;

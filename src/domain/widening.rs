@@ -405,6 +405,14 @@ fn approval(found: &mut Found, old: &ApprovalSpec, new: &ApprovalSpec) {
     }
     let emptied = new.approvers.is_empty() && !old.approvers.is_empty();
     found.add_if(emptied, "spec.approval.approvers", "approvers are no longer named");
+    match (old.envelope, new.envelope) {
+        (None, Some(_)) => found.add("spec.approval.envelope", "one approval may be for several exchanges"),
+        (Some(old), Some(new)) => {
+            found.raised("spec.approval.envelope.exchanges", old.exchanges, new.exchanges);
+            found.raised("spec.approval.envelope.minutes", old.minutes, new.minutes);
+        }
+        (_, None) => {}
+    }
 }
 
 fn exception(found: &mut Found, old: &ExceptionSpec, new: &ExceptionSpec) {

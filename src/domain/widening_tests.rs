@@ -66,7 +66,8 @@ fn world() -> Vec<(ObjectKind, &'static str, &'static str, Value)> {
                 "authorization_details": [{"type": "tool_call", "tools": ["a", "b"], "amount": 500}],
                 "lifetime": {"token": {"default": 60, "max": 300}, "task": 3600},
                 "delegation": {"max_depth": 1, "edges": [{"to": "class:worker", "scopes": ["read"]}]},
-                "approval": {"when": "always", "approvers": ["group:leads", "group:heads"], "quorum": 2},
+                "approval": {"when": "always", "approvers": ["group:leads", "group:heads"], "quorum": 2,
+                    "envelope": {"exchanges": 3, "minutes": 30}},
             }),
         ),
         (Exception, "acme", "outage", exception()),
@@ -113,11 +114,30 @@ fn every_step_up_of_a_task_type_is_called_out() {
         ("/delegation/edges/0", json!({"to": "class:worker"}), "spec.delegation.edges[0]"),
         ("/approval/when", json!("policy"), "spec.approval.when"),
         ("/approval/quorum", json!(1), "spec.approval.quorum"),
+        ("/approval/envelope/exchanges", json!(4), "spec.approval.envelope.exchanges"),
+        ("/approval/envelope/minutes", json!(31), "spec.approval.envelope.minutes"),
         ("/approval/approvers/-", json!("group:all"), "spec.approval.approvers"),
     ];
     for (pointer, value, path) in cases {
         assert_eq!(wider("refund", pointer, value.clone()), [path], "{pointer} {value}");
     }
+}
+
+#[test]
+fn an_envelope_where_there_was_none_is_a_step_up() {
+    let with = |envelope: Value| {
+        let mut objects = world();
+        let refund = objects.iter_mut().find(|(_, _, name, _)| *name == "refund").unwrap();
+        refund.3["approval"]["envelope"] = envelope;
+        let (kind, tenant, name, spec) = refund.clone();
+        let id = object(kind, tenant, name, &spec).id;
+        let objects: Vec<_> = objects.iter().map(|(k, t, n, s)| object(*k, t, n, s)).collect();
+        (id, build(&objects, &[], "https://us.example").unwrap())
+    };
+    let ((id, none), (_, one)) = (with(json!(null)), with(json!({"exchanges": 1, "minutes": 1})));
+    let paths: Vec<_> = widenings(&id, &none, &one).into_iter().map(|w| w.path).collect();
+    assert_eq!(paths, ["spec.approval.envelope"]);
+    assert!(widenings(&id, &one, &none).is_empty());
 }
 
 #[test]
@@ -135,6 +155,8 @@ fn what_narrows_or_says_the_same_is_no_step_up() {
             json!({"from": "class:support", "to": "agent:worker", "scopes": ["read"]}),
         ),
         ("refund", "/approval/quorum", json!(3)),
+        ("refund", "/approval/envelope", json!({"exchanges": 2, "minutes": 30})),
+        ("refund", "/approval/envelope", json!(null)),
         ("refund", "/disabled", json!(true)),
         ("idp", "/entitlements", json!([])),
         ("idp", "/max_session_age", json!(60)),

@@ -340,6 +340,7 @@ impl Exchange {
             shown: shown(verified, granted),
             votes: Vec::new(),
             jti: None,
+            envelope: None,
         })
     }
 

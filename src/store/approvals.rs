@@ -99,6 +99,7 @@ impl TryFrom<ApprovalRow> for Approval {
             shown: from_json(&row.shown, "shown request")?,
             votes: from_json(&row.votes, "list of votes")?,
             jti: row.jti.map(|jti| parsed(&jti, "jti")).transpose()?,
+            envelope: None,
         })
     }
 }

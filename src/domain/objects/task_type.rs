@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Labels, Owner, Selector};
+use crate::domain::envelope::EnvelopeTerms;
 use crate::domain::ids::Name;
 use crate::domain::scope::Scope;
 
@@ -120,6 +121,9 @@ pub struct ApprovalSpec {
     /// Seconds that a request waits for them; nobody's answer is a denial. At most a week.
     #[serde(default = "an_hour", skip_serializing_if = "is_an_hour")]
     pub expires_in: u32,
+    /// The most that an approver may approve beyond the one request; only that request when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<EnvelopeTerms>,
     /// Channel that is told of a pending request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<String>,
@@ -145,6 +149,7 @@ impl Default for ApprovalSpec {
             approvers: Vec::new(),
             quorum: 1,
             expires_in: an_hour(),
+            envelope: None,
             notify: None,
         }
     }
