@@ -523,6 +523,8 @@ impl Granted {
             spend: spend.collect(),
             assertion: None,
             redeems: self.redeems,
+            opens: None,
+            uses: None,
             generation: self.generation,
             decision,
         }

@@ -6,8 +6,9 @@ use sqlx::FromRow;
 use super::error::StoreError;
 use super::rows::{approval_columns, as_array, corrupt, from_json, instant, micros, parsed, to_json};
 use super::{Store, on_db};
-use crate::domain::approval::{Approval, ApprovalState};
-use crate::domain::ids::{ApprovalId, ClientId};
+use crate::domain::approval::{Approval, ApprovalState, Vote};
+use crate::domain::envelope::OpenEnvelope;
+use crate::domain::ids::{ApprovalId, ClientId, TaskId};
 use crate::domain::request::DeferralCode;
 use crate::hash::sha256;
 
@@ -31,6 +32,12 @@ pub(super) const APPROVALS_WAITING: &str = concat!(
 /// All that are kept, the newest first.
 pub(super) const APPROVALS_LATEST: &str =
     concat!("SELECT ", approval_columns!(), " FROM approvals ORDER BY id DESC LIMIT $1");
+/// Those of one client with an envelope that may have something left in a task, the newest first.
+pub(super) const APPROVALS_OPEN: &str = concat!(
+    "SELECT ",
+    approval_columns!(),
+    " FROM approvals WHERE open_in = $1 AND client_id = $2 ORDER BY id DESC LIMIT $3"
+);
 pub(super) const APPROVALS_OVERDUE: &str = concat!(
     "SELECT ",
     approval_columns!(),
@@ -54,10 +61,12 @@ pub(super) struct ApprovalRow {
     shown: String,
     votes: String,
     jti: Option<String>,
+    envelope: Option<String>,
+    open_in: Option<String>,
 }
 
 as_array!(ApprovalRow; id tenant client_id code_sha256 likeness state quorum created_at expires_at decision_id
-    request shown votes jti);
+    request shown votes jti envelope open_in);
 
 impl From<&Approval> for ApprovalRow {
     fn from(approval: &Approval) -> Self {
@@ -76,6 +85,8 @@ impl From<&Approval> for ApprovalRow {
             shown: to_json(&approval.shown),
             votes: to_json(&approval.votes),
             jti: approval.jti.map(|jti| jti.to_string()),
+            envelope: approval.envelope.as_ref().map(to_json),
+            open_in: approval.envelope.as_ref().filter(|e| !e.is_exhausted()).map(|e| e.task_id.to_string()),
         }
     }
 }
@@ -99,7 +110,10 @@ impl TryFrom<ApprovalRow> for Approval {
             shown: from_json(&row.shown, "shown request")?,
             votes: from_json(&row.votes, "list of votes")?,
             jti: row.jti.map(|jti| parsed(&jti, "jti")).transpose()?,
-            envelope: None,
+            envelope: row
+                .envelope
+                .map(|envelope| from_json::<OpenEnvelope>(&envelope, "envelope"))
+                .transpose()?,
         })
     }
 }
@@ -127,6 +141,31 @@ impl Store {
         let row: Option<ApprovalRow> = on_db!(self.db(), pools =>
             sqlx::query_as(APPROVAL_OF_CODE).bind(code_sha256).fetch_optional(&pools.read).await?);
         row.map(Approval::try_from).transpose()
+    }
+
+    /// The approvals of `client` whose envelopes may have something left in `task`, the newest first, at most `most`.
+    pub async fn envelopes(
+        &self,
+        task: TaskId,
+        client: &ClientId,
+        most: u32,
+    ) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_OPEN)
+            .bind(task.to_string())
+            .bind(client.as_str())
+            .bind(i64::from(most))
+            .fetch_all(&pools.read)
+            .await?))
+    }
+
+    /// Whether nothing that its envelope hangs on is revoked: the token that it was redeemed for with all above it, its task, and
+    /// who approved it. What the commit checks, read without the lock.
+    pub async fn is_envelope_alive(&self, approval: &Approval) -> Result<bool, StoreError> {
+        let Some(jti) = approval.jti else { return Ok(false) };
+        let Some(token) = self.token(jti).await? else { return Ok(false) };
+        let keys: Vec<_> =
+            token.killed_by().into_iter().chain(approval.approvals().map(Vote::killed_by)).collect();
+        Ok(!self.is_any_revoked(&keys).await?)
     }
 
     /// How many approvals `client` waits for at `now`, and when the first of them is over.

@@ -60,17 +60,21 @@ pub(super) const PUT_APPROVALS: Sql = Sql {
         "INSERT INTO approvals (",
         approval_columns!(),
         ") SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
-             value->>8, value->>9, value->>10, value->>11, value->>12, value->>13 FROM json_each($1) WHERE true \
+             value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15 \
+           FROM json_each($1) WHERE true \
          ON CONFLICT (id) DO UPDATE SET code_sha256 = excluded.code_sha256, state = excluded.state, \
-           votes = excluded.votes, jti = excluded.jti, request = excluded.request"
+           votes = excluded.votes, jti = excluded.jti, request = excluded.request, \
+           expires_at = excluded.expires_at, envelope = excluded.envelope, open_in = excluded.open_in"
     ),
     postgres: concat!(
         "INSERT INTO approvals (",
         approval_columns!(),
         ") SELECT j->>0, j->>1, j->>2, j->>3, j->>4, j->>5, (j->>6)::bigint, (j->>7)::bigint, \
-             (j->>8)::bigint, j->>9, j->>10, j->>11, j->>12, j->>13 FROM json_array_elements($1::json) j \
+             (j->>8)::bigint, j->>9, j->>10, j->>11, j->>12, j->>13, j->>14, j->>15 \
+           FROM json_array_elements($1::json) j \
          ON CONFLICT (id) DO UPDATE SET code_sha256 = excluded.code_sha256, state = excluded.state, \
-           votes = excluded.votes, jti = excluded.jti, request = excluded.request"
+           votes = excluded.votes, jti = excluded.jti, request = excluded.request, \
+           expires_at = excluded.expires_at, envelope = excluded.envelope, open_in = excluded.open_in"
     ),
 };
 

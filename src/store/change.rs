@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::rows::{BundleRow, ObjectRow};
 use crate::domain::approval::{Approval, NotFetched, Unmoved, Vote};
 use crate::domain::decision::{Decision, Reason};
+use crate::domain::envelope::{EnvelopeUse, OpenEnvelope};
 use crate::domain::ids::{ApprovalId, DecisionId, Name};
 use crate::domain::objects::ObjectRef;
 use crate::domain::record::{Bears, RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
@@ -55,6 +56,11 @@ pub struct Issue {
     pub assertion: Option<Spend>,
     /// The approval that it redeems, if it does: that must be approved, and then is redeemed.
     pub redeems: Option<ApprovalId>,
+    /// The envelope that opens with it, where it redeems an approval.
+    pub opens: Option<Box<OpenEnvelope>>,
+    /// The envelope under which it was decided. Where that has no use left for it nothing is written:
+    /// [`Committed::Superseded`].
+    pub uses: Option<EnvelopeUse>,
     /// The generation of the configuration that it was decided by. Under another one nothing of it is written:
     /// [`Committed::Superseded`].
     pub generation: i64,
@@ -248,7 +254,8 @@ pub enum Committed {
     Done(Receipt),
     /// It lost: the log tells its refusal, and but for an assertion that is spent nothing else was written.
     Lost(Loss, Receipt),
-    /// It was decided by a configuration that is no longer in force. Nothing was written or spent: decide again.
+    /// It was decided by a configuration that is no longer in force, or under an envelope that has ended. Nothing was written or
+    /// spent: decide again.
     Superseded {
         /// The generation in force.
         generation: i64,
@@ -391,7 +398,7 @@ impl Change {
     /// The approval that it changes or makes.
     pub(super) fn approval(&self) -> Option<ApprovalId> {
         match self {
-            Self::Issue(issue) => issue.redeems,
+            Self::Issue(issue) => issue.redeems.or(issue.uses.map(|uses| uses.approval)),
             Self::Defer(defer) => Some(defer.approval.id),
             Self::Settle(settle) => Some(settle.approval),
             Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) | Self::Configure(_) => {

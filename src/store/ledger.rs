@@ -14,9 +14,10 @@ use super::read::Head;
 use super::rows::{BundleRow, Growth, Known, ObjectRow, TaskRow, TokenRow, micros};
 use crate::clock::watch::TOLERANCE;
 use crate::domain::approval::{Approval, ApprovalState, Unmoved, Vote};
+use crate::domain::decision::EnvelopeRecord;
+use crate::domain::envelope::EnvelopeUse;
 use crate::domain::ids::{ApprovalId, Jti, TaskId};
 use crate::domain::objects::ObjectRef;
-use crate::domain::principal::Principal;
 use crate::domain::record::{Bears, MAX_HEIGHT, RevocationKey, TokenRecord, TreeLimits};
 use crate::domain::refusal::{Limited, LimitedBy};
 
@@ -128,7 +129,7 @@ impl<'b> Ledger<'b> {
         let mut keys: HashSet<_> =
             self.tokens.values().flat_map(TokenRecord::killed_by).map(|(key, _)| key).collect();
         let approvers = self.approvals.values().flat_map(Approval::approvals);
-        keys.extend(approvers.map(|vote| approver_key(vote).0));
+        keys.extend(approvers.map(|vote| vote.killed_by().0));
         for change in changes {
             if let Change::Settle(settle) = change {
                 keys.extend(settle.killed_by.iter().map(|(key, _)| key.clone()));
@@ -171,6 +172,10 @@ impl<'b> Ledger<'b> {
             return Committed::Superseded { generation };
         }
         let outcome = match change {
+            // Whether people are asked then, only who decides again can say. What would lose anyway loses.
+            Change::Issue(issue) if !self.has_envelope(issue) && self.judge(issue).is_ok() => {
+                return Committed::Superseded { generation };
+            }
             Change::Issue(issue) => {
                 self.admit(issue.assertion.as_ref()).and_then(|()| self.issue(issue)).map(Some)
             }
@@ -198,7 +203,10 @@ impl<'b> Ledger<'b> {
             }
         };
         match outcome {
-            Ok(place) => Committed::Done(Receipt { place, ..self.append(change, Cow::Borrowed(entry)) }),
+            Ok(place) => {
+                let entry = self.counted(change, entry);
+                Committed::Done(Receipt { place, ..self.append(change, entry) })
+            }
             Err(loss) => {
                 let refused = change.decision().clone().refused(loss.reason());
                 Committed::Lost(loss, self.append(change, Cow::Owned(entry.clone().retold(&refused))))
@@ -248,7 +256,17 @@ impl<'b> Ledger<'b> {
         let (token, growth, sibling) = self.judge(issue)?;
         if let Some(id) = issue.redeems {
             self.judge_approval(id, &token)?;
-            self.change_approval(id, |approval, now| approval.redeem(token.jti, now))?;
+            self.change_approval(id, |approval, now| {
+                approval.redeem(token.jti, now)?;
+                issue.opens.iter().for_each(|envelope| approval.open(*envelope.clone()));
+                Ok(())
+            })?;
+        }
+        if let Some(held) = &issue.uses {
+            self.change_approval(held.approval, |approval, now| {
+                let state = approval.state;
+                approval.use_envelope(held, now).map(drop).map_err(|_| Unmoved::Is(state))
+            })?;
         }
         // From here on the issue has won: only now is anything spent.
         for spend in &issue.spend {
@@ -292,8 +310,30 @@ impl<'b> Ledger<'b> {
     fn judge_approval(&self, id: ApprovalId, token: &TokenRecord) -> Result<(), Loss> {
         let approval = self.approvals.get(&id).ok_or(Loss::Unmoved(Unmoved::Unknown))?;
         self.judge_life(&TokenRecord { iat: approval.created_at, ..token.clone() })?;
-        let approvers: Vec<_> = approval.approvals().map(approver_key).collect();
+        let approvers: Vec<_> = approval.approvals().map(Vote::killed_by).collect();
         self.judge_keys(&approvers)
+    }
+
+    /// Whether the envelope that it uses, if it does, has a use left, and nothing that the envelope hangs on is revoked.
+    fn has_envelope(&self, issue: &Issue) -> bool {
+        let Some(held) = &issue.uses else { return true };
+        let (approval, token) = (self.approvals.get(&held.approval), self.tokens.get(&held.token));
+        let (Some(approval), Some(token)) = (approval, token) else { return false };
+        let approvers: Vec<_> = approval.approvals().map(Vote::killed_by).collect();
+        approval.may_use(held, self.now).is_ok()
+            && self.judge_life(token).is_ok()
+            && self.judge_keys(&approvers).is_ok()
+    }
+
+    /// The entry of what is done. Which use of an envelope it is, only the lock tells.
+    fn counted(&self, change: &Change, entry: &'b Entry) -> Cow<'b, Entry> {
+        let uses = change.issue().and_then(|issue| issue.uses);
+        let Some(EnvelopeUse { approval, left, .. }) = uses else { return Cow::Borrowed(entry) };
+        let envelope = self.approvals.get(&approval).and_then(|approval| approval.envelope.as_ref());
+        let number = envelope.map_or(0, |envelope| envelope.used);
+        let mut told = change.decision().clone();
+        told.record.envelope = Some(EnvelopeRecord { number, of: left.of });
+        Cow::Owned(entry.clone().retold(&told))
     }
 
     fn settle(&mut self, settle: &Settle) -> Result<(), Loss> {
@@ -458,12 +498,6 @@ impl<'b> Ledger<'b> {
         self.writes.bundles.extend(configure.bundle.iter().cloned());
         self.writes.settings.extend(configure.settings.iter().cloned());
     }
-}
-
-/// What revokes an approver, and since when.
-fn approver_key(vote: &Vote) -> (RevocationKey, Bears) {
-    let Principal { iss, sub } = &vote.approver;
-    (RevocationKey::principal(iss, sub), Bears::IfSince(vote.at))
 }
 
 /// How far the tree has grown with one more token below a parent of this expiry that has so many children, unless that is

@@ -307,6 +307,8 @@ impl Cast {
                 spend: spend.into_iter().collect(),
                 assertion: None,
                 redeems: None,
+                opens: None,
+                uses: None,
                 generation: 0,
                 decision: decision(now),
             }))

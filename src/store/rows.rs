@@ -34,7 +34,7 @@ pub(super) use token_columns;
 macro_rules! approval_columns {
     () => {
         "id, tenant, client_id, code_sha256, likeness, state, quorum, created_at, expires_at, decision_id, \
-         request, shown, votes, jti"
+         request, shown, votes, jti, envelope, open_in"
     };
 }
 pub(super) use approval_columns;

@@ -14,7 +14,7 @@ use super::transaction::Conn;
 use super::{Db, Store, on_db};
 use crate::domain::decision::Record;
 use crate::domain::ids::{DecisionId, Jti, Name, TaskId};
-use crate::domain::record::{LONGEST_TASK, RevocationKey, RevocationKind, TokenRecord};
+use crate::domain::record::{Bears, LONGEST_TASK, RevocationKey, RevocationKind, TokenRecord};
 
 /// The parent's id is the older one: a tree comes from the root down.
 pub(super) const TOKENS_OF_TASK: &str =
@@ -168,6 +168,15 @@ impl Store {
             tokens.iter().flat_map(TokenRecord::killed_by).map(|(key, _)| key).collect();
         let marks = self.marks_of(keys.iter()).await?;
         Ok(Marks(marks.into_iter().map(|mark| (mark.key.clone(), mark)).collect()))
+    }
+
+    /// Whether one of these is revoked.
+    pub(super) async fn is_any_revoked(&self, keys: &[(RevocationKey, Bears)]) -> Result<bool, StoreError> {
+        let marks = self.marks_of(keys.iter().map(|(key, _)| key)).await?;
+        let kills = |mark: &Mark| {
+            keys.iter().any(|(key, bears)| *key == mark.key && bears.kills(micros(mark.not_before)))
+        };
+        Ok(marks.iter().any(kills))
     }
 
     /// The row of `key`.

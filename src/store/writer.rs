@@ -427,10 +427,14 @@ impl WriterTask {
     }
 }
 
-/// Ids of the parents of the batch's tokens, and of the tokens themselves: none of these may exist yet.
+/// Ids of the parents of the batch's tokens, of the tokens themselves, none of which may exist yet, and of those whose approval
+/// left an envelope that they use.
 fn named_tokens(batch: &[Job]) -> Vec<String> {
     let issues = batch.iter().filter_map(|job| job.work.change()?.issue());
-    let named = issues.flat_map(|issue| issue.token.parent.into_iter().chain([issue.token.jti]));
+    let named = issues.flat_map(|issue| {
+        let approved = issue.uses.map(|uses| uses.token);
+        issue.token.parent.into_iter().chain([issue.token.jti]).chain(approved)
+    });
     named.map(|jti| jti.to_string()).collect()
 }
 

@@ -1,6 +1,7 @@
 //! The store, every test on SQLite and on PostgreSQL, and the whole log verified after each.
 
 mod configuring;
+mod envelopes;
 mod failing;
 mod folder;
 mod issuing;
@@ -183,6 +184,8 @@ impl Deployment {
             spend: vec![],
             assertion: None,
             redeems: None,
+            opens: None,
+            uses: None,
             generation: 0,
             decision,
         }
