@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-pub use ballot::{Ballot, NotCast};
+pub use ballot::{Ballot, EnvelopeAsked, NotCast};
 
 use crate::clock::{Clock, Random};
 use crate::configuration::active::Active;
@@ -100,8 +100,10 @@ impl Approvals {
         for _ in 0..MOST_ATTEMPTS {
             if let Some(decision_id) = self.attempt(id, ballot, account).await? {
                 self.parts.metrics.approval(if ballot.approves { "approve" } else { "deny" });
-                info!(%decision_id, approval_id = %id, approves = ballot.approves, "an approver has answered");
-                return Ok(Cast { approval: self.find(id).await?.into(), decision_id });
+                let (approves, envelope) = (ballot.approves, ballot.envelope.map(|given| json!(given)));
+                let envelope = envelope.map(tracing::field::display);
+                info!(%decision_id, approval_id = %id, approves, envelope, "an approver has answered");
+                return Ok(Cast { approval: self.show(id).await?, decision_id });
             }
         }
         Err(NotCast::Commit(CommitFault::Unavailable))
@@ -118,18 +120,22 @@ impl Approvals {
         let approval = self.find(id).await?;
         let voter = ballot::who(&self.parts.issuers, &world.snapshot, ballot, now).await;
         let voter = voter.inspect_err(|_| self.parts.metrics.approval("refused"))?;
-        let decision = self.decision(&approval, account, ballot.asked(&approval, &voter.principal));
-        let named_as = match ballot::may_decide(&world.snapshot, &approval, &voter, ballot, now) {
-            Ok(named_as) => named_as,
+        let mut decision = self.decision(&approval, account, ballot.asked(&approval, &voter.principal));
+        let (named_as, envelope) = match ballot::may_decide(&world.snapshot, &approval, &voter, ballot, now) {
+            Ok(may) => may,
             Err(refused) => return Err(self.refuse(decision, refused).await),
         };
+        // With the numbers that were left to the task type.
+        if let (Some(given), Some(asked)) = (envelope, decision.record.asked.as_object_mut()) {
+            asked.insert("envelope".to_owned(), json!(given));
+        }
         let killed_by = ballot::killed_by(&voter);
         let vote = Vote {
             approver: voter.principal,
             named_as,
             approves: ballot.approves,
             narrowing: ballot.narrowing.clone(),
-            envelope: None,
+            envelope,
             reason: ballot.reason.clone(),
             at: now,
             decision_id: decision.id,
@@ -148,7 +154,7 @@ impl Approvals {
         }
     }
 
-    /// An admin takes back what is not fetched yet.
+    /// An admin takes back what is not fetched yet, or what is left of an envelope.
     pub async fn cancel(&self, id: ApprovalId, reason: &str, account: &str) -> Result<Cast, NotCast> {
         if reason.trim().is_empty() {
             return Err(NotCast::NoReason);
@@ -159,7 +165,7 @@ impl Approvals {
         let decision_id = decision.id;
         self.settle(alone(id, Settlement::Cancel, decision)).await?;
         self.parts.metrics.approval("cancel");
-        Ok(Cast { approval: self.find(id).await?.into(), decision_id })
+        Ok(Cast { approval: self.show(id).await?, decision_id })
     }
 
     /// The agent gives up what it waits for (RFC 7009: the code is revoked). A code that is not its own, or is settled,
@@ -232,9 +238,14 @@ impl Approvals {
         view::list(&self.parts.store, self.parts.clock.now(), all).await
     }
 
-    /// One approval.
+    /// One approval, with what the objects in force say of envelopes.
     pub async fn show(&self, id: ApprovalId) -> Result<ListedApproval, NotCast> {
-        view::show(&self.parts.store, self.parts.clock.now(), id).await
+        let (world, now) = (self.parts.active.load(), self.parts.clock.now());
+        let approval = self.find(id).await?;
+        let name = approval.task_type_name();
+        let task_type = name.and_then(|name| world.snapshot.task_type(&approval.tenant, &name));
+        let spec = task_type.filter(|task_type| !task_type.spec.disabled).map(|t| t.spec.approval.clone());
+        view::in_force(&self.parts.store, now, approval, &spec.unwrap_or_default()).await
     }
 
     async fn find(&self, id: ApprovalId) -> Result<Approval, NotCast> {

@@ -25,9 +25,14 @@ impl From<NotCast> for Refused {
     fn from(fault: NotCast) -> Self {
         let error = match &fault {
             NotCast::Unknown(_) | NotCast::Unmoved(Unmoved::Unknown) => RefusalCode::NotFound,
-            NotCast::NoReason | NotCast::NarrowedDenial | NotCast::NoLifetime | NotCast::Widens(_) => {
-                RefusalCode::BadRequest
-            }
+            NotCast::NoReason
+            | NotCast::NarrowedDenial
+            | NotCast::NoLifetime
+            | NotCast::EnvelopeOfDenial
+            | NotCast::EmptyEnvelope
+            | NotCast::NoEnvelope
+            | NotCast::LargeEnvelope { .. }
+            | NotCast::Widens(_) => RefusalCode::BadRequest,
             NotCast::Session(_)
             | NotCast::Stale { .. }
             | NotCast::NoLogin

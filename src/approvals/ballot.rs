@@ -7,8 +7,9 @@ use thiserror::Error;
 
 use crate::domain::approval::{Approval, Narrowing, Unmoved};
 use crate::domain::chain::Chain;
+use crate::domain::envelope::EnvelopeTerms;
 use crate::domain::ids::{ApprovalId, ClientId, Name};
-use crate::domain::objects::{Owner, PrincipalClass, SessionTokenKind, listed};
+use crate::domain::objects::{ApprovalSpec, Owner, PrincipalClass, SessionTokenKind, listed};
 use crate::domain::principal::Principal;
 use crate::domain::record::{Bears, RevocationKey};
 use crate::domain::request::Presented;
@@ -38,11 +39,26 @@ pub struct Ballot {
     /// What they take away; only where they approve.
     #[serde(default)]
     pub narrowing: Narrowing,
+    /// What they approve beyond the one request; only where they approve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<EnvelopeAsked>,
     /// Their session token: who they are.
     pub session_token: Presented,
     /// What it is.
     #[serde(default = "access_token")]
     pub session_token_type: SessionTokenKind,
+}
+
+/// The envelope that a person gives. What is left out is what the task type allows at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvelopeAsked {
+    /// How many exchanges after this one; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchanges: Option<u32>,
+    /// For how many minutes; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minutes: Option<u32>,
 }
 
 fn access_token() -> SessionTokenKind {
@@ -64,6 +80,25 @@ pub enum NotCast {
     /// No seconds at all.
     #[error("narrowing.lifetime: at least 1 second")]
     NoLifetime,
+    /// A denial that gives an envelope.
+    #[error("envelope: a denial lets nothing through, and no further exchange either")]
+    EnvelopeOfDenial,
+    /// An envelope without a limit, or for nothing.
+    #[error("envelope: say `exchanges`, `minutes` or both, each at least 1")]
+    EmptyEnvelope,
+    /// The task type allows no envelope.
+    #[error(
+        "envelope: the task type allows none: approve this one request, or have its owner set `approval.envelope`"
+    )]
+    NoEnvelope,
+    /// The task type allows less.
+    #[error("envelope.{member}: at most {most}, as the task type says")]
+    LargeEnvelope {
+        /// Which number.
+        member: &'static str,
+        /// The most.
+        most: u32,
+    },
     /// The session token is not one.
     #[error("session_token: {0}")]
     Session(#[from] SessionFault),
@@ -140,7 +175,12 @@ impl NotCast {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unknown(_) | Self::Unmoved(Unmoved::Unknown) => "approval_unknown",
-            Self::NoReason | Self::NarrowedDenial | Self::NoLifetime => "malformed_request",
+            Self::NoReason
+            | Self::NarrowedDenial
+            | Self::NoLifetime
+            | Self::EnvelopeOfDenial
+            | Self::EmptyEnvelope => "malformed_request",
+            Self::NoEnvelope | Self::LargeEnvelope { .. } => "envelope_not_allowed",
             Self::Session(_) => "approver_not_proved",
             Self::NoLogin => "approver_login_unknown",
             Self::Acts => "approver_acts",
@@ -174,19 +214,42 @@ impl Ballot {
         if self.narrowing.lifetime == Some(0) {
             return Err(NotCast::NoLifetime);
         }
-        Ok(())
+        let Some(EnvelopeAsked { exchanges, minutes }) = self.envelope else { return Ok(()) };
+        let numbers: Vec<u32> = exchanges.into_iter().chain(minutes).collect();
+        if !self.approves {
+            return Err(NotCast::EnvelopeOfDenial);
+        }
+        if numbers.is_empty() || numbers.contains(&0) { Err(NotCast::EmptyEnvelope) } else { Ok(()) }
+    }
+
+    /// The envelope that it gives, where `spec` allows it.
+    fn envelope(&self, spec: &ApprovalSpec) -> Result<Option<EnvelopeTerms>, NotCast> {
+        let Some(EnvelopeAsked { exchanges, minutes }) = self.envelope else { return Ok(None) };
+        let most = spec.envelope.ok_or(NotCast::NoEnvelope)?;
+        let within = |member, asked: Option<u32>, most| match asked {
+            Some(asked) if asked > most => Err(NotCast::LargeEnvelope { member, most }),
+            asked => Ok(asked.unwrap_or(most)),
+        };
+        Ok(Some(EnvelopeTerms {
+            exchanges: within("exchanges", exchanges, most.exchanges)?,
+            minutes: within("minutes", minutes, most.minutes)?,
+        }))
     }
 
     /// For the record: without the token.
     pub(super) fn asked(&self, approval: &Approval, approver: &Principal) -> Value {
-        json!({
+        let mut asked = json!({
             "approval": approval.id,
             "shown_sha256": hex::encode(sha256(&[approval.shown.to_string().as_bytes()])),
             "answer": if self.approves { "approve" } else { "deny" },
             "approver": approver,
             "narrowing": self.narrowing,
             "reason": self.reason,
-        })
+        });
+        if let (Some(members), Some(envelope)) = (asked.as_object_mut(), self.envelope) {
+            members.insert("envelope".to_owned(), json!(envelope));
+        }
+        asked
     }
 }
 
@@ -201,14 +264,15 @@ pub(super) async fn who(
     Ok(issuers.verify_session(snapshot, jws, ballot.session_token_type, now).await?)
 }
 
-/// As whom this person may decide this (DESIGN §9: never the principal, an owner of an agent in the chain, or a client in it).
+/// As whom this person may decide this (DESIGN §9: never the principal, an owner of an agent in the chain, or a client in it), and
+/// the envelope that they give with it.
 pub(super) fn may_decide(
     snapshot: &Snapshot,
     approval: &Approval,
     voter: &Session,
     ballot: &Ballot,
     now: DateTime<Utc>,
-) -> Result<String, NotCast> {
+) -> Result<(String, Option<EnvelopeTerms>), NotCast> {
     is_a_person_just_now(snapshot, voter, now)?;
     if voter.tenant != approval.tenant {
         return Err(NotCast::OtherTenant(voter.tenant.clone()));
@@ -233,7 +297,7 @@ pub(super) fn may_decide(
         return Err(NotCast::NotApprover(named.join(", ")));
     };
     asked.only_takes_away(&ballot.narrowing)?;
-    Ok(String::from(named_as.clone()))
+    Ok((String::from(named_as.clone()), ballot.envelope(&task_type.spec.approval)?))
 }
 
 /// What, if it is revoked, ends the session of who answers.

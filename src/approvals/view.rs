@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::NotCast;
 use crate::domain::approval::{Approval, ApprovalState, Vote};
-use crate::domain::ids::{ApprovalId, ClientId, DecisionId, Jti, Name};
+use crate::domain::envelope::{EnvelopeEnd, EnvelopeTerms};
+use crate::domain::ids::{ApprovalId, ClientId, DecisionId, Jti, Name, TaskId};
+use crate::domain::objects::ApprovalSpec;
 use crate::store::Store;
 
 /// Most that are listed.
@@ -39,13 +41,60 @@ pub struct ListedApproval {
     /// The token that it was redeemed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<Jti>,
+    /// What is approved beyond that token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<ListedEnvelope>,
+    /// The most that an approver may give; none where the task type allows no envelope, or nobody can approve any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_give: Option<EnvelopeTerms>,
 }
 
-impl From<Approval> for ListedApproval {
-    fn from(approval: Approval) -> Self {
+/// An envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedEnvelope {
+    /// How many exchanges it is for; where the server shows it alone, by the task type in force.
+    pub exchanges: u32,
+    /// For how many minutes after the last approval.
+    pub minutes: u32,
+    /// How many exchanges used it.
+    pub used: u32,
+    /// Until when.
+    pub until: DateTime<Utc>,
+    /// The task in which it is good; none before the approval's token is fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<TaskId>,
+    /// Why nothing more may use it; none while something may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<EnvelopeEnd>,
+}
+
+/// As far as it can be told without the objects in force.
+fn envelope(approval: &Approval, now: DateTime<Utc>) -> Option<ListedEnvelope> {
+    let Some(open) = &approval.envelope else {
+        // Before people have decided, what some of them gave stands in their votes.
+        let fetchable = approval.state_at(now) == ApprovalState::Approved;
+        let given = approval.envelope_given().filter(|_| fetchable)?;
+        let EnvelopeTerms { exchanges, minutes } = given;
+        let until = given.until(approval.approved_at()?);
+        return Some(ListedEnvelope { exchanges, minutes, used: 0, until, task_id: None, ended: None });
+    };
+    let EnvelopeTerms { exchanges, minutes } = open.terms;
+    Some(ListedEnvelope {
+        exchanges,
+        minutes,
+        used: open.used,
+        until: open.terms.until(open.since).min(open.task_deadline),
+        task_id: Some(open.task_id),
+        ended: open.left(Some(open.terms), now).err(),
+    })
+}
+
+impl ListedApproval {
+    fn new(now: DateTime<Utc>, approval: Approval) -> Self {
+        let (state, envelope) = (approval.state_at(now), envelope(&approval, now));
         Self {
             id: approval.id,
-            state: approval.state,
+            state,
             tenant: approval.tenant,
             client_id: approval.client_id,
             created_at: approval.created_at,
@@ -55,23 +104,41 @@ impl From<Approval> for ListedApproval {
             votes: approval.votes,
             decision_id: approval.decision_id,
             jti: approval.jti,
+            envelope,
+            may_give: None,
         }
     }
-}
-
-fn at(now: DateTime<Utc>, approval: Approval) -> ListedApproval {
-    let state = approval.state_at(now);
-    ListedApproval { state, ..approval.into() }
 }
 
 /// What waits at `now`, what ends first first; with `all` also what is settled, the newest first.
 pub async fn list(store: &Store, now: DateTime<Utc>, all: bool) -> Result<Vec<ListedApproval>, NotCast> {
     let found = if all { store.approvals(MOST).await? } else { store.waiting(now, MOST).await? };
-    Ok(found.into_iter().map(|approval| at(now, approval)).collect())
+    Ok(found.into_iter().map(|approval| ListedApproval::new(now, approval)).collect())
 }
 
 /// One approval.
 pub async fn show(store: &Store, now: DateTime<Utc>, id: ApprovalId) -> Result<ListedApproval, NotCast> {
     let found = store.approval(id).await?.ok_or(NotCast::Unknown(id))?;
-    Ok(at(now, found))
+    Ok(ListedApproval::new(now, found))
+}
+
+/// The same with what `spec`, the task type's in force, and revocations mean to envelopes.
+pub(super) async fn in_force(
+    store: &Store,
+    now: DateTime<Utc>,
+    approval: Approval,
+    spec: &ApprovalSpec,
+) -> Result<ListedApproval, NotCast> {
+    let left = match approval.envelope_left(spec, now) {
+        Some(Ok(_)) if !store.is_envelope_alive(&approval).await? => Some(Err(EnvelopeEnd::Revoked)),
+        left => left,
+    };
+    let mut listed = ListedApproval::new(now, approval);
+    listed.may_give = spec.envelope.filter(|_| listed.state == ApprovalState::Pending);
+    match (&mut listed.envelope, left) {
+        (Some(envelope), Some(Ok(left))) => (envelope.exchanges, envelope.until) = (left.of, left.until),
+        (Some(envelope), Some(Err(ended))) => envelope.ended = envelope.ended.or(Some(ended)),
+        (_, None) | (None, _) => {}
+    }
+    Ok(listed)
 }

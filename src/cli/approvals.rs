@@ -11,11 +11,12 @@ use super::token;
 use crate::admin::api::{RefusalCode, Refused};
 use crate::admin::approvals::{CancelApproval, id};
 use crate::admin::socket::Peer;
-use crate::approvals::view::{ListedApproval, list, show};
-use crate::approvals::{Ballot, Cast};
+use crate::approvals::view::{ListedApproval, ListedEnvelope, list, show};
+use crate::approvals::{Ballot, Cast, EnvelopeAsked};
 use crate::clock::Clock;
 use crate::dev::file::DevFile;
 use crate::domain::approval::Narrowing;
+use crate::domain::envelope::EnvelopeTerms;
 use crate::domain::objects::SessionTokenKind;
 use crate::domain::request::Presented;
 use crate::domain::scope::ScopeSet;
@@ -51,10 +52,16 @@ enum Command {
         /// At most so many seconds.
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
         lifetime: Option<u32>,
+        /// And so many more like it, or narrower, by the same agent in the same task.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        envelope_exchanges: Option<u32>,
+        /// The same for so many minutes; of both, what is left out is the most that the task type allows.
+        #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..))]
+        envelope_minutes: Option<u32>,
     },
     /// Deny it: one denial is enough.
     Deny(Vote),
-    /// Take it back, before its token is fetched.
+    /// Take it back before its token is fetched; after that, what is left of its envelope.
     Cancel {
         #[command(flatten)]
         named: Named,
@@ -115,13 +122,15 @@ impl Command {
 
     /// The answer that it gives; none for a command that gives none.
     async fn ballot(&self, stdin: &mut (dyn Read + Send)) -> Result<Option<Ballot>, String> {
-        let (vote, approves, narrowing) = match self {
-            Self::Approve { vote, narrow_scope, lifetime } => {
+        let (vote, approves, narrowing, envelope) = match self {
+            Self::Approve { vote, narrow_scope, lifetime, envelope_exchanges, envelope_minutes } => {
                 let scopes = narrow_scope.as_ref().map(|scopes| scopes.parse::<ScopeSet>());
                 let scopes = scopes.transpose().map_err(|bad| format!("--narrow-scope: {bad}"))?;
-                (vote, true, Narrowing { scopes, lifetime: *lifetime })
+                let envelope = EnvelopeAsked { exchanges: *envelope_exchanges, minutes: *envelope_minutes };
+                let given = (envelope != EnvelopeAsked::default()).then_some(envelope);
+                (vote, true, Narrowing { scopes, lifetime: *lifetime }, given)
             }
-            Self::Deny(vote) => (vote, false, Narrowing::default()),
+            Self::Deny(vote) => (vote, false, Narrowing::default(), None),
             Self::List { .. } | Self::Show(_) | Self::Cancel { .. } => return Ok(None),
         };
         let session_token_type = match vote.session_token_type.as_str() {
@@ -135,7 +144,7 @@ impl Command {
         };
         let session_token = Presented::from_text(session_token);
         let reason = vote.reason.clone();
-        Ok(Some(Ballot { approves, reason, narrowing, session_token, session_token_type }))
+        Ok(Some(Ballot { approves, reason, narrowing, envelope, session_token, session_token_type }))
     }
 }
 
@@ -254,7 +263,11 @@ fn told_list(approvals: &Vec<ListedApproval>, output: &mut Output<'_>) -> Exit {
         let (id, state, until) = (approval.id, approval.state, super::time(approval.expires_at));
         let (task_type, who) = (text("/task_type/name"), text("/principal/sub"));
         let (agent, scope) = (&approval.client_id, text("/scope"));
-        output.line(&format!("{id}  {state:<9}  until {until}  {task_type}  {agent} for {who}: {scope}"));
+        let envelope = approval.envelope.as_ref().map(|e| format!("  [envelope: {}]", told_envelope(e)));
+        let envelope = envelope.unwrap_or_default();
+        output.line(&format!(
+            "{id}  {state:<9}  until {until}  {task_type}  {agent} for {who}: {scope}{envelope}"
+        ));
     }
     Exit::Done
 }
@@ -300,16 +313,41 @@ fn told_one(approval: &ListedApproval, output: &mut Output<'_>) -> Exit {
         let answer = if vote.approves { "approved" } else { "denied" };
         let (who, at) = (escaped(&vote.approver.sub), super::time(vote.at));
         line(answer, format!("by {who} at {at}: {}", escaped(&vote.reason)));
+        if let Some(EnvelopeTerms { exchanges, minutes }) = vote.envelope {
+            line("", format!("and {exchanges} more like it for {minutes} minutes"));
+        }
+    }
+    if let Some(EnvelopeTerms { exchanges, minutes }) = approval.may_give {
+        let most =
+            format!("at most {exchanges} more exchanges like it in its task, for at most {minutes} minutes");
+        line("envelope", format!("an approver may give one: {most}"));
+    }
+    if let Some(envelope) = &approval.envelope {
+        line("envelope", told_envelope(envelope));
+        line("good in task", envelope.task_id.map(|id| id.to_string()).unwrap_or_default());
     }
     line("token", approval.jti.map(|jti| jti.to_string()).unwrap_or_default());
     line("decision", approval.decision_id.to_string());
     Exit::Done
 }
 
+/// How far it is used, and whether more may use it.
+fn told_envelope(envelope: &ListedEnvelope) -> String {
+    let ListedEnvelope { exchanges, used, ended, .. } = envelope;
+    let end = match ended {
+        Some(ended) => ended.why().to_owned(),
+        None => format!("until {}", super::time(envelope.until)),
+    };
+    format!("{used} of {exchanges} used, {end}")
+}
+
 fn told_cast(cast: &Cast, output: &mut Output<'_>) -> Exit {
     let Cast { approval, decision_id } = cast;
     let yes = approval.votes.iter().filter(|vote| vote.approves).count();
     output.line(&format!("{} is {} ({yes} of {} approve)", approval.id, approval.state, approval.quorum));
+    if let Some(envelope) = &approval.envelope {
+        output.line(&format!("its envelope: {}", told_envelope(envelope)));
+    }
     output.line(&format!("recorded (decision {decision_id})"));
     Exit::Done
 }

@@ -425,6 +425,7 @@ async fn what_people_have_approved_holds_whichever_bundle_bites() {
         approves: true,
         reason: "seen".to_owned(),
         narrowing: Narrowing::default(),
+        envelope: None,
         session_token: Presented::from_text(server.session(lead)),
         session_token_type: SessionTokenKind::AccessToken,
     };

@@ -67,6 +67,7 @@ pub(crate) fn ballot(approves: bool, token: String) -> Ballot {
         approves,
         reason: "seen with the customer".to_owned(),
         narrowing: Narrowing::default(),
+        envelope: None,
         session_token: Presented::from_text(token),
         session_token_type: SessionTokenKind::AccessToken,
     }
