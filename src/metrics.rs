@@ -357,7 +357,8 @@ impl Metrics {
         self.rate_limited.get_or_create(&By { by }).inc();
     }
 
-    /// An approval was asked for or settled; `by` is how: `ask`, `approve`, `deny`, `expire`, `cancel`, `give_up`, `redeem`.
+    /// An approval was asked for or settled; `by` is how: `ask`, `approve`, `deny`, `expire`, `cancel`, `give_up`,
+    /// `redeem`; or its envelope was used: `use`.
     pub fn approval(&self, by: &'static str) {
         self.approvals.get_or_create(&By { by }).inc();
     }

@@ -22,6 +22,7 @@ use crate::domain::chain::Actor;
 use crate::domain::claims::{ApprovalClaim, TokenClaims};
 use crate::domain::decision::Reason;
 use crate::domain::details::DetailRules;
+use crate::domain::envelope::{EnvelopeTerms, EnvelopeUse};
 use crate::domain::ids::{ApprovalId, ClientId, DecisionId, Name};
 use crate::domain::refusal::{Limited, LimitedBy, Refusal};
 use crate::domain::request::{DeferralCode, Target, Wish};
@@ -30,7 +31,7 @@ use crate::domain::snapshot::Agent;
 use crate::hash::sha256;
 use crate::issuers::kept::KeptSession;
 use crate::issuers::session::Session;
-use crate::policy::input::ApprovalFacts;
+use crate::policy::input::{ApprovalFacts, EnvelopeFacts};
 use crate::recent::Recent;
 use crate::store::approvals::hash_of;
 use crate::store::change::{Committed, Defer, Issue, Loss, Spend};
@@ -111,20 +112,24 @@ impl Kept {
 /// What people have approved, of this very request or of the token above it.
 #[derive(Clone, Debug)]
 pub(super) struct Approved {
-    id: ApprovalId,
+    pub(super) id: ApprovalId,
     /// Codes of the reasons that this approval is for.
-    reasons: BTreeSet<String>,
+    pub(super) reasons: BTreeSet<String>,
     /// Those of them that the token tells: the public ones.
-    told: Vec<String>,
+    pub(super) told: Vec<String>,
     /// Codes of what the parent's approval was for.
-    before: BTreeSet<String>,
+    pub(super) before: BTreeSet<String>,
     /// The token that people were asked for.
-    would_be: Option<Box<TokenClaims>>,
+    pub(super) would_be: Option<Box<TokenClaims>>,
     /// Who, as `ISS SUB`; nobody is told where it is inherited.
-    approvers: Vec<String>,
-    narrowing: Narrowing,
+    pub(super) approvers: Vec<String>,
+    pub(super) narrowing: Narrowing,
     /// The approval that is redeemed; none where it is inherited.
     pub(super) redeems: Option<ApprovalId>,
+    /// The envelope that people gave with it, and when the last of them approved.
+    pub(super) gives: Option<(EnvelopeTerms, DateTime<Utc>)>,
+    /// The envelope under which it stands, and how often that was used before.
+    pub(super) uses: Option<(EnvelopeUse, u32)>,
 }
 
 impl Approved {
@@ -138,6 +143,8 @@ impl Approved {
             approvers: Vec::new(),
             narrowing: Narrowing::default(),
             redeems: None,
+            gives: None,
+            uses: None,
         }
     }
 
@@ -149,9 +156,11 @@ impl Approved {
             told: public.map(|reason| reason.code.clone()).collect(),
             before: kept.inherited.clone(),
             would_be: kept.would_be.clone(),
-            approvers: approval.approvers().map(|who| format!("{} {}", who.iss, who.sub)).collect(),
+            approvers: names(approval),
             narrowing: approval.narrowing(),
             redeems: Some(approval.id),
+            gives: approval.envelope_given().zip(approval.approved_at()),
+            uses: None,
         }
     }
 
@@ -200,9 +209,16 @@ impl Approved {
             id: self.id.to_string(),
             reasons: self.reasons.union(&self.before).cloned().collect(),
             approvers: self.approvers.clone(),
-            envelope: None,
+            envelope: self
+                .uses
+                .map(|(uses, before)| EnvelopeFacts { used: u64::from(before), of: u64::from(uses.left.of) }),
         }
     }
+}
+
+/// Who has approved, as policy is told.
+pub(super) fn names(approval: &Approval) -> Vec<String> {
+    approval.approvers().map(|who| format!("{} {}", who.iss, who.sub)).collect()
 }
 
 /// What an agent is told whose request waits for a person.
@@ -291,25 +307,9 @@ impl Exchange {
         (code, decision_id): (&DeferralCode, DecisionId),
     ) -> Result<Approval, Refusal> {
         let client_id = &verified.agent.spec.client_id;
-        let likeness = likeness(verified, granted, kept);
-        let same = self.parts.store.approval_like(client_id, &likeness).await;
-        let same = same.map_err(|_| Refusal::StoreFault)?;
-        match same.as_ref().map(|same| (same.state_at(at.now), same)) {
-            Some((ApprovalState::Pending | ApprovalState::Approved, same)) => {
-                return Ok(Approval { code_sha256: hash_of(code), ..same.clone() });
-            }
-            // People who said no are not asked the same again at once (T38).
-            Some((ApprovalState::Denied, same)) if was_decided_since(same, at.now - NOT_AGAIN) => {
-                return Err(Refusal::NotFetched(NotFetched::Denied));
-            }
-            Some((
-                ApprovalState::Denied
-                | ApprovalState::Expired
-                | ApprovalState::Cancelled
-                | ApprovalState::Redeemed,
-                _,
-            ))
-            | None => {}
+        let likeness = likeness(verified, granted);
+        if let Some(same) = self.asked_before(at, client_id, &likeness).await? {
+            return Ok(Approval { code_sha256: hash_of(code), ..same });
         }
         self.has_room(at, client_id).await?;
         let approvals = &verified.task_type.spec.approval;
@@ -342,6 +342,32 @@ impl Exchange {
             jti: None,
             envelope: None,
         })
+    }
+
+    /// The same question, if it waits for people or for its client. What people said no to they are not asked again at once (T38).
+    pub(super) async fn asked_before(
+        &self,
+        at: &Moment,
+        client_id: &ClientId,
+        likeness: &str,
+    ) -> Result<Option<Approval>, Refusal> {
+        let same = self.parts.store.approval_like(client_id, likeness).await;
+        let same = same.map_err(|_| Refusal::StoreFault)?;
+        match same.as_ref().map(|same| same.state_at(at.now)) {
+            Some(ApprovalState::Pending | ApprovalState::Approved) => Ok(same),
+            Some(ApprovalState::Denied)
+                if same.is_some_and(|same| was_decided_since(&same, at.now - NOT_AGAIN)) =>
+            {
+                Err(Refusal::NotFetched(NotFetched::Denied))
+            }
+            Some(
+                ApprovalState::Denied
+                | ApprovalState::Expired
+                | ApprovalState::Cancelled
+                | ApprovalState::Redeemed,
+            )
+            | None => Ok(None),
+        }
     }
 
     /// Whether the client may wait for one more. Counted before the commit: many at once may go a little beyond.
@@ -489,9 +515,7 @@ fn was_decided_since(approval: &Approval, since: DateTime<Utc>) -> bool {
 /// The task type may ask for more people than it did when they were asked, or for others.
 fn enough_people(approval: &Approval, verified: &Verified) -> Result<(), Refusal> {
     let spec = &verified.task_type.spec.approval;
-    let named: BTreeSet<String> = spec.approvers.iter().cloned().map(String::from).collect();
-    let quorum = spec.quorum;
-    let still = approval.approvals().filter(|vote| named.contains(&vote.named_as)).count();
+    let (quorum, still) = (spec.quorum, approval.still_named(spec).count());
     if u32::try_from(still).unwrap_or(u32::MAX) >= quorum {
         return Ok(());
     }
@@ -501,7 +525,7 @@ fn enough_people(approval: &Approval, verified: &Verified) -> Result<(), Refusal
 }
 
 /// SHA-256 of what people would be shown, and from what it comes: only the very same question has the same.
-fn likeness(verified: &Verified, granted: &Granted, kept: &Kept) -> String {
+pub(super) fn likeness(verified: &Verified, granted: &Granted) -> String {
     let from = match &verified.origin {
         Origin::Session { key, .. } => json!([key.iss, key.sid.as_ref().unwrap_or(&key.token_sha256)]),
         Origin::Parent(parent) => json!(parent.jti),
@@ -511,12 +535,14 @@ fn likeness(verified: &Verified, granted: &Granted, kept: &Kept) -> String {
     for lifetime in ["expires_in", "task_lifetime"] {
         shown.as_object_mut().map(|members| members.remove(lifetime));
     }
+    // However the client would take the answer.
+    let wish = Wish { deferred: true, dry_run: false, ..verified.wish.clone() };
     let asked = json!({
-        "agent": kept.actor,
+        "agent": verified.chain.current(),
         "from": from,
         "shown": shown,
         "tenant": verified.tenant,
-        "wish": kept.wish,
+        "wish": wish,
     });
     hex::encode(sha256(&[asked.to_string().as_bytes()]))
 }

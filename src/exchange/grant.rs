@@ -18,6 +18,7 @@ use crate::domain::chain::Chain;
 use crate::domain::claims::{Envelope, TokenClaims};
 use crate::domain::decision::Reason;
 use crate::domain::details::MAX_DETAILS;
+use crate::domain::envelope::{EnvelopeUse, OpenEnvelope};
 use crate::domain::ids::{ApprovalId, DecisionId, Jti, TaskId, shown};
 use crate::domain::objects::ApprovalWhen;
 use crate::domain::record::{SessionKey, TaskRecord, TokenRecord};
@@ -59,6 +60,10 @@ pub(super) struct Granted {
     pub(super) asks: Vec<Reason>,
     /// The approval that it redeems.
     pub(super) redeems: Option<ApprovalId>,
+    /// The envelope that opens with it.
+    pub(super) opens: Option<Box<OpenEnvelope>>,
+    /// The envelope that it uses, and how often that was used before.
+    pub(super) uses: Option<(EnvelopeUse, u32)>,
 }
 
 impl Exchange {
@@ -239,7 +244,10 @@ impl Exchange {
             Origin::Session { key, .. } => (Some(new_task(at, verified, &grant, key)), key.clone()),
             Origin::Parent(parent) => (None, parent.task.session.clone()),
         };
-        let redeems = verified.approved.as_ref().and_then(|approved| approved.redeems);
+        let approved = verified.approved.as_ref();
+        let redeems = approved.and_then(|approved| approved.redeems);
+        let opens = approved.and_then(|approved| approved.opens(&grant)).map(Box::new);
+        let uses = approved.and_then(|approved| approved.uses);
         // What is redeemed has spent it when it was deferred.
         let spends = parent.filter(|p| p.grant.may_act.is_some() && redeems.is_none());
         Ok(Granted {
@@ -257,6 +265,8 @@ impl Exchange {
             dry_run: verified.wish.dry_run,
             asks: asks.into_iter().collect(),
             redeems,
+            opens,
+            uses,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The use case: one token exchange, top to bottom (DESIGN §4). Read [`Exchange::run`] first.
 
 pub mod deferral;
+mod envelope;
 mod facts;
 mod grant;
 mod limits;
@@ -295,7 +296,7 @@ impl Exchange {
     async fn decide(&self, at: &Moment, asked: &Asked<'_>, story: &mut Story) -> Result<Decided, Refusal> {
         self.parts.limits.client(asked.agent.spec.client_id.as_str()).map_err(Refusal::Limited)?;
         self.parts.time.check().map_err(|fault| Refusal::Clock { why: fault.to_string() })?;
-        let verified = match TokenRequest::parse(asked.form)? {
+        let mut verified = match TokenRequest::parse(asked.form)? {
             TokenRequest::Exchange(request) => {
                 story.asked(&request);
                 self.verify(at, &asked.agent, *request, story).await?
@@ -311,9 +312,12 @@ impl Exchange {
             return Err(Refusal::Lockdown);
         }
         self.parts.limits.principal(&verified.principal).map_err(Refusal::Limited)?;
-        let granted = self.grant(at, &verified, story)?;
+        let mut granted = self.grant(at, &verified, story)?;
         if !granted.asks.is_empty() {
-            return self.ask(at, &verified, granted, story.id()).await;
+            match self.within_envelope(at, &mut verified, &granted, story).await? {
+                Some(covered) => granted = covered,
+                None => return self.ask(at, &verified, granted, story.id()).await,
+            }
         }
         if granted.dry_run {
             self.check_liveness(&granted).await?;
@@ -344,6 +348,10 @@ impl Exchange {
                 self.tasks.grew(granted.task_id(), granted.parent(), receipt.place);
                 if granted.redeems.is_some() {
                     self.parts.metrics.approval("redeem");
+                }
+                if let Some((uses, _)) = granted.uses {
+                    self.parts.metrics.approval("use");
+                    info!(decision_id = %receipt.decision_id, approval_id = %uses.approval, "an envelope is used");
                 }
                 Ok(Some(granted.answer(Some(minted.release(&receipt)), receipt.decision_id)))
             }
@@ -523,8 +531,8 @@ impl Granted {
             spend: spend.collect(),
             assertion: None,
             redeems: self.redeems,
-            opens: None,
-            uses: None,
+            opens: self.opens.clone(),
+            uses: self.uses.map(|(uses, _)| uses),
             generation: self.generation,
             decision,
         }

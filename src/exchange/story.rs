@@ -7,7 +7,7 @@ use super::grant::Granted;
 use super::verify::{Origin, Verified};
 use crate::domain::approval::Approval;
 use crate::domain::claims::TokenClaims;
-use crate::domain::decision::{Decision, Kind, Outcome, Record};
+use crate::domain::decision::{Decision, EnvelopeRecord, Kind, Outcome, Record};
 use crate::domain::ids::DecisionId;
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
@@ -18,6 +18,7 @@ use crate::policy::input::PolicyInput;
 use crate::policy::judgement::Judgement;
 
 /// A decision in the making.
+#[derive(Clone)]
 pub(super) struct Story {
     decision: Decision,
     tried: Option<Compared>,
@@ -127,6 +128,9 @@ impl Story {
         let claims = &granted.claims;
         record.task_id = Some(granted.task_id());
         record.approval_id = granted.claims.approval.as_ref().map(|approval| approval.id);
+        // The commit counts again.
+        record.envelope =
+            granted.uses.map(|(uses, before)| EnvelopeRecord { number: before + 1, of: uses.left.of });
         record.jti = (!granted.dry_run).then(|| granted.jti());
         record.granted = json!({
             "aud": claims.aud,

@@ -39,7 +39,7 @@ impl Unjudged {
 }
 
 /// How both bundles end one exchange.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Compared {
     candidate: Arc<Candidate>,
     canary: bool,

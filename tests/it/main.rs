@@ -30,6 +30,8 @@ mod dev;
 #[path = "../openapi/document.rs"]
 mod document;
 #[cfg(test)]
+mod envelopes;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod exchange;
