@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use taskgrant::admin::keys::StopRequest;
+use taskgrant::approvals::{Ballot, EnvelopeAsked};
 use taskgrant::clock::{Clock as _, Random};
 use taskgrant::domain::decision::{Decision, Kind, Outcome, Record};
 use taskgrant::domain::record::RevocationKey;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::store::raw::Raw;
+use crate::support::approvals::{approve, ask_as, ballot, fetch, id, lead, vote};
 use crate::support::database;
 use crate::support::idp::{Idp, header};
 use crate::support::postgres::Scratch;
@@ -91,6 +93,47 @@ const CHILDREN_OF_THE_LIVING: &str = "SELECT count(*) FROM tokens t \
      JOIN decisions born ON born.id = t.decision_id \
      JOIN revocations r ON r.kind = 'token' AND position(r.key IN t.ancestors) > 0 \
      JOIN decisions died ON died.id = r.decision_id WHERE born.idx < died.idx";
+
+/// Hand-overs of which people approved three more, made on two replicas at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ap_05_an_envelope_is_used_no_more_often_on_two_replicas_than_it_says() {
+    let Some(replicas) = two().await else { return };
+    let first = &replicas[0];
+    let asks = "  labels: {risk: medium}\n  approval: {when: always, approvers: [group:support-leads], envelope: {exchanges: 3, minutes: 30}}\n";
+    first.reapply("  labels: {risk: medium}\n", asks).await;
+    let session = first.session(json!({}));
+    let waiting = ("completion_mode", "deferred");
+    let asked = ask_as(first, "support-agent", &session, &[&ROOT[..], &[waiting]].concat()).await;
+    approve(first, &asked).await;
+    let root = fetch(first, &asked).await.token();
+    let handing =
+        [("audience", first.issuer.as_str()), ("delegate_to", "worker-agent"), ("resource", ORDERS)];
+    let asked = ask_as(first, "support-agent", &root, &[&handing[..], &[waiting]].concat()).await;
+    let envelope = Some(EnvelopeAsked { exchanges: Some(3), minutes: None });
+    let giving = Ballot { envelope, ..ballot(true, lead(first, json!({}))) };
+    vote(first, id(&asked), &giving).await.unwrap();
+    fetch(first, &asked).await.token();
+
+    let issuer = first.issuer.clone();
+    let replicas = Arc::new(replicas);
+    let mut racing = JoinSet::new();
+    for at in 0..16 {
+        let (replicas, root, issuer) = (replicas.clone(), root.clone(), issuer.clone());
+        racing.spawn(async move {
+            let handing =
+                [("audience", issuer.as_str()), ("delegate_to", "worker-agent"), ("resource", ORDERS)];
+            replicas[at % 2].exchange("support-agent", &root, &handing).await
+        });
+    }
+    let answers = racing.join_all().await;
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        answer.refused(400, "interaction_required", "approval_required");
+    }
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 3);
+    // The other replica tells it too.
+    let shown = replicas[1].admin().await.approval(id(&asked)).await.unwrap().unwrap();
+    assert_eq!(shown.envelope.unwrap().used, 3);
+}
 
 /// 64 clients exchange children of eight roots on two replicas, while each root is revoked on one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
