@@ -29,13 +29,10 @@ impl From<NotCast> for Refused {
                 RefusalCode::BadRequest
             }
             NotCast::Session(_)
-            | NotCast::Stale { .. }
-            | NotCast::NoLogin
-            | NotCast::AnyAgent
+            | NotCast::NoPerson(_)
+            | NotCast::IssuerGone
             | NotCast::Acts
             | NotCast::Dead(_)
-            | NotCast::Workload
-            | NotCast::AgentsSession { .. }
             | NotCast::OtherTenant(_)
             | NotCast::IsPrincipal
             | NotCast::OwnsAgent(_)

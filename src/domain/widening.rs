@@ -1,7 +1,7 @@
 //! What a change of the configuration widens: scopes inflate quietly unless each step up is called out (DESIGN §5).
 //!
 //! A new object is not a widening: it is created by name, whole, under review, and nothing that exists holds more
-//! through it than it declares. An exception is the one kind that is, since it only exists to loosen. Owners,
+//! through it than it declares. Exceptions and administrators are the kinds that are, since they only exist to loosen. Owners,
 //! contacts and labels are told by the difference alone: what they mean is up to policy.
 
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use super::ceiling::Bound;
 use super::details::FieldRule;
 use super::ids::Name;
 use super::objects::{
-    AcceptSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec,
+    AcceptSpec, AdministratorSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec,
     BackchannelSpec, CaepSpec, CertificateAuthoritySpec, ExceptionSpec, ObjectKind, ObjectRef, ResourceSpec,
     Selector, SessionEnd, TrustedIssuerSpec, WorkloadIssuerSpec, WorkloadSpec,
 };
@@ -77,6 +77,14 @@ pub fn widenings(id: &ObjectRef, before: &Snapshot, after: &Snapshot) -> Vec<Wid
             match (at(before), at(after)) {
                 (None, Some(_)) => found.add("spec", "a new exception"),
                 (Some(old), Some(new)) => exception(&mut found, &old.spec, &new.spec),
+                (_, None) => {}
+            }
+        }
+        ObjectKind::Administrator => {
+            let at = |s: &Snapshot| s.administrators.iter().find(|a| a.name == id.name).cloned();
+            match (at(before), at(after)) {
+                (None, Some(_)) => found.add("spec", "a new administrator"),
+                (Some(old), Some(new)) => administrator(&mut found, &old.spec, &new.spec),
                 (_, None) => {}
             }
         }
@@ -405,6 +413,15 @@ fn approval(found: &mut Found, old: &ApprovalSpec, new: &ApprovalSpec) {
     }
     let emptied = new.approvers.is_empty() && !old.approvers.is_empty();
     found.add_if(emptied, "spec.approval.approvers", "approvers are no longer named");
+}
+
+fn administrator(found: &mut Found, old: &AdministratorSpec, new: &AdministratorSpec) {
+    found.added("spec.roles", &old.roles, &new.roles);
+    let others =
+        (&old.issuer, &old.subject, &old.group) != (&new.issuer, &new.subject, &new.group);
+    found.add_if(others, "spec.subject", "somebody else administers");
+    let tenant = old.session_tenant.is_some() && old.session_tenant != new.session_tenant;
+    found.add_if(tenant, "spec.session_tenant", "sessions of other tenants administer");
 }
 
 fn exception(found: &mut Found, old: &ExceptionSpec, new: &ExceptionSpec) {
