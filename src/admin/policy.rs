@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::api::{MAX_BODY, RefusalCode, Refused};
-use super::socket::Peer;
+use super::asker::Asker;
 use crate::configuration::apply::Configuration;
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
 use crate::configuration::apply::policy::{BundleFile, PolicyChangeFault, PolicyChanged, PolicyStatus};
@@ -116,7 +116,7 @@ async fn status(State(policies): State<Policies>) -> Result<Json<PolicyStatus>, 
 
 async fn reload(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
 ) -> Result<Json<PolicyChanged>, Refused> {
     let Policies { configuration, folders } = policies;
     Ok(Json(configuration.reload_policy(folders, &peer.account()).await?))
@@ -124,7 +124,7 @@ async fn reload(
 
 async fn apply(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<ApplyPolicy>, JsonRejection>,
 ) -> Result<Json<PolicyChanged>, Refused> {
     let Json(ApplyPolicy { files }) = request.map_err(Refused::unreadable)?;
@@ -133,7 +133,7 @@ async fn apply(
 
 async fn rollback(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<RollbackPolicy>, JsonRejection>,
 ) -> Result<Json<PolicyChanged>, Refused> {
     let Json(RollbackPolicy { version }) = request.map_err(Refused::unreadable)?;
@@ -149,7 +149,7 @@ async fn files(
 
 async fn load_candidate(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<LoadCandidate>, JsonRejection>,
 ) -> Result<Json<CandidateChanged>, Refused> {
     let Json(LoadCandidate { files, shadow, reason }) = request.map_err(Refused::unreadable)?;
@@ -159,7 +159,7 @@ async fn load_candidate(
 
 async fn drop_candidate(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<DropCandidate>, JsonRejection>,
 ) -> Result<Json<CandidateChanged>, Refused> {
     let Json(DropCandidate { version, reason }) = request.map_err(Refused::unreadable)?;
@@ -168,7 +168,7 @@ async fn drop_candidate(
 
 async fn canary(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<CanaryOrder>, JsonRejection>,
 ) -> Result<Json<CandidateChanged>, Refused> {
     let Json(order) = request.map_err(Refused::unreadable)?;
@@ -177,7 +177,7 @@ async fn canary(
 
 async fn promote(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<PromoteCandidate>, JsonRejection>,
 ) -> Result<Json<PolicyChanged>, Refused> {
     let Json(PromoteCandidate { version, reason }) = request.map_err(Refused::unreadable)?;

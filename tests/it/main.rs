@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod act;
 #[cfg(test)]
+mod administration;
+#[cfg(test)]
 mod apply;
 #[cfg(test)]
 mod approvals;
