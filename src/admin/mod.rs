@@ -4,6 +4,7 @@
 pub mod api;
 pub mod approvals;
 pub mod asker;
+pub mod bootstrap;
 pub mod client;
 pub mod gate;
 pub mod keys;

@@ -39,9 +39,9 @@ impl App {
         .merge(status)
     }
 
-    /// What the socket serves.
+    /// What the socket serves: all of it, and the first administrator.
     pub(super) fn admin_router(&self) -> Router {
-        self.admin_routes()
+        self.admin_routes().merge(crate::admin::bootstrap::router(self.configuration()))
     }
 
     pub(super) fn listen_for_admin(&self) -> Result<Option<TcpListener>, StartFault> {

@@ -52,6 +52,8 @@ mod limits;
 #[cfg(test)]
 mod lockdown;
 #[cfg(test)]
+mod login;
+#[cfg(test)]
 mod notify;
 #[cfg(test)]
 mod openapi;
