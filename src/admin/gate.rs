@@ -56,18 +56,21 @@ fn roles(method: &Method, route: &str) -> &'static [Role] {
     }
 }
 
+/// Method and route of a call; the route is empty where nothing is served.
+type Called = (Method, String);
+
 async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let operator = match gate.operator(request.headers()).await {
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let called = (request.method().clone(), route.unwrap_or_default());
+    let operator = match gate.operator(request.headers(), &called).await {
         Ok(operator) => operator,
         Err(response) => return no_store(response),
     };
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let route = route.unwrap_or_default();
-    let opens = roles(request.method(), &route);
+    let opens = roles(&called.0, &called.1);
     if !opens.contains(&operator.role) {
         let wanted = opens.first().copied().unwrap_or(Role::Admin);
         let message = format!("this takes the role `{wanted}`, and the token is for `{}`", operator.role);
-        return no_store(gate.forbid(&operator, request.method(), &route, (wanted, message)).await);
+        return no_store(gate.forbid(&operator, &called, (wanted, message)).await);
     }
     request.extensions_mut().insert(Arc::new(operator));
     no_store(next.run(request).await)
@@ -75,7 +78,7 @@ async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Re
 
 impl Gate {
     /// Who shows the token of the request. No other credential is looked at: neither a cookie nor a parameter.
-    async fn operator(&self, headers: &HeaderMap) -> Result<Operator, Response> {
+    async fn operator(&self, headers: &HeaderMap, called: &Called) -> Result<Operator, Response> {
         let mut shown = headers.get_all(header::AUTHORIZATION).iter();
         let Some(first) = shown.next() else {
             return Err(challenge(RefusalCode::InvalidToken, "show a token of `taskgrant login`", None));
@@ -96,7 +99,7 @@ impl Gate {
             Err(NotAdmitted::Role(operator)) => {
                 let message = format!("no Administrator object gives you the role `{}` any more", operator.role);
                 let role = operator.role;
-                Err(self.forbid(&operator, &Method::default(), "", (role, message)).await)
+                Err(self.forbid(&operator, called, (role, message)).await)
             }
             Err(NotAdmitted::Store(fault)) => {
                 warn!(%fault, "whether a token for the admin API lives cannot be read");
@@ -110,8 +113,7 @@ impl Gate {
     async fn forbid(
         &self,
         operator: &Operator,
-        method: &Method,
-        route: &str,
+        (method, route): &Called,
         (wanted, message): (Role, String),
     ) -> Response {
         let code = "insufficient_scope";

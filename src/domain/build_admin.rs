@@ -32,6 +32,10 @@ pub(super) fn check_console(id: &ObjectRef, spec: &AgentSpec) -> Vec<AdminFault>
     if spec.upstream_clients.is_empty() {
         faults.push(told("spec.upstream_clients", "name the client through which admins sign in"));
     }
+    let unnamed = spec.upstream_clients.iter().position(|upstream| upstream.client.is_empty());
+    if let Some(index) = unnamed {
+        faults.push(told(&format!("spec.upstream_clients[{index}].client"), "it is empty"));
+    }
     if spec.actor_jwks.is_some() {
         faults.push(told("spec.actor_jwks", "a console has no instances: people work through it"));
     }

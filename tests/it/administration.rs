@@ -378,7 +378,7 @@ async fn neither_a_lockdown_nor_a_policy_keeps_an_admin_out() {
         assert_eq!(done.status, 200, "{done:?}");
     }
     // A bundle that fails on every input, until somebody replaces it.
-    let broken = format!("{starter}\ndeny contains {{\"code\": \"x\", \"message\": \"x\", \"public\": true}} if concat(\"\", input.now) == \"x\"\n");
+    let broken = format!("{starter}\ndeny contains \"a bare text\"\n");
     std::fs::write(bundle.join("rules.rego"), broken).unwrap();
     let reloaded = platform.call(&token, "POST", "/admin/v1/policy/reload", &json!({})).await;
     assert_eq!(reloaded.status, 200, "{reloaded:?}");

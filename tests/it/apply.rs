@@ -148,7 +148,7 @@ impl Site {
 
     fn lifetime_in_force(&self) -> Option<u32> {
         let snapshot = self.server.as_ref().unwrap().active.load().snapshot.clone();
-        snapshot.task_types().next().map(|t| t.spec.lifetime.task)
+        snapshot.task_types().find(|t| !t.is_built_in()).map(|t| t.spec.lifetime.task)
     }
 }
 
