@@ -524,7 +524,9 @@ mod tests {
         assert!(Config::from_toml(&with("behind_proxy = ['10.0.0.1']", "10.0.0.2:8444")).is_ok());
         let tls = "tls = {cert = 'c.pem', key = 'k.pem'}";
         assert!(Config::from_toml(&with(tls, "0.0.0.0:8444")).is_ok());
-        assert!(refused(&with("listen = '127.0.0.1:80'", "127.0.0.1:80")).starts_with("admin.listen: is the"));
+        assert!(
+            refused(&with("listen = '127.0.0.1:80'", "127.0.0.1:80")).starts_with("admin.listen: is the")
+        );
     }
 
     #[test]

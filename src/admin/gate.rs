@@ -93,11 +93,13 @@ impl Gate {
             Ok(operator) => Ok(operator),
             Err(NotAdmitted::Token) => {
                 self.aggregates.unauthenticated();
-                let message = "the token is none for this admin API, has expired, or is revoked: `taskgrant login`";
+                let message =
+                    "the token is none for this admin API, has expired, or is revoked: `taskgrant login`";
                 Err(challenge(RefusalCode::InvalidToken, message, Some("invalid_token")))
             }
             Err(NotAdmitted::Role(operator)) => {
-                let message = format!("no Administrator object gives you the role `{}` any more", operator.role);
+                let message =
+                    format!("no Administrator object gives you the role `{}` any more", operator.role);
                 let role = operator.role;
                 Err(self.forbid(&operator, called, (role, message)).await)
             }

@@ -1,7 +1,7 @@
 //! `/admin/v1/keys…`: the signing keys.
 
-use axum::extract::rejection::JsonRejection;
 use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -56,10 +56,7 @@ async fn list(State(rotation): State<Rotation>) -> Result<Json<Vec<KeyInfo>>, Re
     Ok(Json(rotation.list().await?))
 }
 
-async fn rotate(
-    State(rotation): State<Rotation>,
-    peer: Asker,
-) -> Result<Json<Rotated>, Refused> {
+async fn rotate(State(rotation): State<Rotation>, peer: Asker) -> Result<Json<Rotated>, Refused> {
     Ok(Json(rotation.rotate(&peer.account()).await?))
 }
 

@@ -114,10 +114,7 @@ async fn status(State(policies): State<Policies>) -> Result<Json<PolicyStatus>, 
     Ok(Json(policies.configuration.policy_status().await?))
 }
 
-async fn reload(
-    State(policies): State<Policies>,
-    peer: Asker,
-) -> Result<Json<PolicyChanged>, Refused> {
+async fn reload(State(policies): State<Policies>, peer: Asker) -> Result<Json<PolicyChanged>, Refused> {
     let Policies { configuration, folders } = policies;
     Ok(Json(configuration.reload_policy(folders, &peer.account()).await?))
 }

@@ -1,7 +1,7 @@
 //! `/admin/v1/revocations` and `/admin/v1/lockdown`: what admins stop.
 
-use axum::extract::rejection::JsonRejection;
 use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use axum::routing::get;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};

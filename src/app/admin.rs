@@ -5,11 +5,11 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpListener;
 
+use super::App;
 use super::connections::Connections;
 use super::fault::StartFault;
 use super::front::Front;
 use super::parts::bind;
-use super::App;
 use crate::admin::Desk;
 use crate::admin::gate::Gate;
 use crate::admin::socket::{AdminSocket, SocketFault};

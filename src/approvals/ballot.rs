@@ -96,14 +96,17 @@ pub(super) struct Voter {
 impl Voter {
     /// Whoever has presented `session`.
     pub(super) fn of_session(snapshot: &Snapshot, session: Session, now: DateTime<Utc>) -> Self {
-        let (killed_by, is_person) =
-            (killed_by(&session), is_a_person_just_now(snapshot, &session, now));
+        let (killed_by, is_person) = (killed_by(&session), is_a_person_just_now(snapshot, &session, now));
         let Session { principal, tenant, issuer, facts, .. } = session;
         Self { principal, killed_by, tenant, issuer, facts, is_person }
     }
 
     /// Whoever holds a token that only a person gets: its login must be fresh still.
-    pub(super) fn of_token(snapshot: &Snapshot, proved: &Proved, now: DateTime<Utc>) -> Result<Self, NotCast> {
+    pub(super) fn of_token(
+        snapshot: &Snapshot,
+        proved: &Proved,
+        now: DateTime<Utc>,
+    ) -> Result<Self, NotCast> {
         let Proved { tenant, principal, facts, auth_time, killed_by } = proved.clone();
         let issuer = snapshot.issuer(&principal.iss).filter(|issuer| issuer.reach.serves(&tenant));
         let issuer = issuer.ok_or(NotCast::IssuerGone)?.clone();
@@ -193,7 +196,9 @@ impl NotCast {
             Self::Dead(_) => "approver_revoked",
             Self::NoPerson(NoPerson::Stale { .. }) => "approver_login_old",
             Self::NoPerson(NoPerson::Workload) => "approver_no_person",
-            Self::NoPerson(NoPerson::AgentsSession { .. } | NoPerson::AnyAgent) => "approver_session_of_agent",
+            Self::NoPerson(NoPerson::AgentsSession { .. } | NoPerson::AnyAgent) => {
+                "approver_session_of_agent"
+            }
             Self::OtherTenant(_) => "approver_of_other_tenant",
             Self::IsPrincipal => "approver_is_principal",
             Self::OwnsAgent(_) => "approver_owns_agent",

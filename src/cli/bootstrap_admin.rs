@@ -11,7 +11,7 @@ use crate::admin::api::Refused;
 use crate::admin::client::AdminClient;
 use crate::admin::socket::Peer;
 use crate::clock::Clock;
-use crate::configuration::apply::bootstrap::{BootstrapRequest, Bootstrapped};
+use crate::configuration::apply::bootstrap::{BootstrapRequest, Bootstrapped, DESCRIPTION};
 use crate::terminal::output::{Exit, Output};
 
 /// Let somebody administer over HTTPS: the first one, for whom nobody else can vouch. Through the running server's socket, or in its
@@ -86,10 +86,11 @@ fn told(request: &BootstrapRequest, done: &Bootstrapped, output: &mut Output<'_>
     let quoted = |text: &str| Value::from(text).to_string();
     let owner = quoted(&format!("principal:{} {}", request.issuer, request.subject));
     let (issuer, contact) = (quoted(&request.issuer), quoted(&request.subject));
+    let description = quoted(DESCRIPTION);
     output.line(&format!("# recorded (decision {}). Keep this with your objects:", done.decision_id));
     output.line("# `apply --prune` retires what no file declares.");
     output.line(&format!(
-        "kind: Administrator\ntenant: system\nname: {}\nspec:\n  owner: {owner}\n  contact: {contact}\n  \
+        "kind: Administrator\ntenant: system\nname: {}\nspec:\n  description: {description}\n  owner: {owner}\n  contact: {contact}\n  \
          issuer: {issuer}\n  subject: {contact}\n  roles: [admin, approve, audit]",
         done.administrator.name
     ));

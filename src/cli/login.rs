@@ -74,7 +74,8 @@ pub async fn run(
     match login(args, clock, stdin, output).await {
         Ok(Done::Kept { stored, path }) => {
             let left = stored.expires_at - clock.now().timestamp();
-            output.line(&format!("signed in at {} for the role {}, for {left} s", stored.server, stored.role));
+            output
+                .line(&format!("signed in at {} for the role {}, for {left} s", stored.server, stored.role));
             output.line(&format!("the token is in {}", path.display()));
             Exit::Done
         }
@@ -139,8 +140,9 @@ async fn info(server: &str, http: &Http) -> Result<LoginInfo, String> {
     let url = format!("{server}/admin/v1/login");
     let answer = http.get(&url).await.map_err(|why| why.to_string())?;
     let status = answer.status;
-    serde_json::from_value(answer.body)
-        .map_err(|_| format!("{url} is no admin API (status {status}): --server is the URL that it is reached at"))
+    serde_json::from_value(answer.body).map_err(|_| {
+        format!("{url} is no admin API (status {status}): --server is the URL that it is reached at")
+    })
 }
 
 /// The console to work through.
@@ -150,7 +152,9 @@ fn console<'i>(args: &LoginArgs, info: &'i LoginInfo) -> Result<&'i Console, Str
         (Some(wanted), all) => all.iter().find(|console| console.client_id.as_str() == wanted),
         (None, [only]) => Some(only),
         (None, []) => {
-            return Err("the server has no console yet: `taskgrant bootstrap-admin`, on its machine".to_owned());
+            return Err(
+                "the server has no console yet: `taskgrant bootstrap-admin`, on its machine".to_owned()
+            );
         }
         (None, _) => None,
     };

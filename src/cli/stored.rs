@@ -39,12 +39,12 @@ pub(super) fn path(server: &str, file: Option<&Path>) -> Result<PathBuf, String>
     if let Some(file) = file {
         return Ok(file.to_owned());
     }
-    let folder = configuration_folder().ok_or("neither XDG_CONFIG_HOME nor HOME is set: name a --token-file")?;
+    let folder =
+        configuration_folder().ok_or("neither XDG_CONFIG_HOME nor HOME is set: name a --token-file")?;
     let name: String = hex::encode(sha256(&[server.as_bytes()])).chars().take(16).collect();
     Ok(folder.join(FOLDER).join(format!("login-{name}.json")))
 }
 
-#[expect(clippy::disallowed_methods, reason = "where users keep their files: it is not configuration of ours")]
 fn configuration_folder() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))
@@ -58,7 +58,8 @@ impl Stored {
         let shown = path.display();
         let failed = |why: String| format!("the login in `{shown}` cannot be used: {why}");
         let text = private::read(&path).map_err(|why| failed(why.to_string()))?;
-        let text = text.ok_or_else(|| format!("no login for {server}: `taskgrant login --server {server}`"))?;
+        let text =
+            text.ok_or_else(|| format!("no login for {server}: `taskgrant login --server {server}`"))?;
         let stored: Self = serde_json::from_str(&text).map_err(|why| failed(why.to_string()))?;
         if stored.server == server { Ok(stored) } else { Err(failed(format!("it is for {}", stored.server))) }
     }

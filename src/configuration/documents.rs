@@ -13,8 +13,9 @@ use super::node::{self, Entry, Kind, Node};
 use crate::domain::build;
 use crate::domain::ids::Name;
 use crate::domain::objects::{
-    AdministratorSpec, AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ExceptionSpec, ObjectKind, ObjectRef,
-    ResourceSpec, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
+    AdministratorSpec, AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ExceptionSpec,
+    ObjectKind, ObjectRef, ResourceSpec, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec,
+    WorkloadIssuerSpec,
 };
 
 /// Largest file that is read, in bytes.

@@ -71,7 +71,11 @@ pub(super) fn check_upstream_clients(snapshot: &Snapshot) -> Vec<Fault> {
 }
 
 /// A console starts no task type that is declared, and is handed nothing.
-pub(super) fn check_selector(snapshot: &Snapshot, task_type: &TaskType, selector: &Selector) -> Option<String> {
+pub(super) fn check_selector(
+    snapshot: &Snapshot,
+    task_type: &TaskType,
+    selector: &Selector,
+) -> Option<String> {
     let console = match selector {
         Selector::Class(class) => class.is_console(),
         Selector::Agent(id) => snapshot.agent(id).is_some_and(|agent| agent.spec.class.is_console()),
@@ -103,14 +107,14 @@ pub(super) fn add(snapshot: &mut Snapshot, id: &ObjectRef, spec: &AdministratorS
         let choices = snapshot.tenants().map(ToString::to_string).collect();
         faults.push(("spec.session_tenant".to_owned(), message, choices));
     }
-    match snapshot.issuer(&spec.issuer).filter(|issuer| issuer.reach.tenant.is_system()) {
-        Some(issuer) => faults.extend(check_issuer(issuer, spec)),
-        None => {
-            let known = snapshot.issuers().filter(|issuer| issuer.reach.tenant.is_system());
-            let choices = known.map(|issuer| issuer.spec.issuer.clone()).collect();
-            let message = format!("no trusted issuer `{}` of the tenant `system` is declared", spec.issuer);
-            faults.push(("spec.issuer".to_owned(), message, choices));
-        }
+    let of_platform = |issuer: &&Arc<Issuer>| issuer.reach.tenant.is_system();
+    if let Some(issuer) = snapshot.issuer(&spec.issuer).filter(of_platform) {
+        faults.extend(check_issuer(issuer, spec));
+    } else {
+        let known = snapshot.issuers().filter(of_platform);
+        let choices = known.map(|issuer| issuer.spec.issuer.clone()).collect();
+        let message = format!("no trusted issuer `{}` of the tenant `system` is declared", spec.issuer);
+        faults.push(("spec.issuer".to_owned(), message, choices));
     }
     snapshot.administrators.push(Arc::new(Administrator { name: id.name.clone(), spec: spec.clone() }));
     faults
@@ -126,8 +130,13 @@ fn check_issuer(issuer: &Issuer, spec: &AdministratorSpec) -> Vec<AdminFault> {
         faults.push(told("spec.issuer", message));
     }
     if spec.group.is_some() && spec.session_tenant.is_none() && issuer.spec.tenant_claim.is_some() {
-        let message = "the issuer tells of several tenants, and each of them could call a group so: say which is meant";
+        let message =
+            "the issuer tells of several tenants, and each of them could call a group so: say which is meant";
         faults.push(told("spec.session_tenant", message));
     }
     faults
 }
+
+#[cfg(test)]
+#[path = "build_admin_tests.rs"]
+mod tests;

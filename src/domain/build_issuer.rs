@@ -71,9 +71,8 @@ pub(super) fn check_prefixes(snapshot: &Snapshot) -> Vec<Fault> {
     for (index, one) in issuers.iter().enumerate() {
         for other in issuers.iter().skip(index + 1).filter(|other| one.reach.may_meet(&other.reach)) {
             let (a, b) = (&one.spec.subject_prefix, &other.spec.subject_prefix);
-            let begins = !a.is_empty()
-                && !b.is_empty()
-                && (a.starts_with(b.as_str()) || b.starts_with(a.as_str()));
+            let begins =
+                !a.is_empty() && !b.is_empty() && (a.starts_with(b.as_str()) || b.starts_with(a.as_str()));
             if begins || (a.is_empty() && b.is_empty()) {
                 let (tenant, name) = (other.reach.tenant.clone(), other.name.clone());
                 let object = ObjectRef { kind: ObjectKind::TrustedIssuer, tenant, name };

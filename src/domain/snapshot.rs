@@ -8,9 +8,9 @@ use super::chain::Chain;
 use super::details::{DetailRules, Details};
 use super::ids::{ClientId, Name};
 use super::objects::{
-    AdministratorSpec, AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ConditionSpec, ExceptionSpec, Object,
-    ResourceSpec, Role, Selector, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
-    listed,
+    AdministratorSpec, AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ConditionSpec,
+    ExceptionSpec, Object, ResourceSpec, Role, Selector, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec,
+    WorkloadIssuerSpec, listed,
 };
 use super::principal::Principal;
 use super::record::TokenRecord;

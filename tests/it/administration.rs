@@ -95,7 +95,11 @@ fn locked_out(answer: &Answer, told: &str) {
 
 #[track_caller]
 fn forbidden(answer: &Answer, scope: &str) {
-    assert_eq!((answer.status, answer.body["error"].as_str()), (403, Some("insufficient_scope")), "{answer:#?}");
+    assert_eq!(
+        (answer.status, answer.body["error"].as_str()),
+        (403, Some("insufficient_scope")),
+        "{answer:#?}"
+    );
     let told = &answer.headers["www-authenticate"];
     assert!(told.contains("error=\"insufficient_scope\"") && told.contains(scope), "{told}");
 }
@@ -150,7 +154,10 @@ async fn a_token_for_the_admin_api_is_short_has_one_scope_and_leads_nowhere_else
     let token = answer.token();
     let held = claims(&token);
     assert_eq!(held["aud"], format!("{}/admin", platform.server.issuer));
-    assert_eq!((&held["scope"], &held["task_type"]), (&json!("taskgrant.admin"), &json!("taskgrant.admin@1")));
+    assert_eq!(
+        (&held["scope"], &held["task_type"]),
+        (&json!("taskgrant.admin"), &json!("taskgrant.admin@1"))
+    );
     assert_eq!((&held["depth_left"], &held["act"]["sub"]), (&json!(0), &json!(CONSOLE)));
     let life = |name: &str| held[name].as_i64().unwrap() - held["iat"].as_i64().unwrap();
     assert!(life("exp") <= 600 && life("task_exp") <= 900, "{held}");
@@ -174,10 +181,11 @@ async fn a_token_for_the_admin_api_is_short_has_one_scope_and_leads_nowhere_else
     more(&[("resource", ORDERS)]).await.refused(400, "invalid_target", "target_exceeds_ceiling");
     let handed = [("audience", server.issuer.as_str()), ("delegate_to", "support-agent")];
     more(&handed).await.refused(400, "invalid_request", "delegation_not_allowed");
-    server
-        .exchange("support-agent", &token, &[])
-        .await
-        .refused(400, "invalid_request", "delegation_not_allowed");
+    server.exchange("support-agent", &token, &[]).await.refused(
+        400,
+        "invalid_request",
+        "delegation_not_allowed",
+    );
     // The same client may shorten it, and it stays what it is.
     let shorter = server.exchange(CONSOLE, &token, &[("requested_expires_in", "30")]).await.token();
     assert_eq!(platform.get(&shorter, "/admin/v1/objects").await.status, 200);
@@ -247,7 +255,9 @@ async fn only_a_person_who_signed_in_just_now_and_administers_gets_a_token() {
     }
     platform.exchange("admin", &platform.session(json!({"auth_time": now - 14 * 60}))).await.token();
     // A group counts in the tenant that was named: another tenant of the same issuer could call one so.
-    let lead = |tenant: &str| platform.session(json!({"sub": "erin", "groups": ["support-leads"], "org_id": tenant}));
+    let lead = |tenant: &str| {
+        platform.session(json!({"sub": "erin", "groups": ["support-leads"], "org_id": tenant}))
+    };
     platform.exchange("approve", &lead("acme")).await.token();
     let other = platform.exchange("approve", &lead("globex")).await;
     other.refused(400, "invalid_request", "administrator_role_missing");
@@ -331,7 +341,10 @@ async fn who_administers_is_looked_at_again_on_each_call_and_told_in_the_log() {
     let (server, path) = (&platform.server, "/admin/v1/objects");
     let token = platform.login("admin").await;
     assert_eq!(platform.get(&token, path).await.status, 200);
-    server.apply(&platform.admins().replace("roles: [admin, approve, audit]", "roles: [audit]")).await.unwrap();
+    server
+        .apply(&platform.admins().replace("roles: [admin, approve, audit]", "roles: [audit]"))
+        .await
+        .unwrap();
     let before = server.decisions().await;
     forbidden(&platform.get(&token, path).await, "taskgrant.admin");
     let (leaf, record) = server.last_decision().await;
@@ -356,7 +369,8 @@ async fn neither_a_lockdown_nor_a_policy_keeps_an_admin_out() {
     let bundle = folder.path().join("bundle");
     std::fs::create_dir(&bundle).unwrap();
     let starter = include_str!("../../policies/base/ceilings.rego");
-    let rules = format!("{starter}\ndeny contains {{\"code\": \"no\", \"message\": \"no\", \"public\": true}}\n");
+    let rules =
+        format!("{starter}\ndeny contains {{\"code\": \"no\", \"message\": \"no\", \"public\": true}}\n");
     std::fs::write(bundle.join("rules.rego"), rules).unwrap();
     let platform = Platform::start_with(&format!("[policy]\nbundles = ['{}']", bundle.display())).await;
     let server = &platform.server;
@@ -393,8 +407,7 @@ async fn neither_a_lockdown_nor_a_policy_keeps_an_admin_out() {
 async fn ap_03_over_https_the_token_says_who_answers_and_duties_stay_apart() {
     let platform = Platform::start().await;
     let server = &platform.server;
-    let close =
-        [("task_type", "close_account"), ("scope", "refunds:write"), ("completion_mode", "deferred")];
+    let close = [("task_type", "close_account"), ("scope", "refunds:write"), ("completion_mode", "deferred")];
     let asked = server.exchange("support-agent", &server.session(json!({})), &close).await;
     let id = asked.body["approval_id"].as_str().unwrap().to_owned();
     let path = |verb: &str| format!("/admin/v1/approvals/{id}/{verb}");
@@ -433,7 +446,10 @@ async fn ap_03_over_https_the_token_says_who_answers_and_duties_stay_apart() {
     assert_eq!(cast.body["approval"]["state"], "approved", "{cast:?}");
     let decision = server.decision(&cast).await;
     assert_eq!(decision.record["asked"]["approver"]["sub"], "erin");
-    assert_eq!(decision.record["actor"], json!(format!("principal:{} erin through {CONSOLE}", server.idp.issuer)));
+    assert_eq!(
+        decision.record["actor"],
+        json!(format!("principal:{} erin through {CONSOLE}", server.idp.issuer))
+    );
     let code = asked.body["deferral_code"].as_str().unwrap();
     let grant = "urn:ietf:params:oauth:grant-type:deferred";
     let fetch = [("grant_type", grant), ("deferral_code", code)];
@@ -448,14 +464,15 @@ async fn ap_03_an_approver_of_the_console_may_also_answer_over_the_socket() {
     use taskgrant::domain::request::Presented;
     let platform = Platform::start().await;
     let server = &platform.server;
-    let close =
-        [("task_type", "close_account"), ("scope", "refunds:write"), ("completion_mode", "deferred")];
+    let close = [("task_type", "close_account"), ("scope", "refunds:write"), ("completion_mode", "deferred")];
     let asked = server.exchange("support-agent", &server.session(json!({})), &close).await;
     let ballot = Ballot {
         approves: true,
         reason: "seen".to_owned(),
         narrowing: Narrowing::default(),
-        session_token: Presented::from_text(platform.session(json!({"sub": "erin", "groups": ["support-leads"]}))),
+        session_token: Presented::from_text(
+            platform.session(json!({"sub": "erin", "groups": ["support-leads"]})),
+        ),
         session_token_type: SessionTokenKind::AccessToken,
     };
     let id = asked.body["approval_id"].as_str().unwrap();

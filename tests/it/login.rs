@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde_json::{Value, json};
 use taskgrant::cli::apply::Deployment;
-use taskgrant::cli::{bootstrap_admin, lockdown, login, logout};
+use taskgrant::cli::{approvals, bootstrap_admin, lockdown, login, logout};
 use taskgrant::clock::SystemClock;
 use taskgrant::store::folder::Location;
 use taskgrant::terminal::output::{Exit, Output};
@@ -40,6 +40,12 @@ struct Logout {
 struct Lockdown {
     #[command(flatten)]
     args: lockdown::LockdownArgs,
+}
+
+#[derive(Parser)]
+struct Approvals {
+    #[command(flatten)]
+    args: approvals::ApprovalsArgs,
 }
 
 /// What a command writes, readable while it runs.
@@ -171,7 +177,7 @@ async fn bootstrap(args: &bootstrap_admin::BootstrapArgs, deployment: &Deploymen
 const CLI: [&str; 2] = ["--console-client", "admin-cli"];
 
 fn secret_in(told: &str) -> &str {
-    told.lines().find_map(|line| line.strip_prefix("# tgs_")).map(|rest| rest.trim()).unwrap()
+    told.lines().find_map(|line| line.strip_prefix("# tgs_")).unwrap().trim()
 }
 
 #[tokio::test]
@@ -191,14 +197,17 @@ async fn the_first_administrator_is_let_in_once_by_the_machines_account_and_reco
     assert!(!record.to_string().contains(secret_in(&told)), "no secret is recorded");
 
     // What it prints can be kept with the other objects: nothing changes by it, and the secret stays.
-    let documents: String = told.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-    let applied = site.server.apply(&documents).await.unwrap();
-    assert!(applied.plan.is_empty() || applied.plan.changes().all(|step| step.differences.iter().all(|d| d.path == "spec.description")), "{applied:?}");
+    let documents: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
+    let applied = site.server.apply(&documents.join("\n")).await.unwrap();
+    assert!(applied.plan.is_empty() && applied.plan.steps.len() == 2, "{applied:?}");
 
     let (exit, told) = site.bootstrap(&[]).await;
     assert!(exit == Exit::Refused && told.contains("--again"), "{told}");
     let (leaf, record) = site.server.last_decision().await;
-    assert_eq!((&leaf["outcome"], &record["reasons"][0]["code"]), (&json!("deny"), &json!("bootstrap_refused")));
+    assert_eq!(
+        (&leaf["outcome"], &record["reasons"][0]["code"]),
+        (&json!("deny"), &json!("bootstrap_refused"))
+    );
     let (exit, told) = site.bootstrap(&["--again"]).await;
     assert!(exit == Exit::Done && told.contains("name: first-2") && !told.contains("tgs_"), "{told}");
     let (exit, told) = site.bootstrap(&["--again", "--console-client", "other"]).await;
@@ -211,9 +220,8 @@ async fn bootstrap_works_in_the_data_of_a_stopped_server_and_not_for_an_unknown_
     let Site { server, folder: _folder, .. } = &site;
     let issuer = server.idp.issuer.clone();
     let deployment = site.deployment();
-    let parse = |issuer: &str| {
-        Bootstrap::parse_from(["x", "--principal", issuer, "root", CLI[0], CLI[1]]).args
-    };
+    let parse =
+        |issuer: &str| Bootstrap::parse_from(["x", "--principal", issuer, "root", CLI[0], CLI[1]]).args;
     let (exit, told) = bootstrap(&parse("https://nobody.example"), &deployment).await;
     assert!(exit == Exit::Refused && told.contains("no trusted issuer"), "{told}");
     if crate::support::database::on_postgres() {
@@ -303,13 +311,65 @@ async fn an_admin_may_sign_in_on_another_device_or_with_a_session_that_is_there(
     let (exit, out, err) = site.login(&["--device"]).await;
     assert!(exit == Exit::Done && out.contains("WDJB-MJHT"), "{out}\n{err}");
 
-    let with = json!({"sub": "root", "client_id": "admin-cli", "azp": "admin-cli", "auth_time": site.server.now()});
+    let with =
+        json!({"sub": "root", "client_id": "admin-cli", "azp": "admin-cli", "auth_time": site.server.now()});
     std::fs::write(site.file("session"), site.server.session(with)).unwrap();
-    let (exit, out, err) = site.login(&["--session-token", &site.file("session").display().to_string()]).await;
+    let (exit, out, err) =
+        site.login(&["--session-token", &site.file("session").display().to_string()]).await;
     assert_eq!(exit, Exit::Done, "{out}\n{err}");
-    let wrong = Login::parse_from(["x", "--server", &site.server.issuer, "--client-secret-file", &site.file("secret").display().to_string()]);
+    let wrong = Login::parse_from([
+        "x",
+        "--server",
+        &site.server.issuer,
+        "--client-secret-file",
+        &site.file("secret").display().to_string(),
+    ]);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let output = &mut Output { out: &mut out, err: &mut err };
     assert_eq!(login::run(&wrong.args, &SystemClock, &mut std::io::empty(), output).await, Exit::Usage);
     assert!(String::from_utf8(err).unwrap().contains("is no admin API"));
+}
+
+#[tokio::test]
+async fn an_approver_answers_from_another_machine_by_the_login_alone() {
+    let site = Site::start().await;
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}", secret_in(&told)));
+    site.seat(json!({"groups": ["support-leads"]}));
+    let (exit, out, err) = site.login(&["--role", "approve"]).await;
+    assert_eq!(exit, Exit::Done, "{out}\n{err}");
+    let close = [("task_type", "close_account"), ("scope", "refunds:write"), ("completion_mode", "deferred")];
+    let asked = site.server.exchange("support-agent", &site.server.session(json!({})), &close).await;
+    let id = asked.body["approval_id"].as_str().unwrap().to_owned();
+    let file = site.file("token").display().to_string();
+    let run = async |with: &[&str]| {
+        let args = [&["x"][..], with, &["--server", &site.url, "--token-file", &file]].concat();
+        let args = Approvals::parse_from(args).args;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let output = &mut Output { out: &mut out, err: &mut err };
+        let exit = approvals::run(&args, Arc::new(SystemClock), &mut std::io::empty(), output).await;
+        (exit, String::from_utf8([out, err].concat()).unwrap())
+    };
+    let (exit, told) = run(&["list"]).await;
+    assert!(exit == Exit::Done && told.contains(&id), "{told}");
+    let (exit, told) = run(&["approve", &id, "--reason", "seen", "--session-token", "a.token"]).await;
+    assert!(exit == Exit::Usage && told.contains("--session-token"), "{told}");
+    let (exit, told) = run(&["approve", &id, "--reason", "seen", "--lifetime", "30"]).await;
+    assert!(exit == Exit::Done && told.contains("is approved"), "{told}");
+    let (exit, told) = run(&["cancel", &id, "--reason", "a mistake"]).await;
+    assert!(exit == Exit::Refused && told.contains("role `admin`"), "{told}");
+}
+
+#[tokio::test]
+async fn a_token_is_sent_to_https_or_to_this_machine_alone() {
+    use taskgrant::admin::client::AdminClient;
+    use taskgrant::domain::request::Presented;
+    let opens = |url: &str| AdminClient::remote(url, Presented::from_text("secret-token".to_owned()));
+    for url in ["https://tg.example:8444", "http://127.0.0.1:8444", "http://[::1]:1", "http://localhost:1"] {
+        let client = opens(url).unwrap();
+        assert!(!format!("{client:?}").contains("secret-token"), "{client:?}");
+    }
+    for url in ["http://tg.example", "http://127.0.0.1.evil.example", "ftp://tg.example", "tg.example", ""] {
+        assert!(opens(url).is_err(), "{url}");
+    }
 }

@@ -121,7 +121,9 @@ mod tests {
         }
         let refused = |line: &str| read(line).unwrap().unwrap_err();
         assert!(refused("GET /callback?error=access_denied&state=s1 HTTP/1.1").contains("access_denied"));
-        assert!(refused("GET /callback?code=c&state=s1&iss=https://evil.example HTTP/1.1").contains("another"));
+        assert!(
+            refused("GET /callback?code=c&state=s1&iss=https://evil.example HTTP/1.1").contains("another")
+        );
         assert!(refused("GET /callback?state=s1 HTTP/1.1").contains("no code"));
     }
 }

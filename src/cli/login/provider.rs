@@ -74,13 +74,18 @@ impl<'h> Provider<'h> {
         let url = IssuerUrl::new(issuer.to_owned()).map_err(|why| format!("`{}`: {why}", shown(issuer)))?;
         let send = |request: HttpRequest| http.send(request);
         let metadata = Metadata::discover_async(url, &send).await;
-        let metadata = metadata.map_err(|why| format!("the identity provider {issuer} is not known: {}", all(&why)))?;
+        let metadata =
+            metadata.map_err(|why| format!("the identity provider {issuer} is not known: {}", all(&why)))?;
         Ok(Self { metadata, client: client.to_owned(), http })
     }
 
     /// Has somebody sign in in a browser of this machine, whose answer comes to a port of it. `prompt=login` and `max_age=0`: an earlier
     /// login would not be one of just now.
-    pub(super) async fn in_a_browser(self, scopes: &[String], output: &mut Output<'_>) -> Result<Tokens, String> {
+    pub(super) async fn in_a_browser(
+        self,
+        scopes: &[String],
+        output: &mut Output<'_>,
+    ) -> Result<Tokens, String> {
         let callback = Callback::open().await?;
         let redirect = RedirectUrl::new(callback.url().to_owned()).map_err(|why| why.to_string())?;
         let issuer = self.metadata.issuer().to_string();
@@ -117,7 +122,8 @@ impl<'h> Provider<'h> {
         output: &mut Output<'_>,
     ) -> Result<Tokens, String> {
         let endpoint = self.metadata.additional_metadata().device_authorization_endpoint.clone();
-        let endpoint = endpoint.ok_or("the identity provider has no `device_authorization_endpoint` (RFC 8628)")?;
+        let endpoint =
+            endpoint.ok_or("the identity provider has no `device_authorization_endpoint` (RFC 8628)")?;
         let client = CoreClient::from_provider_metadata(self.metadata, ClientId::new(self.client), None)
             .set_device_authorization_url(endpoint);
         let http = self.http;

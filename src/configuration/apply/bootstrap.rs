@@ -1,8 +1,8 @@
 //! The use case: the first administrator, who is let in by nobody but the machine's own account (DESIGN §9).
 
+use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use ring::rand::SystemRandom;
 use thiserror::Error;
 
 use super::secrets::FreshSecret;
@@ -21,6 +21,9 @@ use crate::store::change::Change;
 
 /// Client id of the console, unless another one is named.
 const CONSOLE: &str = "taskgrant-console";
+
+/// Description of the administrator.
+pub const DESCRIPTION: &str = "By `taskgrant bootstrap-admin`";
 
 /// Who is to administer, and through what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,10 +74,14 @@ pub enum BootstrapFault {
     #[error("there are administrators already ({0}): let one of them apply another, or say --again")]
     Again(String),
     /// Nobody could sign in.
-    #[error("there is no console yet: name the client of the identity provider that admins sign in with (--console-client)")]
+    #[error(
+        "there is no console yet: name the client of the identity provider that admins sign in with (--console-client)"
+    )]
     NoConsole,
     /// There is one, which somebody looks after.
-    #[error("there is a console already (`{0}`): leave --console-client and --client-id out, or change its object")]
+    #[error(
+        "there is a console already (`{0}`): leave --console-client and --client-id out, or change its object"
+    )]
     Console(ClientId),
     /// As for an apply.
     #[error(transparent)]
@@ -185,7 +192,7 @@ fn declared(request: &BootstrapRequest, current: &[Object]) -> Result<Declared, 
     let principal = Principal { iss: request.issuer.clone(), sub: request.subject.clone() };
     let owner = Owner::Principal(principal);
     let administrator = AdministratorSpec {
-        description: "By `taskgrant bootstrap-admin`".to_owned(),
+        description: DESCRIPTION.to_owned(),
         owner: owner.clone(),
         contact: request.subject.clone(),
         issuer: request.issuer.clone(),
@@ -194,11 +201,13 @@ fn declared(request: &BootstrapRequest, current: &[Object]) -> Result<Declared, 
         session_tenant: None,
         roles: Role::ALL.into(),
     };
-    let administrator = object(ObjectKind::Administrator, "first", current, Spec::Administrator(administrator))?;
-    let there = current.iter().find_map(|object| match &object.spec {
-        Spec::Agent(spec) if spec.class.is_console() => Some(spec.client_id.clone()),
-        _ => None,
+    let administrator =
+        object(ObjectKind::Administrator, "first", current, Spec::Administrator(administrator))?;
+    let consoles = current.iter().filter_map(|object| {
+        let Spec::Agent(spec) = &object.spec else { return None };
+        spec.class.is_console().then(|| spec.client_id.clone())
     });
+    let there = consoles.min();
     match (there, &request.console_client) {
         (Some(console), None) if request.client_id.is_none() => {
             Ok(Declared { administrator, console: None, client_id: console, secret: None })
@@ -243,12 +252,7 @@ fn console(
 }
 
 /// An object of the platform under the first name of `name`, `name-2` … that is free.
-fn object(
-    kind: ObjectKind,
-    name: &str,
-    current: &[Object],
-    spec: Spec,
-) -> Result<Object, BootstrapFault> {
+fn object(kind: ObjectKind, name: &str, current: &[Object], spec: Spec) -> Result<Object, BootstrapFault> {
     let is_free = |candidate: &Name| {
         !current.iter().any(|o| o.id.kind == kind && o.id.tenant.is_system() && o.id.name == *candidate)
     };

@@ -102,7 +102,11 @@ async fn token(State(people): State<People>, body: String) -> Response {
         "urn:ietf:params:oauth:grant-type:device_code" => {
             let mut polls = people.0.polls.lock().unwrap();
             *polls += 1;
-            if *polls == 1 { refused("authorization_pending") } else { people.tokens(&form["client_id"], None) }
+            if *polls == 1 {
+                refused("authorization_pending")
+            } else {
+                people.tokens(&form["client_id"], None)
+            }
         }
         _ => refused("unsupported_grant_type"),
     }
