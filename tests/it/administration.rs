@@ -135,6 +135,13 @@ async fn each_role_opens_its_routes_and_no_other() {
         forbidden(&platform.call(token, "POST", "/admin/v1/lockdown", &lockdown).await, "taskgrant.admin");
     }
     assert_eq!(platform.call(&admin, "POST", "/admin/v1/lockdown", &lockdown).await.status, 200);
+    // Larger than what strangers may send anywhere, and read once it is known who sends it.
+    let text = format!("kind: Tenant\ntenant: acme\nname: acme\nspec: {{}}\n# {}\n", "x".repeat(300_000));
+    let files = json!({"documents": [{"file": "a.yaml", "text": text}], "options": {"dry_run": true}});
+    let planned = platform.call(&admin, "POST", "/admin/v1/apply", &files).await;
+    assert_eq!((planned.status, &planned.body["dry_run"]), (200, &json!(true)), "{planned:?}");
+    forbidden(&platform.call(&audit, "POST", "/admin/v1/apply", &files).await, "taskgrant.admin");
+    locked_out(&platform.send("POST", "/admin/v1/apply", &[], &files).await, NO_TOKEN);
     let answer = json!({"reason": "yes"});
     let path = "/admin/v1/approvals/01a1fc73-36e3-784e-a2a2-79d87dbf1517/approve";
     for token in [&admin, &audit] {
@@ -327,6 +334,12 @@ async fn rv_02_a_token_dies_with_itself_its_session_its_principal_and_its_consol
     assert_eq!(platform.get(&gone, path).await.status, 200);
     revoke(Target::Principal { iss, sub: "root".to_owned() }).await;
     locked_out(&platform.get(&gone, path).await, BAD_TOKEN);
+    server.clock.shift(5);
+
+    let typed = platform.login("admin").await;
+    let (tenant, name) = ("system".parse().unwrap(), "taskgrant.admin".parse().unwrap());
+    revoke(Target::TaskType { tenant, name }).await;
+    locked_out(&platform.get(&typed, path).await, BAD_TOKEN);
     server.clock.shift(5);
 
     let orphan = platform.login("admin").await;

@@ -14,6 +14,7 @@ use taskgrant::clock::SystemClock;
 use taskgrant::store::folder::Location;
 use taskgrant::terminal::output::{Exit, Output};
 
+use crate::support::database::{location, on_postgres};
 use crate::support::idp::{bend, claims};
 use crate::support::process::free_port;
 use crate::support::server::{Server, http};
@@ -215,7 +216,7 @@ async fn the_first_administrator_is_let_in_once_by_the_machines_account_and_reco
 }
 
 #[tokio::test]
-async fn bootstrap_works_in_the_data_of_a_stopped_server_and_not_for_an_unknown_issuer() {
+async fn bootstrap_works_in_the_data_where_no_server_answers_and_not_for_an_unknown_issuer() {
     let site = Site::start().await;
     let Site { server, folder: _folder, .. } = &site;
     let issuer = server.idp.issuer.clone();
@@ -224,7 +225,20 @@ async fn bootstrap_works_in_the_data_of_a_stopped_server_and_not_for_an_unknown_
         |issuer: &str| Bootstrap::parse_from(["x", "--principal", issuer, "root", CLI[0], CLI[1]]).args;
     let (exit, told) = bootstrap(&parse("https://nobody.example"), &deployment).await;
     assert!(exit == Exit::Refused && told.contains("no trusted issuer"), "{told}");
-    if crate::support::database::on_postgres() {
+    if on_postgres() {
+        // From a machine on which no server runs: those that run look for it.
+        let location = location(server.data.path());
+        let elsewhere = Deployment { admin_socket: site.file("none.sock"), location, ..deployment };
+        let (exit, told) = bootstrap(&parse(&issuer), &elsewhere).await;
+        assert_eq!(exit, Exit::Done, "{told}");
+        while !server
+            .get_url(&format!("{}/admin/v1/login", site.url))
+            .await
+            .text
+            .contains("taskgrant-console")
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         return;
     }
     let data = server.data.clone();
