@@ -1,5 +1,6 @@
 //! Wiring: builds store, keys, policy, issuers and use cases, and owns the tasks.
 
+mod admin;
 mod connections;
 mod fault;
 mod folders;
@@ -31,8 +32,6 @@ use self::front::Front;
 use self::parts::{bind, outward_of, tls_of, writer_of};
 use self::reload::Reload;
 use self::tls::Tls;
-use crate::admin::Desk;
-use crate::admin::socket::{AdminSocket, SocketFault};
 use crate::aggregates::{Aggregates, Refused};
 use crate::approvals::{self, Approvals};
 use crate::authentication::Authentication;
@@ -43,7 +42,7 @@ use crate::configuration::active::{Active, InForce};
 use crate::configuration::apply::{self, Configuration};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::exchange::{Exchange, Parts};
-use crate::http::guard::{Guard, guarded};
+use crate::http::guard::{Bodies, Guard, guarded};
 use crate::http::health::{Ops, Readiness, StoreProbe};
 use crate::http::source::Forwarding;
 use crate::http::standing::Standing;
@@ -280,7 +279,7 @@ impl App {
         extra: Router,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), StartFault> {
-        let ops_listener = self.listen_for_ops()?;
+        let (ops_listener, admin_listener) = (self.listen_for_ops()?, self.listen_for_admin()?);
         let (public, connections) = (self.public(), Connections::new());
         let readiness = public.readiness.clone();
         let recorder = Arc::new(self.recorder());
@@ -301,6 +300,13 @@ impl App {
         let expiring = tokio::spawn(self.approvals().expire_always());
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
+        let (unserved, https_stop) = oneshot::channel::<()>();
+        let https = self.admin_front();
+        let https = tokio::spawn(async move {
+            if let Some(listener) = admin_listener {
+                https.serve(listener, async { drop(https_stop.await) }, OPS_DRAIN).await;
+            }
+        });
         let (over, ops_stop) = oneshot::channel::<()>();
         let ops = self.ops(readiness.clone(), connections.clone());
         let ops = tokio::spawn(async move {
@@ -323,8 +329,8 @@ impl App {
             .for_each(JoinHandle::abort);
         recorder.record().await;
         drop(recorder);
-        drop((ended, over));
-        if tokio::time::timeout(DRAIN, async { tokio::join!(admin, ops) }).await.is_err() {
+        drop((ended, over, unserved));
+        if tokio::time::timeout(DRAIN, async { tokio::join!(admin, https, ops) }).await.is_err() {
             warn!("the admin API did not end in time");
         }
         self.close().await;
@@ -372,24 +378,6 @@ impl App {
         }
     }
 
-    fn admin(&self) -> Result<AdminSocket, SocketFault> {
-        AdminSocket::bind(&self.config.admin_socket())
-    }
-
-    fn admin_router(&self) -> Router {
-        let status = crate::admin::api::status_router(self.active.clone(), self.key_sets.clone());
-        crate::admin::router(Desk {
-            configuration: self.configuration(),
-            policy_folders: self.config.policy.bundles.clone(),
-            rotation: self.rotation.clone(),
-            revocation: self.revocation(),
-            lockdowns: self.lockdowns.clone(),
-            tasks: self.tasks(),
-            approvals: self.approvals(),
-        })
-        .merge(status)
-    }
-
     fn listen_for_ops(&self) -> Result<Option<TcpListener>, StartFault> {
         match self.config.metrics.listen {
             Some(at) => Ok(Some(bind(at)?)),
@@ -413,16 +401,19 @@ impl App {
 
     /// The public listener's connections and what they are answered with.
     fn front(&self, public: Public, extra: Router, connections: Arc<Connections>) -> Front {
+        let router = guarded(crate::http::router(public).merge(extra), self.guard(Bodies::First));
+        let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
+        Front { router, limits, connections, metrics, tls: self.tls.clone() }
+    }
+
+    fn guard(&self, bodies: Bodies) -> Guard {
         let forwarding = Forwarding {
             hops: self.config.behind_proxy.clone(),
             header: self.config.proxy_header,
             client_cert: self.config.proxy_client_cert,
         };
         let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
-        let guard = Guard { limits, metrics, forwarding: Arc::new(forwarding) };
-        let router = guarded(crate::http::router(public).merge(extra), guard);
-        let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
-        Front { router, limits, connections, metrics, tls: self.tls.clone() }
+        Guard { limits, metrics, forwarding: Arc::new(forwarding), bodies }
     }
 
     /// What re-reads the configuration `file` and the signing keys while the server runs. It holds the writer: drop it

@@ -1,7 +1,7 @@
 //! The use case: people decide what agents wait for (STANDARDS §11, AP-02…AP-05). Read [`Approvals::vote`] first.
 //!
 //! An approver proves who they are with a session token of their own, fresh from the same identity provider that principals
-//! sign in with: no account of the machine approves anything.
+//! sign in with, or over HTTPS with a token for the admin API that came of one: no account of the machine approves anything.
 
 mod ballot;
 pub mod view;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-pub use ballot::{Ballot, EnvelopeAsked, NotCast};
+pub use ballot::{Answer, Ballot, EnvelopeAsked, NotCast, Proved};
 
 use crate::clock::{Clock, Random};
 use crate::configuration::active::Active;
@@ -29,6 +29,7 @@ use crate::notify::Notifier;
 use crate::store::Store;
 use crate::store::change::{CommitFault, Committed, Loss, Refuse, Settle, Settlement};
 use crate::store::writer::Writer;
+use ballot::Voter;
 use view::ListedApproval;
 
 /// How often it is looked for what nobody decided in time.
@@ -78,6 +79,14 @@ fn alone(approval: ApprovalId, how: Settlement, decision: Decision) -> Settle {
     Settle { approval, how, killed_by: Vec::new(), generation: None, decision }
 }
 
+/// How somebody who answers has proved who they are.
+enum Who<'w> {
+    /// By a session token in the ballot.
+    Session(&'w Ballot),
+    /// By a token of ours, which the admin API has verified.
+    Token(&'w Proved),
+}
+
 /// What an answer came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cast {
@@ -96,11 +105,32 @@ impl Approvals {
     /// One person's answer: who they are is proved, whether they may is decided by the task type in force, and the commit
     /// decides whether it comes in time (AP-03). By the hand of `account`.
     pub async fn vote(&self, id: ApprovalId, ballot: &Ballot, account: &str) -> Result<Cast, NotCast> {
-        ballot.check()?;
+        self.cast(id, &ballot.answer(), &Who::Session(ballot), account).await
+    }
+
+    /// The same of somebody who has proved who they are already.
+    pub async fn vote_as(
+        &self,
+        id: ApprovalId,
+        answer: &Answer,
+        proved: &Proved,
+        account: &str,
+    ) -> Result<Cast, NotCast> {
+        self.cast(id, answer, &Who::Token(proved), account).await
+    }
+
+    async fn cast(
+        &self,
+        id: ApprovalId,
+        answer: &Answer,
+        who: &Who<'_>,
+        account: &str,
+    ) -> Result<Cast, NotCast> {
+        answer.check()?;
         for _ in 0..MOST_ATTEMPTS {
-            if let Some(decision_id) = self.attempt(id, ballot, account).await? {
-                self.parts.metrics.approval(if ballot.approves { "approve" } else { "deny" });
-                let (approves, envelope) = (ballot.approves, ballot.envelope.map(|given| json!(given)));
+            if let Some(decision_id) = self.attempt(id, answer, who, account).await? {
+                self.parts.metrics.approval(if answer.approves { "approve" } else { "deny" });
+                let (approves, envelope) = (answer.approves, answer.envelope.map(|given| json!(given)));
                 let envelope = envelope.map(tracing::field::display);
                 info!(%decision_id, approval_id = %id, approves, envelope, "an approver has answered");
                 return Ok(Cast { approval: self.show(id).await?, decision_id });
@@ -113,15 +143,21 @@ impl Approvals {
     async fn attempt(
         &self,
         id: ApprovalId,
-        ballot: &Ballot,
+        answer: &Answer,
+        who: &Who<'_>,
         account: &str,
     ) -> Result<Option<DecisionId>, NotCast> {
         let (world, now) = (self.parts.active.load(), self.parts.clock.now());
         let approval = self.find(id).await?;
-        let voter = ballot::who(&self.parts.issuers, &world.snapshot, ballot, now).await;
+        let voter = match who {
+            Who::Session(ballot) => ballot::who(&self.parts.issuers, &world.snapshot, ballot, now)
+                .await
+                .map(|session| Voter::of_session(&world.snapshot, session, now)),
+            Who::Token(proved) => Voter::of_token(&world.snapshot, proved, now),
+        };
         let voter = voter.inspect_err(|_| self.parts.metrics.approval("refused"))?;
-        let mut decision = self.decision(&approval, account, ballot.asked(&approval, &voter.principal));
-        let (named_as, envelope) = match ballot::may_decide(&world.snapshot, &approval, &voter, ballot, now) {
+        let mut decision = self.decision(&approval, account, answer.asked(&approval, &voter.principal));
+        let (named_as, envelope) = match ballot::may_decide(&world.snapshot, &approval, &voter, answer) {
             Ok(may) => may,
             Err(refused) => return Err(self.refuse(decision, refused).await),
         };
@@ -129,18 +165,18 @@ impl Approvals {
         if let (Some(given), Some(asked)) = (envelope, decision.record.asked.as_object_mut()) {
             asked.insert("envelope".to_owned(), json!(given));
         }
-        let killed_by = ballot::killed_by(&voter);
+        let killed_by = voter.killed_by;
         let vote = Vote {
             approver: voter.principal,
             named_as,
-            approves: ballot.approves,
-            narrowing: ballot.narrowing.clone(),
+            approves: answer.approves,
+            narrowing: answer.narrowing.clone(),
             envelope,
-            reason: ballot.reason.clone(),
+            reason: answer.reason.clone(),
             at: now,
             decision_id: decision.id,
         };
-        let outcome = if ballot.approves { Outcome::Allow } else { Outcome::Deny };
+        let outcome = if answer.approves { Outcome::Allow } else { Outcome::Deny };
         let (how, generation) = (Settlement::Vote(vote), Some(world.generation));
         let decision = Decision { outcome, ..decision };
         let decision_id = decision.id;

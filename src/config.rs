@@ -86,6 +86,9 @@ pub struct Config {
     /// Channels on which people are told that something waits for their approval, by name.
     #[serde(default)]
     pub notify: Channels,
+    /// The admin API over HTTPS.
+    #[serde(default)]
+    pub admin: AdminConfig,
     /// Metrics and probes.
     #[serde(default)]
     pub metrics: MetricsConfig,
@@ -217,6 +220,15 @@ pub enum ProxyHeader {
     XForwardedFor,
     /// `Forwarded: for=client, for=proxy` (RFC 7239).
     Forwarded,
+}
+
+/// The admin API over HTTPS, beside the Unix socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Where it is served to administrators with a token: by `tls` where that is set, else in plain HTTP on loopback or behind
+    /// `behind_proxy`; nowhere when left out.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Metrics and probes.
@@ -360,6 +372,17 @@ impl Config {
                 "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
             );
         }
+        let admin = self.admin.listen;
+        let open = self.behind_proxy.is_empty() && self.tls.files().is_none();
+        if admin.is_some_and(|at| !at.ip().is_loopback() && open) {
+            return refuse(
+                "admin.listen",
+                "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
+            );
+        }
+        if admin.is_some_and(|at| at == self.listen && at.port() != 0) {
+            return refuse("admin.listen", "is the address of the public endpoints: give it one of its own");
+        }
         if self.tls.client_certificates && self.tls.files().is_none() {
             return refuse(
                 "tls.client_certificates",
@@ -488,6 +511,22 @@ mod tests {
             let text = refused(&format!("{open}\nbehind_proxy = ['{bad}']"));
             assert!(text.contains("behind_proxy") && text.contains(bad), "{text}");
         }
+    }
+
+    #[test]
+    fn the_admin_api_listens_on_loopback_behind_a_proxy_or_by_tls_and_nowhere_by_itself() {
+        let with = |more: &str, listen: &str| {
+            format!("public_url = 'https://a'\n{more}\n[admin]\nlisten = '{listen}'\n")
+        };
+        assert_eq!(Config::from_toml("public_url = 'https://a'").unwrap().admin.listen, None);
+        assert!(Config::from_toml(&with("", "127.0.0.1:8444")).is_ok());
+        assert!(refused(&with("", "10.0.0.1:8444")).starts_with("admin.listen: beyond loopback"));
+        assert!(Config::from_toml(&with("behind_proxy = ['10.0.0.1']", "10.0.0.2:8444")).is_ok());
+        let tls = "tls = {cert = 'c.pem', key = 'k.pem'}";
+        assert!(Config::from_toml(&with(tls, "0.0.0.0:8444")).is_ok());
+        assert!(
+            refused(&with("listen = '127.0.0.1:80'", "127.0.0.1:80")).starts_with("admin.listen: is the")
+        );
     }
 
     #[test]

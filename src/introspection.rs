@@ -1,5 +1,7 @@
 //! The use case: token introspection (RFC 7662), for the token's own resource and its agent only (IN-02).
 
+pub mod operator;
+
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -55,16 +57,26 @@ impl Introspection {
     }
 
     /// The claims of a live token that the caller may see; `None` for anything else, without saying why.
-    ///
-    /// Live: signed by us under our `iss`, within its dates, on record with these very claims, not spent, nothing that it hangs on revoked,
-    /// and everything that it hangs on still in force: exactly what an exchange of it would ask for. All layers must
-    /// agree (T28).
     pub async fn run(
         &self,
         world: &InForce,
         caller: Caller<'_>,
         token: &str,
     ) -> Result<Option<Map<String, Value>>, StoreError> {
+        Ok(self.live(world, caller, token).await?.map(|(claims, _)| active(&claims)))
+    }
+
+    /// The same, with the token's record.
+    ///
+    /// Live: signed by us under our `iss`, within its dates, on record with these very claims, not spent, nothing that it hangs on revoked,
+    /// and everything that it hangs on still in force: exactly what an exchange of it would ask for. All layers must
+    /// agree (T28).
+    async fn live(
+        &self,
+        world: &InForce,
+        caller: Caller<'_>,
+        token: &str,
+    ) -> Result<Option<(TokenClaims, TokenRecord)>, StoreError> {
         let Some(claims) = self.keys.own_claims(token).filter(|claims| caller.may_see(claims)) else {
             return Ok(None);
         };
@@ -81,7 +93,7 @@ impl Introspection {
         if once && reader.is_spent(SpendKind::HandOver, &claims.jti.to_string()).await? {
             return Ok(None);
         }
-        Ok(Some(active(&claims)))
+        Ok(Some((claims, record)))
     }
 }
 

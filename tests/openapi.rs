@@ -15,6 +15,8 @@ mod openapi {
     const HTTP: &str = include_str!("../src/http/mod.rs");
     const ERROR: &str = include_str!("../src/http/error.rs");
     const ADMIN: &str = include_str!("../src/admin/api.rs");
+    const ADMIN_BOOTSTRAP: &str = include_str!("../src/admin/bootstrap.rs");
+    const ADMIN_LOGIN: &str = include_str!("../src/admin/login.rs");
     const ADMIN_APPROVALS: &str = include_str!("../src/admin/approvals.rs");
     const ADMIN_KEYS: &str = include_str!("../src/admin/keys.rs");
     const ADMIN_POLICY: &str = include_str!("../src/admin/policy.rs");
@@ -24,6 +26,7 @@ mod openapi {
     const REFUSAL: &str = include_str!("../src/domain/refusal.rs");
     const CEILING: &str = include_str!("../src/domain/ceiling.rs");
     const ISSUERS: &str = include_str!("../src/issuers/fault.rs");
+    const PERSON: &str = include_str!("../src/issuers/person.rs");
     const REVOCATION: &str = include_str!("../src/revocation.rs");
     const VERIFY: &str = include_str!("../src/exchange/verify.rs");
     const ERRORS_PAGE: &str = include_str!("../docs/reference/errors.md");
@@ -69,8 +72,17 @@ mod openapi {
 
     #[test]
     fn every_route_is_documented_and_the_reverse() {
-        let sources =
-            [HTTP, ADMIN, ADMIN_APPROVALS, ADMIN_KEYS, ADMIN_POLICY, ADMIN_REVOCATIONS, ADMIN_TASKS];
+        let sources = [
+            HTTP,
+            ADMIN,
+            ADMIN_BOOTSTRAP,
+            ADMIN_LOGIN,
+            ADMIN_APPROVALS,
+            ADMIN_KEYS,
+            ADMIN_POLICY,
+            ADMIN_REVOCATIONS,
+            ADMIN_TASKS,
+        ];
         let routes = sources.into_iter().flat_map(|source| literals(production(source)));
         let routes: BTreeSet<String> =
             routes.filter(|t| t.starts_with('/')).map(|t| t.trim_end_matches("{path}").to_owned()).collect();
@@ -89,6 +101,7 @@ mod openapi {
         let bodies = |source| between(source, "pub fn code(&self)", "\n    }\n");
         let [refusals] = bodies(REFUSAL)[..] else { panic!("refusal.rs has changed") };
         let [session, actor] = bodies(ISSUERS)[..] else { panic!("issuers/fault.rs has changed") };
+        let [person] = bodies(PERSON)[..] else { panic!("issuers/person.rs has changed") };
         let [keys_missing] = between(VERIFY, "fn actor_keys(", "\n}\n")[..] else {
             panic!("verify.rs has changed")
         };
@@ -109,6 +122,7 @@ mod openapi {
         codes.extend(of(limits));
         codes.extend(of(revocation));
         codes.extend(prefixed("subject_token", of(session)));
+        codes.extend(prefixed("subject_token", of(person)));
         codes.extend(prefixed("subject_token", of(&own)));
         codes.extend(prefixed("actor_token", of(actor)));
         codes.extend(prefixed("actor_token", of(&between(keys_missing, "code: ", ",").join("\n"))));

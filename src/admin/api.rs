@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::socket::Peer;
+use super::asker::Asker;
 use crate::configuration::active::Active;
 use crate::configuration::apply::secrets::{Added, Retired, SecretFault};
 use crate::configuration::apply::{Applied, ApplyFault, Configuration, Options};
@@ -74,6 +74,10 @@ pub enum RefusalCode {
     PolicyUnfit,
     /// The agent's secrets stay as they are: the message says why.
     SecretRefused,
+    /// No token of `taskgrant login` is shown over HTTPS, or none that lives (RFC 6750 §3.1).
+    InvalidToken,
+    /// The token shown over HTTPS is for another role (RFC 6750 §3.1).
+    InsufficientScope,
     /// Who asks may not do this: the message says why.
     NotAllowed,
     /// What the request names is not there: the message says what to do instead.
@@ -143,7 +147,8 @@ impl IntoResponse for Refused {
             RefusalCode::Conflict | RefusalCode::KeyNotReady | RefusalCode::SecretRefused => {
                 StatusCode::CONFLICT
             }
-            RefusalCode::NotAllowed => StatusCode::FORBIDDEN,
+            RefusalCode::InvalidToken => StatusCode::UNAUTHORIZED,
+            RefusalCode::InsufficientScope | RefusalCode::NotAllowed => StatusCode::FORBIDDEN,
             RefusalCode::NotFound => StatusCode::NOT_FOUND,
             RefusalCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -201,7 +206,7 @@ pub fn status_router(active: Active, key_sets: Arc<KeySets>) -> Router {
 
 async fn apply(
     State(configuration): State<Configuration>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<ApplyRequest>, JsonRejection>,
 ) -> Result<Json<Applied>, Refused> {
     let Json(request) = request.map_err(Refused::unreadable)?;
@@ -211,7 +216,7 @@ async fn apply(
 
 async fn add_secret(
     State(configuration): State<Configuration>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<AddSecret>, JsonRejection>,
 ) -> Result<Json<Added>, Refused> {
     let Json(AddSecret { client_id }) = request.map_err(Refused::unreadable)?;
@@ -220,7 +225,7 @@ async fn add_secret(
 
 async fn retire_secret(
     State(configuration): State<Configuration>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<RetireSecret>, JsonRejection>,
 ) -> Result<Json<Retired>, Refused> {
     let Json(RetireSecret { client_id, secret_id }) = request.map_err(Refused::unreadable)?;

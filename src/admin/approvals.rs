@@ -1,17 +1,20 @@
 //! `/admin/v1/approvals`: what waits for people, and their answers.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, Path, RawQuery, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::api::{RefusalCode, Refused};
-use super::socket::Peer;
+use super::asker::Asker;
 use crate::approvals::view::ListedApproval;
-use crate::approvals::{Approvals, Ballot, Cast, NotCast};
+use crate::approvals::{Answer, Approvals, Ballot, Cast, NotCast, Proved};
 use crate::domain::approval::Unmoved;
 use crate::domain::ids::ApprovalId;
+use crate::introspection::operator::Operator;
 
 /// `POST /admin/v1/approvals/{id}/cancel`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,13 +37,10 @@ impl From<NotCast> for Refused {
             | NotCast::LargeEnvelope { .. }
             | NotCast::Widens(_) => RefusalCode::BadRequest,
             NotCast::Session(_)
-            | NotCast::Stale { .. }
-            | NotCast::NoLogin
-            | NotCast::AnyAgent
+            | NotCast::NoPerson(_)
+            | NotCast::IssuerGone
             | NotCast::Acts
             | NotCast::Dead(_)
-            | NotCast::Workload
-            | NotCast::AgentsSession { .. }
             | NotCast::OtherTenant(_)
             | NotCast::IsPrincipal
             | NotCast::OwnsAgent(_)
@@ -73,56 +73,90 @@ pub(super) fn router(approvals: Approvals) -> Router {
         .with_state(approvals)
 }
 
-/// With `?all=true` also what is settled.
+/// With `?all=true` also what is settled. Approvers see their own tenant's.
 async fn list(
     State(approvals): State<Approvals>,
+    asker: Asker,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Vec<ListedApproval>>, Refused> {
-    Ok(Json(approvals.list(query.as_deref() == Some("all=true")).await?))
+    let mut listed = approvals.list(query.as_deref() == Some("all=true")).await?;
+    listed.retain(|approval| sees(&asker, approval));
+    Ok(Json(listed))
 }
 
 async fn show(
     State(approvals): State<Approvals>,
+    asker: Asker,
     Path(text): Path<String>,
 ) -> Result<Json<ListedApproval>, Refused> {
-    Ok(Json(approvals.show(id(&text)?).await?))
+    let id = id(&text)?;
+    let approval = approvals.show(id).await?;
+    if sees(&asker, &approval) { Ok(Json(approval)) } else { Err(NotCast::Unknown(id).into()) }
+}
+
+fn sees(asker: &Asker, approval: &ListedApproval) -> bool {
+    asker.only_tenant().is_none_or(|tenant| *tenant == approval.tenant)
 }
 
 type Sent<T> = Result<Json<T>, JsonRejection>;
 
 async fn approve(
     State(approvals): State<Approvals>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    asker: Asker,
     Path(text): Path<String>,
-    ballot: Sent<Ballot>,
+    sent: Sent<Value>,
 ) -> Result<Json<Cast>, Refused> {
-    vote(&approvals, &peer, &text, true, ballot).await
+    vote(&approvals, &asker, &text, true, sent).await
 }
 
 async fn deny(
     State(approvals): State<Approvals>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    asker: Asker,
     Path(text): Path<String>,
-    ballot: Sent<Ballot>,
+    sent: Sent<Value>,
 ) -> Result<Json<Cast>, Refused> {
-    vote(&approvals, &peer, &text, false, ballot).await
+    vote(&approvals, &asker, &text, false, sent).await
 }
 
+/// Over the socket the session token in the body says who answers; over HTTPS the token of the request does.
 async fn vote(
     approvals: &Approvals,
-    peer: &Peer,
+    asker: &Asker,
     text: &str,
     approves: bool,
-    ballot: Sent<Ballot>,
+    sent: Sent<Value>,
 ) -> Result<Json<Cast>, Refused> {
-    let Json(ballot) = ballot.map_err(Refused::unreadable)?;
-    let ballot = Ballot { approves, ..ballot };
-    Ok(Json(approvals.vote(id(text)?, &ballot, &peer.account()).await?))
+    let (id, account) = (id(text)?, asker.account());
+    let cast = match asker {
+        Asker::Account(_) => {
+            let ballot = Ballot { approves, ..read(sent)? };
+            approvals.vote(id, &ballot, &account).await?
+        }
+        Asker::Operator(operator) => {
+            let answer = Answer { approves, ..read(sent)? };
+            approvals.vote_as(id, &answer, &proved(operator), &account).await?
+        }
+    };
+    Ok(Json(cast))
+}
+
+fn read<T: DeserializeOwned>(sent: Sent<Value>) -> Result<T, Refused> {
+    let Json(value) = sent.map_err(Refused::unreadable)?;
+    serde_json::from_value(value).map_err(|why| Refused {
+        error: RefusalCode::BadRequest,
+        message: format!("the body: {why}"),
+        faults: Vec::new(),
+    })
+}
+
+fn proved(operator: &Operator) -> Proved {
+    let Operator { principal, tenant, auth_time, facts, killed_by, .. } = operator.clone();
+    Proved { tenant, principal, facts, auth_time, killed_by }
 }
 
 async fn cancel(
     State(approvals): State<Approvals>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     Path(text): Path<String>,
     request: Sent<CancelApproval>,
 ) -> Result<Json<Cast>, Refused> {

@@ -1,6 +1,8 @@
-//! A minimal client of the admin API over the Unix socket.
+//! A minimal client of the admin API, over the Unix socket or over HTTPS.
 
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,11 +23,14 @@ use super::policy::{ApplyPolicy, DropCandidate, LoadCandidate, PromoteCandidate,
 use super::revocations::{ListedRevocation, RevokeRequest};
 use super::socket::{SocketFault, check_length};
 use crate::approvals::view::ListedApproval;
-use crate::approvals::{Ballot, Cast};
+use crate::approvals::{Answer, Ballot, Cast};
 use crate::configuration::apply::Applied;
+use crate::configuration::apply::bootstrap::{BootstrapRequest, Bootstrapped};
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
 use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
 use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
+use crate::domain::ids::shown;
+use crate::domain::request::Presented;
 use crate::lockdown::{LockdownRequest, LockdownState};
 use crate::revocation::order::Revoked;
 use crate::rotation::{KeyInfo, Retired, Rotated, Stopped};
@@ -46,22 +51,75 @@ pub enum ClientFault {
     /// The server took too long.
     #[error("the server did not answer within {} s", TIMEOUT.as_secs())]
     Slow,
+    /// The server cannot be reached, or nobody vouches for it.
+    #[error("cannot reach {url}: {why}")]
+    Unreachable {
+        /// Its URL.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// A URL that tokens are not sent to.
+    #[error("`{0}` is no https URL, nor http on loopback: no token is sent there")]
+    Url(String),
     /// The answer is not one of ours.
     #[error("the server's answer (status {0}) is not understood: is it of the same version?")]
     Answer(u16),
 }
 
-/// The running server, as its admin socket offers it.
-#[derive(Clone, Debug)]
-pub struct AdminClient {
-    path: PathBuf,
+/// The running server, as its admin API offers it.
+#[derive(Clone)]
+pub struct AdminClient(At);
+
+#[derive(Clone)]
+enum At {
+    Socket(PathBuf),
+    Https(Remote),
+}
+
+/// A server on another machine, and the token for it.
+#[derive(Clone)]
+struct Remote {
+    url: String,
+    token: Presented,
+    http: reqwest::Client,
+}
+
+impl fmt::Debug for AdminClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            At::Socket(path) => write!(f, "AdminClient({})", path.display()),
+            At::Https(remote) => write!(f, "AdminClient({})", remote.url),
+        }
+    }
 }
 
 impl AdminClient {
+    /// The server at `url`, without a trailing slash, to which `token` opens the admin API. Redirects are not followed, and the token goes
+    /// to https, or to this machine.
+    pub fn remote(url: &str, token: Presented) -> Result<Self, ClientFault> {
+        // No effect if another caller has installed a provider first.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let parsed = reqwest::Url::parse(url).map_err(|_| ClientFault::Url(shown(url)))?;
+        let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let own = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if parsed.scheme() != "https" && !(parsed.scheme() == "http" && own) {
+            return Err(ClientFault::Url(shown(url)));
+        }
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(TIMEOUT)
+            .user_agent(concat!("taskgrant/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let http = http.map_err(|error| unreachable(url, &error))?;
+        Ok(Self(At::Https(Remote { url: url.to_owned(), token, http })))
+    }
+
     /// The server on the socket at `path`, or none if no server runs there.
     pub async fn find(path: &Path) -> Result<Option<Self>, ClientFault> {
-        let client = Self { path: path.to_owned() };
-        match client.connect().await {
+        let client = Self(At::Socket(path.to_owned()));
+        match connect(path).await {
             Ok(_) => Ok(Some(client)),
             Err(SocketFault::Io { why, .. }) if is_nobody(&why) => Ok(None),
             Err(fault) => Err(fault.into()),
@@ -231,6 +289,20 @@ impl AdminClient {
         self.call(Method::POST, &format!("/admin/v1/approvals/{id}/{verb}"), Some(ballot)).await
     }
 
+    /// The same over HTTPS, where the token says who answers.
+    pub async fn answer(&self, id: &str, answer: &Answer) -> Result<Result<Cast, Refused>, ClientFault> {
+        let verb = if answer.approves { "approve" } else { "deny" };
+        self.call(Method::POST, &format!("/admin/v1/approvals/{id}/{verb}"), Some(answer)).await
+    }
+
+    /// `POST /admin/v1/bootstrap-admin`, on the socket only.
+    pub async fn bootstrap_admin(
+        &self,
+        request: &BootstrapRequest,
+    ) -> Result<Result<Bootstrapped, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/bootstrap-admin", Some(request)).await
+    }
+
     /// `POST /admin/v1/approvals/{id}/cancel`; `id` must be fit for a path.
     pub async fn cancel_approval(
         &self,
@@ -238,12 +310,6 @@ impl AdminClient {
         request: &CancelApproval,
     ) -> Result<Result<Cast, Refused>, ClientFault> {
         self.call(Method::POST, &format!("/admin/v1/approvals/{id}/cancel"), Some(request)).await
-    }
-
-    async fn connect(&self) -> Result<UnixStream, SocketFault> {
-        check_length(&self.path)?;
-        let failed = |why| SocketFault::Io { path: self.path.clone(), why };
-        UnixStream::connect(&self.path).await.map_err(failed)
     }
 
     async fn call<T: DeserializeOwned>(
@@ -269,24 +335,74 @@ impl AdminClient {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<(StatusCode, Bytes), ClientFault> {
-        let stream = self.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
         // Texts, flags and lists of them: writing these to memory cannot fail.
         let body = body.and_then(|b| serde_json::to_vec(b).ok()).unwrap_or_default();
-        let mut request = Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = method;
-        *request.uri_mut() = path.parse().unwrap_or_default();
-        let headers = request.headers_mut();
-        headers.insert("host", hyper::header::HeaderValue::from_static("localhost"));
-        headers.insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
-        let answer = sender.send_request(request).await?;
-        let status = answer.status();
-        let unread = |_| ClientFault::Answer(status.as_u16());
-        let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(unread)?;
-        connection.abort();
-        Ok((status, body.to_bytes()))
+        match &self.0 {
+            At::Socket(socket) => over_socket(socket, method, path, body).await,
+            At::Https(remote) => remote.exchange(method, path, body).await,
+        }
     }
+}
+
+impl Remote {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), ClientFault> {
+        let url = format!("{}{path}", self.url);
+        let request = self.http.request(method, &url).bearer_auth(self.token.compact());
+        let request = request.header("content-type", "application/json").body(body);
+        let mut answer = request.send().await.map_err(|error| unreachable(&self.url, &error))?;
+        let status = answer.status();
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(|error| unreachable(&self.url, &error))? {
+            if body.len() + piece.len() > MAX_BODY {
+                return Err(ClientFault::Answer(status.as_u16()));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok((status, body.into()))
+    }
+}
+
+async fn over_socket(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(StatusCode, Bytes), ClientFault> {
+    let stream = connect(socket).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let mut request = Request::new(Full::new(Bytes::from(body)));
+    *request.method_mut() = method;
+    *request.uri_mut() = path.parse().unwrap_or_default();
+    let headers = request.headers_mut();
+    headers.insert("host", hyper::header::HeaderValue::from_static("localhost"));
+    headers.insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let unread = |_| ClientFault::Answer(status.as_u16());
+    let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(unread)?;
+    connection.abort();
+    Ok((status, body.to_bytes()))
+}
+
+async fn connect(path: &Path) -> Result<UnixStream, SocketFault> {
+    check_length(path)?;
+    let failed = |why| SocketFault::Io { path: path.to_owned(), why };
+    UnixStream::connect(path).await.map_err(failed)
+}
+
+/// The innermost cause: the outer ones only say that sending failed.
+fn unreachable(url: &str, error: &dyn std::error::Error) -> ClientFault {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    ClientFault::Unreachable { url: url.to_owned(), why: cause.to_string() }
 }
 
 /// No socket, or a left-over on which nobody answers.

@@ -1,13 +1,13 @@
 //! `/admin/v1/keys…`: the signing keys.
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::api::{RefusalCode, Refused};
-use super::socket::Peer;
+use super::asker::Asker;
 use crate::rotation::{KeyInfo, Retired, Rotated, Rotation, RotationFault, Stopped};
 
 /// `POST /admin/v1/keys/stop`.
@@ -56,16 +56,13 @@ async fn list(State(rotation): State<Rotation>) -> Result<Json<Vec<KeyInfo>>, Re
     Ok(Json(rotation.list().await?))
 }
 
-async fn rotate(
-    State(rotation): State<Rotation>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-) -> Result<Json<Rotated>, Refused> {
+async fn rotate(State(rotation): State<Rotation>, peer: Asker) -> Result<Json<Rotated>, Refused> {
     Ok(Json(rotation.rotate(&peer.account()).await?))
 }
 
 async fn stop(
     State(rotation): State<Rotation>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<StopRequest>, JsonRejection>,
 ) -> Result<Json<Stopped>, Refused> {
     let Json(StopRequest { kids, confirmed }) = request.map_err(Refused::unreadable)?;
@@ -74,7 +71,7 @@ async fn stop(
 
 async fn retire(
     State(rotation): State<Rotation>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<RetireRequest>, JsonRejection>,
 ) -> Result<Json<Retired>, Refused> {
     let Json(RetireRequest { kid }) = request.map_err(Refused::unreadable)?;

@@ -1,9 +1,14 @@
-//! The admin API: thin over the use cases, on a Unix socket that only the server's own account may open.
+//! The admin API: thin over the use cases, on a Unix socket that only the server's own account may open, and over HTTPS for
+//! administrators with a token of ours.
 
 pub mod api;
 pub mod approvals;
+pub mod asker;
+pub mod bootstrap;
 pub mod client;
+pub mod gate;
 pub mod keys;
+pub mod login;
 pub mod policy;
 pub mod revocations;
 pub mod socket;
@@ -14,6 +19,7 @@ use std::path::PathBuf;
 use axum::Router;
 
 use crate::approvals::Approvals;
+use crate::configuration::active::Active;
 use crate::configuration::apply::Configuration;
 use crate::lockdown::Lockdowns;
 use crate::revocation::Revocation;
@@ -38,7 +44,13 @@ pub struct Desk {
     pub approvals: Approvals,
 }
 
-/// All routes of the admin API.
+/// The admin API over HTTPS, of the server whose `iss` is `own_issuer`: `routes` behind the gate, and before it what a login has to
+/// know.
+pub fn over_https(routes: Router, gate: gate::Gate, (active, own_issuer): (Active, String)) -> Router {
+    gate::gated(routes, gate).merge(login::router(active, own_issuer))
+}
+
+/// All routes of the admin API, for whoever is let in.
 pub fn router(desk: Desk) -> Router {
     api::router(desk.configuration.clone())
         .merge(policy::router(desk.configuration, desk.policy_folders))

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::api::{MAX_BODY, RefusalCode, Refused};
-use super::socket::Peer;
+use super::asker::Asker;
 use crate::configuration::apply::Configuration;
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
 use crate::configuration::apply::policy::{BundleFile, PolicyChangeFault, PolicyChanged, PolicyStatus};
@@ -114,17 +114,14 @@ async fn status(State(policies): State<Policies>) -> Result<Json<PolicyStatus>, 
     Ok(Json(policies.configuration.policy_status().await?))
 }
 
-async fn reload(
-    State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-) -> Result<Json<PolicyChanged>, Refused> {
+async fn reload(State(policies): State<Policies>, peer: Asker) -> Result<Json<PolicyChanged>, Refused> {
     let Policies { configuration, folders } = policies;
     Ok(Json(configuration.reload_policy(folders, &peer.account()).await?))
 }
 
 async fn apply(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<ApplyPolicy>, JsonRejection>,
 ) -> Result<Json<PolicyChanged>, Refused> {
     let Json(ApplyPolicy { files }) = request.map_err(Refused::unreadable)?;
@@ -133,7 +130,7 @@ async fn apply(
 
 async fn rollback(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<RollbackPolicy>, JsonRejection>,
 ) -> Result<Json<PolicyChanged>, Refused> {
     let Json(RollbackPolicy { version }) = request.map_err(Refused::unreadable)?;
@@ -149,7 +146,7 @@ async fn files(
 
 async fn load_candidate(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<LoadCandidate>, JsonRejection>,
 ) -> Result<Json<CandidateChanged>, Refused> {
     let Json(LoadCandidate { files, shadow, reason }) = request.map_err(Refused::unreadable)?;
@@ -159,7 +156,7 @@ async fn load_candidate(
 
 async fn drop_candidate(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<DropCandidate>, JsonRejection>,
 ) -> Result<Json<CandidateChanged>, Refused> {
     let Json(DropCandidate { version, reason }) = request.map_err(Refused::unreadable)?;
@@ -168,7 +165,7 @@ async fn drop_candidate(
 
 async fn canary(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<CanaryOrder>, JsonRejection>,
 ) -> Result<Json<CandidateChanged>, Refused> {
     let Json(order) = request.map_err(Refused::unreadable)?;
@@ -177,7 +174,7 @@ async fn canary(
 
 async fn promote(
     State(policies): State<Policies>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<PromoteCandidate>, JsonRejection>,
 ) -> Result<Json<PolicyChanged>, Refused> {
     let Json(PromoteCandidate { version, reason }) = request.map_err(Refused::unreadable)?;

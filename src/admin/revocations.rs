@@ -1,14 +1,14 @@
 //! `/admin/v1/revocations` and `/admin/v1/lockdown`: what admins stop.
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::api::{RefusalCode, Refused};
-use super::socket::Peer;
+use super::asker::Asker;
 use crate::domain::ids::DecisionId;
 use crate::domain::record::RevocationKind;
 use crate::lockdown::{LockdownFault, LockdownRequest, LockdownState, Lockdowns};
@@ -122,7 +122,7 @@ async fn list(State(revocation): State<Revocation>) -> Result<Json<Vec<ListedRev
 
 async fn revoke(
     State(revocation): State<Revocation>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<RevokeRequest>, JsonRejection>,
 ) -> Result<Json<Revoked>, Refused> {
     let Json(request) = request.map_err(Refused::unreadable)?;
@@ -135,7 +135,7 @@ async fn state(State(lockdowns): State<Lockdowns>) -> Result<Json<LockdownState>
 
 async fn set(
     State(lockdowns): State<Lockdowns>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    peer: Asker,
     request: Result<Json<LockdownRequest>, JsonRejection>,
 ) -> Result<Json<LockdownState>, Refused> {
     let Json(request) = request.map_err(Refused::unreadable)?;

@@ -1,33 +1,51 @@
 //! One person's answer: what they say, who they are, and whether they may (AP-03).
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::domain::approval::{Approval, Narrowing, Unmoved};
 use crate::domain::chain::Chain;
 use crate::domain::envelope::EnvelopeTerms;
 use crate::domain::ids::{ApprovalId, ClientId, Name};
-use crate::domain::objects::{ApprovalSpec, Owner, PrincipalClass, SessionTokenKind, listed};
+use crate::domain::objects::{ApprovalSpec, Owner, SessionTokenKind, listed};
 use crate::domain::principal::Principal;
 use crate::domain::record::{Bears, RevocationKey};
 use crate::domain::request::Presented;
 use crate::domain::scope::ScopeSet;
-use crate::domain::snapshot::{Agent, Snapshot};
+use crate::domain::snapshot::{Agent, Issuer, Snapshot};
 use crate::hash::sha256;
 use crate::issuers::fault::SessionFault;
+use crate::issuers::person::{NoPerson, are_people, is_a_person_just_now, is_fresh};
 use crate::issuers::session::{Issuers, Session};
 use crate::keys::jws::Jws;
 use crate::store::change::{CommitFault, Loss};
 use crate::store::error::StoreError;
 
-/// How old the approver's login (`auth_time`) may be, in seconds: they have to sign in for it (AP-03).
-const FRESH: i64 = 15 * 60;
 /// Longest reason, in bytes.
 const MAX_REASON: usize = 2000;
 
 /// What a person says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Whether they approve; else they deny. The path says it, not the body.
+    #[serde(skip)]
+    pub approves: bool,
+    /// Why: never empty.
+    pub reason: String,
+    /// What they take away; only where they approve.
+    #[serde(default)]
+    pub narrowing: Narrowing,
+    /// What they approve beyond the one request; only where they approve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<EnvelopeAsked>,
+}
+
+/// What a person says, and who they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ballot {
@@ -59,6 +77,65 @@ pub struct EnvelopeAsked {
     /// For how many minutes; at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minutes: Option<u32>,
+}
+
+impl Ballot {
+    pub(super) fn answer(&self) -> Answer {
+        Answer {
+            approves: self.approves,
+            reason: self.reason.clone(),
+            narrowing: self.narrowing.clone(),
+            envelope: self.envelope,
+        }
+    }
+}
+
+/// Somebody who has proved who they are by other means than a session token: by a live token of ours for the admin API.
+#[derive(Clone, Debug)]
+pub struct Proved {
+    /// The tenant of their session.
+    pub tenant: Name,
+    /// Who they are.
+    pub principal: Principal,
+    /// What their session said.
+    pub facts: Map<String, Value>,
+    /// When they signed in, where that is known.
+    pub auth_time: Option<DateTime<Utc>>,
+    /// What, if it is revoked, takes the proof away.
+    pub killed_by: Vec<(RevocationKey, Bears)>,
+}
+
+/// Who answers, as far as it decides whether they may.
+pub(super) struct Voter {
+    pub(super) principal: Principal,
+    pub(super) killed_by: Vec<(RevocationKey, Bears)>,
+    tenant: Name,
+    issuer: Arc<Issuer>,
+    facts: Map<String, Value>,
+    /// Whether it is a person who signed in just now.
+    is_person: Result<(), NoPerson>,
+}
+
+impl Voter {
+    /// Whoever has presented `session`.
+    pub(super) fn of_session(snapshot: &Snapshot, session: Session, now: DateTime<Utc>) -> Self {
+        let (killed_by, is_person) = (killed_by(&session), is_a_person_just_now(snapshot, &session, now));
+        let Session { principal, tenant, issuer, facts, .. } = session;
+        Self { principal, killed_by, tenant, issuer, facts, is_person }
+    }
+
+    /// Whoever holds a token that only a person gets: its login must be fresh still.
+    pub(super) fn of_token(
+        snapshot: &Snapshot,
+        proved: &Proved,
+        now: DateTime<Utc>,
+    ) -> Result<Self, NotCast> {
+        let Proved { tenant, principal, facts, auth_time, killed_by } = proved.clone();
+        let issuer = snapshot.issuer(&principal.iss).filter(|issuer| issuer.reach.serves(&tenant));
+        let issuer = issuer.ok_or(NotCast::IssuerGone)?.clone();
+        let is_person = are_people(&issuer.spec).and_then(|()| is_fresh(auth_time, now));
+        Ok(Self { principal, killed_by, tenant, issuer, facts, is_person })
+    }
 }
 
 fn access_token() -> SessionTokenKind {
@@ -102,34 +179,12 @@ pub enum NotCast {
     /// The session token is not one.
     #[error("session_token: {0}")]
     Session(#[from] SessionFault),
-    /// When the person logged in is not told.
-    #[error(
-        "session_token: it has no `auth_time`, so that nobody knows when you signed in (OpenID Connect Core section 2)"
-    )]
-    NoLogin,
-    /// The login is old.
-    #[error("session_token: the login is {age} s old and may be {FRESH} s old: sign in again")]
-    Stale {
-        /// Its age in seconds.
-        age: i64,
-    },
-    /// No person.
-    #[error("session_token: its issuer knows workloads, and a person approves")]
-    Workload,
-    /// An agent may hold it.
-    #[error(
-        "session_token: agents may hold sessions of the client `{client}`: sign in through one that is in no agent's \
-         `upstream_clients`"
-    )]
-    AgentsSession {
-        /// The upstream client.
-        client: String,
-    },
-    /// Any agent may spend the sessions of the issuer.
-    #[error(
-        "session_token: any agent may hold sessions of its issuer (`any_agent`), so that they prove no person"
-    )]
-    AnyAgent,
+    /// It proves no person, or not just now.
+    #[error("{0}")]
+    NoPerson(#[from] NoPerson),
+    /// Who vouched for them is trusted no more.
+    #[error("the issuer of your session is no longer trusted")]
+    IssuerGone,
     /// Of another tenant.
     #[error("session_token: it is of the tenant `{0}`, and the request is of another")]
     OtherTenant(Name),
@@ -181,14 +236,16 @@ impl NotCast {
             | Self::EnvelopeOfDenial
             | Self::EmptyEnvelope => "malformed_request",
             Self::NoEnvelope | Self::LargeEnvelope { .. } => "envelope_not_allowed",
-            Self::Session(_) => "approver_not_proved",
-            Self::NoLogin => "approver_login_unknown",
+            Self::Session(_) | Self::IssuerGone => "approver_not_proved",
+            Self::NoPerson(NoPerson::NoLogin) => "approver_login_unknown",
             Self::Acts => "approver_acts",
             Self::Unreadable => "request_unreadable",
             Self::Dead(_) => "approver_revoked",
-            Self::Stale { .. } => "approver_login_old",
-            Self::Workload => "approver_no_person",
-            Self::AgentsSession { .. } | Self::AnyAgent => "approver_session_of_agent",
+            Self::NoPerson(NoPerson::Stale { .. }) => "approver_login_old",
+            Self::NoPerson(NoPerson::Workload) => "approver_no_person",
+            Self::NoPerson(NoPerson::AgentsSession { .. } | NoPerson::AnyAgent) => {
+                "approver_session_of_agent"
+            }
             Self::OtherTenant(_) => "approver_of_other_tenant",
             Self::IsPrincipal => "approver_is_principal",
             Self::OwnsAgent(_) => "approver_owns_agent",
@@ -202,7 +259,7 @@ impl NotCast {
     }
 }
 
-impl Ballot {
+impl Answer {
     /// What can be told of it alone.
     pub(super) fn check(&self) -> Result<(), NotCast> {
         if self.reason.trim().is_empty() || self.reason.len() > MAX_REASON {
@@ -269,11 +326,10 @@ pub(super) async fn who(
 pub(super) fn may_decide(
     snapshot: &Snapshot,
     approval: &Approval,
-    voter: &Session,
-    ballot: &Ballot,
-    now: DateTime<Utc>,
+    voter: &Voter,
+    answer: &Answer,
 ) -> Result<(String, Option<EnvelopeTerms>), NotCast> {
-    is_a_person_just_now(snapshot, voter, now)?;
+    voter.is_person.clone()?;
     if voter.tenant != approval.tenant {
         return Err(NotCast::OtherTenant(voter.tenant.clone()));
     }
@@ -296,12 +352,12 @@ pub(super) fn may_decide(
         let named: Vec<String> = approvers.iter().cloned().map(String::from).collect();
         return Err(NotCast::NotApprover(named.join(", ")));
     };
-    asked.only_takes_away(&ballot.narrowing)?;
-    Ok((String::from(named_as.clone()), ballot.envelope(&task_type.spec.approval)?))
+    asked.only_takes_away(&answer.narrowing)?;
+    Ok((String::from(named_as.clone()), answer.envelope(&task_type.spec.approval)?))
 }
 
 /// What, if it is revoked, ends the session of who answers.
-pub(super) fn killed_by(voter: &Session) -> Vec<(RevocationKey, Bears)> {
+fn killed_by(voter: &Session) -> Vec<(RevocationKey, Bears)> {
     let (key, principal) = (&voter.key, &voter.principal);
     let named = match &key.sid {
         Some(sid) => RevocationKey::session(&key.iss, sid),
@@ -315,27 +371,6 @@ pub(super) fn killed_by(voter: &Session) -> Vec<(RevocationKey, Bears)> {
         RevocationKey::tenant(&voter.tenant),
     ];
     keys.into_iter().map(|revoked| (revoked, Bears::IfSince(key.since))).collect()
-}
-
-/// A session that an agent could hold proves no person, nor does an old login.
-fn is_a_person_just_now(snapshot: &Snapshot, voter: &Session, now: DateTime<Utc>) -> Result<(), NotCast> {
-    let spec = &voter.issuer.spec;
-    if spec.principals == PrincipalClass::Workload {
-        return Err(NotCast::Workload);
-    }
-    if spec.any_agent {
-        return Err(NotCast::AnyAgent);
-    }
-    let upstream = |agent: &Agent, client: &str| {
-        agent.spec.upstream_clients.iter().any(|u| u.issuer == spec.issuer && u.client == client)
-    };
-    let client = voter.client.as_deref();
-    let held = client.is_none_or(|client| snapshot.agents().any(|agent| upstream(agent, client)));
-    if held || voter.may_act.is_some() {
-        return Err(NotCast::AgentsSession { client: client.unwrap_or("(none told)").to_owned() });
-    }
-    let age = (now - voter.auth_time.ok_or(NotCast::NoLogin)?).num_seconds();
-    if age > FRESH { Err(NotCast::Stale { age }) } else { Ok(()) }
 }
 
 /// What was asked, as far as it decides who may answer and how.

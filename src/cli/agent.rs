@@ -1,11 +1,10 @@
 //! `taskgrant agent secret`: through the running server, or in process where none runs.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::apply::{Deployment, open};
+use super::target::TargetArgs;
 use crate::admin::api::{AddSecret, Refused, RetireSecret};
-use crate::admin::client::AdminClient;
 use crate::admin::socket::Peer;
 use crate::clock::Clock;
 use crate::configuration::apply::secrets::{Added, Retired};
@@ -50,9 +49,9 @@ pub struct SecretArgs {
     /// The agent.
     #[arg(value_name = "CLIENT_ID")]
     pub client_id: String,
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
-    pub config: PathBuf,
+    /// Which server.
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -113,7 +112,7 @@ async fn send(
     deployment: &Deployment,
     clock: Arc<dyn Clock>,
 ) -> Result<Result<Done, Refused>, String> {
-    let server = AdminClient::find(&deployment.admin_socket).await.map_err(|fault| fault.to_string())?;
+    let server = deployment.server().await.map_err(|fault| fault.to_string())?;
     let failed = |fault: crate::admin::client::ClientFault| fault.to_string();
     if let Some(server) = server {
         return Ok(match command {

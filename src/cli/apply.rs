@@ -8,9 +8,10 @@ use chrono::TimeDelta;
 use clap::Args;
 use tokio::task::JoinHandle;
 
+use super::target::TargetArgs;
 use super::{files, report};
 use crate::admin::api::{ApplyRequest, Refused};
-use crate::admin::client::AdminClient;
+use crate::admin::client::{AdminClient, ClientFault};
 use crate::admin::socket::Peer;
 use crate::clock::Clock;
 use crate::configuration::active::{Active, InForce};
@@ -29,9 +30,9 @@ pub struct ApplyArgs {
     /// A file, a folder of `.yaml` and `.yml` files at any depth, or `-` for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "DIR|FILE|-", required = true)]
     pub filename: Vec<PathBuf>,
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
-    pub config: PathBuf,
+    /// Which server.
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Let changes widen what is allowed.
     #[arg(long)]
     pub allow_widening: bool,
@@ -55,6 +56,18 @@ pub struct Deployment {
     pub admin_socket: PathBuf,
     /// Its `iss`.
     pub own_issuer: String,
+    /// Its admin API over HTTPS, where that is meant; then nothing else of this is looked at.
+    pub remote: Option<AdminClient>,
+}
+
+impl Deployment {
+    /// Its server, or none if none runs.
+    pub(super) async fn server(&self) -> Result<Option<AdminClient>, ClientFault> {
+        match &self.remote {
+            Some(remote) => Ok(Some(remote.clone())),
+            None => AdminClient::find(&self.admin_socket).await,
+        }
+    }
 }
 
 /// Applies what `args` name to `deployment`.
@@ -86,7 +99,7 @@ pub(super) async fn send(
     deployment: &Deployment,
     clock: Arc<dyn Clock>,
 ) -> Result<Result<Applied, Refused>, String> {
-    match AdminClient::find(&deployment.admin_socket).await {
+    match deployment.server().await {
         Ok(Some(server)) => server.apply(&request).await.map_err(|fault| fault.to_string()),
         Ok(None) => in_process(request, deployment, clock).await,
         Err(fault) => Err(fault.to_string()),
@@ -128,7 +141,16 @@ pub(super) async fn open(
         Location::Postgres(_) if !only_look => return Err(no_server(&deployment.admin_socket)),
         location @ (Location::Memory | Location::Folder(_) | Location::Postgres(_)) => location.clone(),
     };
-    let store = Store::open(&location).await.map_err(|error| error.to_string())?;
+    open_at(&location, deployment, clock).await
+}
+
+/// The use case over the data at `location`.
+pub(super) async fn open_at(
+    location: &Location,
+    deployment: &Deployment,
+    clock: Arc<dyn Clock>,
+) -> Result<(Configuration, JoinHandle<()>), String> {
+    let store = Store::open(location).await.map_err(|error| error.to_string())?;
     // Nobody asks this process for a decision: the starter policy and an empty snapshot stand in.
     let policy = Bundle::embedded_base().and_then(PolicyEngine::compile).map_err(|e| e.to_string())?;
     let nothing =

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::desk::{Answer, Desk, heard, tell};
+use super::target::TargetArgs;
 use super::token;
 use crate::admin::api::{RefusalCode, Refused};
 use crate::admin::approvals::{CancelApproval, id};
 use crate::admin::socket::Peer;
 use crate::approvals::view::{ListedApproval, ListedEnvelope, list, show};
-use crate::approvals::{Ballot, Cast, EnvelopeAsked};
+use crate::approvals::{Answer as Said, Ballot, Cast, EnvelopeAsked};
 use crate::clock::Clock;
 use crate::dev::file::DevFile;
 use crate::domain::approval::Narrowing;
@@ -103,9 +104,8 @@ struct Vote {
 
 #[derive(Clone, Debug, clap::Args)]
 struct Common {
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -121,7 +121,7 @@ impl Command {
     }
 
     /// The answer that it gives; none for a command that gives none.
-    async fn ballot(&self, stdin: &mut (dyn Read + Send)) -> Result<Option<Ballot>, String> {
+    fn said(&self) -> Result<Option<(&Vote, Said)>, String> {
         let (vote, approves, narrowing, envelope) = match self {
             Self::Approve { vote, narrow_scope, lifetime, envelope_exchanges, envelope_minutes } => {
                 let scopes = narrow_scope.as_ref().map(|scopes| scopes.parse::<ScopeSet>());
@@ -133,6 +133,17 @@ impl Command {
             Self::Deny(vote) => (vote, false, Narrowing::default(), None),
             Self::List { .. } | Self::Show(_) | Self::Cancel { .. } => return Ok(None),
         };
+        Ok(Some((vote, Said { approves, reason: vote.reason.clone(), narrowing, envelope })))
+    }
+
+    /// The same, and who gives it: over HTTPS the token of the request says that.
+    async fn answer(&self, stdin: &mut (dyn Read + Send)) -> Result<Option<Given>, String> {
+        let Some((vote, said)) = self.said()? else { return Ok(None) };
+        if vote.named.common.target.server.is_some() {
+            let session = vote.session_token.is_some() || vote.user.is_some();
+            let why = "--session-token and --user are for the socket: with --server the token of `taskgrant login` says who you are";
+            return if session { Err(why.to_owned()) } else { Ok(Some(Given::Said(said))) };
+        }
         let session_token_type = match vote.session_token_type.as_str() {
             "id_token" => SessionTokenKind::IdToken,
             "jwt" => SessionTokenKind::Jwt,
@@ -143,9 +154,16 @@ impl Command {
             None => token::read(vote.session_token.as_deref().unwrap_or("-"), stdin)?,
         };
         let session_token = Presented::from_text(session_token);
-        let reason = vote.reason.clone();
-        Ok(Some(Ballot { approves, reason, narrowing, envelope, session_token, session_token_type }))
+        let Said { approves, reason, narrowing, envelope } = said;
+        let ballot = Ballot { approves, reason, narrowing, envelope, session_token, session_token_type };
+        Ok(Some(Given::Ballot(Box::new(ballot))))
     }
+}
+
+/// An answer, by whichever way it goes.
+enum Given {
+    Ballot(Box<Ballot>),
+    Said(Said),
 }
 
 /// The demo's approver signs in, through a client that no agent's sessions are of.
@@ -175,18 +193,18 @@ pub async fn run(
     output: &mut Output<'_>,
 ) -> Exit {
     let (command, common) = (&args.command, args.command.common());
-    let ballot = match command.ballot(stdin).await {
-        Ok(ballot) => ballot,
+    let given = match command.answer(stdin).await {
+        Ok(given) => given,
         Err(why) => {
             output.complain(&format!("taskgrant approvals: {why}"));
             return Exit::Usage;
         }
     };
-    let desk = match Desk::find(&common.config, clock.clone()).await {
+    let desk = match Desk::find(&common.target, clock.clone()).await {
         Ok(desk) => desk,
         Err(unusable) => return unusable.told(output),
     };
-    let exit = match (command, &ballot) {
+    let exit = match (command, &given) {
         (Command::List { all, .. }, _) => {
             tell(listed(&desk, &clock, *all).await, common.json, output, told_list)
         }
@@ -194,8 +212,8 @@ pub async fn run(
         (Command::Cancel { named, reason }, _) => {
             tell(cancel(&desk, &named.id, reason).await, common.json, output, told_cast)
         }
-        (Command::Approve { vote, .. } | Command::Deny(vote), Some(ballot)) => {
-            tell(cast(&desk, &vote.named.id, ballot).await, common.json, output, told_cast)
+        (Command::Approve { vote, .. } | Command::Deny(vote), Some(given)) => {
+            tell(cast(&desk, &vote.named.id, given).await, common.json, output, told_cast)
         }
         (Command::Approve { .. } | Command::Deny(_), None) => Exit::Usage,
     };
@@ -221,14 +239,15 @@ async fn one(desk: &Desk, clock: &Arc<dyn Clock>, text: &str) -> Answer<ListedAp
     }
 }
 
-async fn cast(desk: &Desk, text: &str, ballot: &Ballot) -> Answer<Cast> {
+async fn cast(desk: &Desk, text: &str, given: &Given) -> Answer<Cast> {
     let id = match id(text) {
         Ok(id) => id.to_string(),
         Err(refused) => return Ok(Err(refused)),
     };
-    match desk {
-        Desk::Server(server) => heard(server.vote(&id, ballot).await),
-        Desk::Folder(_) => Ok(Err(no_server())),
+    match (desk, given) {
+        (Desk::Server(server), Given::Ballot(ballot)) => heard(server.vote(&id, ballot).await),
+        (Desk::Server(server), Given::Said(said)) => heard(server.answer(&id, said).await),
+        (Desk::Folder(_), _) => Ok(Err(no_server())),
     }
 }
 

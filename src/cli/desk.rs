@@ -1,12 +1,12 @@
 //! Where admin commands go: to the running server, else to the data folder under its lock, by the same use cases.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
 use tokio::task::JoinHandle;
 
 use super::apply::no_server;
+use super::target::TargetArgs;
 use crate::admin::api::Refused;
 use crate::admin::client::{AdminClient, ClientFault};
 use crate::app;
@@ -29,7 +29,7 @@ pub(super) type Answer<T> = Result<Result<T, Refused>, String>;
 
 /// Where the command goes.
 pub(super) enum Desk {
-    /// To the server, over its admin socket.
+    /// To the server, over its admin socket or HTTPS.
     Server(AdminClient),
     /// To the folder, since no server runs.
     Folder(Box<Folder>),
@@ -60,11 +60,14 @@ impl Unusable {
 }
 
 impl Desk {
-    /// The server that `config` configures, or its data folder.
-    pub(super) async fn find(config: &Path, clock: Arc<dyn Clock>) -> Result<Self, Unusable> {
+    /// The server over HTTPS that `target` names; else the one that its configuration configures, or its data folder.
+    pub(super) async fn find(target: &TargetArgs, clock: Arc<dyn Clock>) -> Result<Self, Unusable> {
         let usage = |why: String| Unusable { why, exit: Exit::Usage };
         let refused = |why: String| Unusable { why, exit: Exit::Refused };
-        let config = Config::read(config).map_err(|fault| usage(fault.to_string()))?;
+        if let Some(server) = target.remote().map_err(refused)? {
+            return Ok(Self::Server(server));
+        }
+        let config = Config::read(&target.config).map_err(|fault| usage(fault.to_string()))?;
         let server = AdminClient::find(&config.admin_socket()).await;
         match server.map_err(|fault| refused(fault.to_string()))? {
             Some(server) => Ok(Self::Server(server)),

@@ -1,12 +1,12 @@
 //! `taskgrant keys`: through the running server, or in process where none runs.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
 
 use super::apply::no_server;
 use super::desk::{Answer, failed, heard, tell};
+use super::target::TargetArgs;
 use super::time;
 use crate::admin::api::Refused;
 use crate::admin::client::AdminClient;
@@ -61,9 +61,8 @@ enum Command {
 
 #[derive(clap::Args, Clone, Debug)]
 struct Common {
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -88,7 +87,13 @@ enum Way {
 
 /// Runs the command.
 pub async fn run(args: &KeysArgs, clock: Arc<dyn Clock>, output: &mut Output<'_>) -> Exit {
-    let config = match Config::read(&args.common().config) {
+    let target = &args.common().target;
+    match target.remote() {
+        Ok(Some(server)) => return act(args, &Way::Server(server), output).await,
+        Ok(None) => {}
+        Err(why) => return failed(&why, output),
+    }
+    let config = match Config::read(&target.config) {
         Ok(config) => config,
         Err(fault) => {
             output.complain(&fault.to_string());

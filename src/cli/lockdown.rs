@@ -1,9 +1,9 @@
 //! `taskgrant lockdown`: stop every new token, of a tenant or of all.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::desk::{Answer, Desk, heard, tell};
+use super::target::TargetArgs;
 use crate::admin::api::Refused;
 use crate::admin::socket::Peer;
 use crate::clock::Clock;
@@ -42,9 +42,8 @@ struct Change {
 
 #[derive(Clone, Debug, clap::Args)]
 struct Common {
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -64,7 +63,7 @@ pub async fn run(args: &LockdownArgs, clock: Arc<dyn Clock>, output: &mut Output
             return Exit::Usage;
         }
     };
-    let desk = match Desk::find(&common.config, clock).await {
+    let desk = match Desk::find(&common.target, clock).await {
         Ok(desk) => desk,
         Err(unusable) => return unusable.told(output),
     };

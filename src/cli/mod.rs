@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod apply;
 pub mod approvals;
+pub mod bootstrap_admin;
 mod config;
 mod desk;
 pub mod doctor;
@@ -12,6 +13,8 @@ pub mod init;
 pub mod inspect;
 pub mod keys;
 pub mod lockdown;
+pub mod login;
+pub mod logout;
 pub mod migrate;
 pub mod plan;
 mod policy;
@@ -22,10 +25,12 @@ pub mod secret;
 mod serve;
 mod server;
 pub mod store;
+mod stored;
+pub mod target;
 pub mod task;
 mod token;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -35,10 +40,12 @@ use ring::rand::SystemRandom;
 
 use self::apply::{ApplyArgs, Deployment};
 use self::plan::PlanArgs;
+use self::target::TargetArgs;
 use crate::app;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig};
 use crate::dev;
+use crate::store::folder::Location;
 use crate::terminal::output::{Exit, Output, colour, on_terminal};
 
 /// OAuth 2.0 authorization server for task capabilities of agents: authority only ever narrows (RFC 8693).
@@ -70,6 +77,9 @@ enum Command {
     Revoke(Box<revoke::Args>),
     Approvals(Box<approvals::ApprovalsArgs>),
     Lockdown(lockdown::LockdownArgs),
+    BootstrapAdmin(bootstrap_admin::BootstrapArgs),
+    Login(Box<login::LoginArgs>),
+    Logout(logout::LogoutArgs),
     Migrate(migrate::MigrateArgs),
     Task(Box<task::TaskArgs>),
     /// Check, test and evaluate policy bundles, and put one in force.
@@ -118,6 +128,11 @@ pub fn main() -> ExitCode {
             awaited(async |output| approvals::run(&args, clock(), &mut std::io::stdin(), output).await)
         }
         Command::Lockdown(args) => awaited(async |output| lockdown::run(&args, clock(), output).await),
+        Command::BootstrapAdmin(args) => on_terminal(|output| bootstrap_admin(&args, output)).into(),
+        Command::Login(args) => {
+            awaited(async |output| login::run(&args, &SystemClock, &mut std::io::stdin(), output).await)
+        }
+        Command::Logout(args) => awaited(async |output| logout::run(&args, output).await),
         Command::Migrate(args) => awaited(async |output| migrate::run(&args, output).await),
         Command::Store(args) => awaited(async |output| store::run(&args, output).await),
         Command::Task(args) => {
@@ -150,7 +165,7 @@ fn misused(wrong: &clap::Error) -> ExitCode {
 }
 
 fn plan(args: &PlanArgs, output: &mut Output<'_>) -> Exit {
-    let deployment = match deployment(&args.config) {
+    let deployment = match deployment(&args.target) {
         Ok(deployment) => deployment,
         Err(fault) => {
             output.complain(&fault);
@@ -165,7 +180,7 @@ fn plan(args: &PlanArgs, output: &mut Output<'_>) -> Exit {
 
 fn agent(args: &agent::AgentArgs, output: &mut Output<'_>) -> Exit {
     let command = args.secret();
-    let deployment = match deployment(&command.args().config) {
+    let deployment = match deployment(&command.args().target) {
         Ok(deployment) => deployment,
         Err(fault) => {
             output.complain(&fault);
@@ -176,7 +191,7 @@ fn agent(args: &agent::AgentArgs, output: &mut Output<'_>) -> Exit {
 }
 
 fn apply(args: &ApplyArgs, output: &mut Output<'_>) -> Exit {
-    let deployment = match deployment(&args.config) {
+    let deployment = match deployment(&args.target) {
         Ok(deployment) => deployment,
         Err(fault) => {
             output.complain(&fault);
@@ -200,10 +215,30 @@ fn with_runtime(output: &mut Output<'_>, command: impl AsyncFnOnce(&mut Output<'
     }
 }
 
-fn deployment(config: &Path) -> Result<Deployment, String> {
+fn bootstrap_admin(args: &bootstrap_admin::BootstrapArgs, output: &mut Output<'_>) -> Exit {
+    let deployment = match local(&args.config) {
+        Ok(deployment) => deployment,
+        Err(fault) => {
+            output.complain(&fault);
+            return Exit::Usage;
+        }
+    };
+    with_runtime(output, async |output| {
+        bootstrap_admin::run(args, &deployment, Arc::new(SystemClock), output).await
+    })
+}
+
+fn deployment(target: &TargetArgs) -> Result<Deployment, String> {
+    let Some(remote) = target.remote()? else { return local(&target.config) };
+    let (location, admin_socket, own_issuer) = (Location::Memory, PathBuf::new(), String::new());
+    Ok(Deployment { location, admin_socket, own_issuer, remote: Some(remote) })
+}
+
+fn local(config: &Path) -> Result<Deployment, String> {
     let config = Config::read(config).map_err(|fault| fault.to_string())?;
     let location = app::location(&config).map_err(|fault| fault.to_string())?;
-    Ok(Deployment { admin_socket: config.admin_socket(), own_issuer: config.public_url, location })
+    let admin_socket = config.admin_socket();
+    Ok(Deployment { admin_socket, own_issuer: config.public_url, location, remote: None })
 }
 
 /// An instant as commands tell it.

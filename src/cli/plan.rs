@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::apply::{Deployment, send};
+use super::target::TargetArgs;
 use super::{files, report};
 use crate::admin::api::{ApplyRequest, Refused};
 use crate::clock::Clock;
@@ -22,9 +23,9 @@ pub struct PlanArgs {
     /// A file, a folder of `.yaml` and `.yml` files at any depth, or `-` for standard input; may be repeated.
     #[arg(short = 'f', long = "filename", value_name = "DIR|FILE|-", required = true)]
     pub filename: Vec<PathBuf>,
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
-    pub config: PathBuf,
+    /// Which server.
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Show also what `apply --prune` would retire: the objects that no file declares.
     #[arg(long)]
     pub prune: bool,

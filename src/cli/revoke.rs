@@ -1,10 +1,10 @@
 //! `taskgrant revoke`: one row, and all that hangs on it is dead.
 
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::desk::{Answer, Desk, heard, tell};
+use super::target::TargetArgs;
 use super::{inspect, token};
 use crate::admin::revocations::{ListedRevocation, RevokeRequest, carry_out, listed};
 use crate::admin::socket::Peer;
@@ -53,9 +53,9 @@ pub struct Args {
     /// Count what would die, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
-    pub config: PathBuf,
+    /// Which server.
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -75,7 +75,7 @@ pub async fn run(
             return Exit::Usage;
         }
     };
-    let desk = match Desk::find(&args.config, clock).await {
+    let desk = match Desk::find(&args.target, clock).await {
         Ok(desk) => desk,
         Err(unusable) => return unusable.told(output),
     };

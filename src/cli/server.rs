@@ -1,8 +1,9 @@
 //! Which server a command of an agent asks, and as whom.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::dev::file::DevFile;
+use crate::dev::private;
 use crate::terminal::http::Http;
 
 /// The options that name a server and an agent.
@@ -47,7 +48,7 @@ impl Server {
         let token_endpoint = match (&args.token_endpoint, &args.issuer) {
             (None, None) => return Self::demo(args),
             (Some(endpoint), _) => endpoint.clone(),
-            (None, Some(issuer)) => discover(issuer, http).await?,
+            (None, Some(issuer)) => Metadata::of(issuer, http).await?.token_endpoint,
         };
         let missing = |option: &str| format!("another server needs {option}");
         let client_id = args.client_id.clone().ok_or_else(|| missing("--client-id"))?;
@@ -85,24 +86,50 @@ impl Server {
     }
 }
 
-/// The token endpoint that the metadata of `issuer` names (RFC 8414 §3); the metadata must be the issuer's own.
-async fn discover(issuer: &str, http: &Http) -> Result<String, String> {
-    let split = issuer.find("://").map_or(0, |at| at + 3);
-    let path = issuer.get(split..).and_then(|rest| rest.find('/')).map_or(issuer.len(), |at| at + split);
-    let (host, path) = issuer.split_at(path);
-    let url = format!("{host}/.well-known/oauth-authorization-server{}", path.trim_end_matches('/'));
-    let metadata = http.get(&url).await.map_err(|why| why.to_string())?;
-    match (metadata.text("issuer"), metadata.text("token_endpoint")) {
-        (Some(named), Some(endpoint)) if named == issuer => Ok(endpoint.to_owned()),
-        (Some(named), Some(_)) => Err(format!("{url} is of the issuer `{named}`, not `{issuer}`")),
-        _ => Err(format!("{url} is no authorization server metadata (status {})", metadata.status)),
+/// What the metadata of an issuer names (RFC 8414 §2), as far as commands need it.
+pub(super) struct Metadata {
+    pub(super) token_endpoint: String,
+    pub(super) revocation_endpoint: String,
+}
+
+impl Metadata {
+    /// The metadata of `issuer` (RFC 8414 §3); it must be the issuer's own.
+    pub(super) async fn of(issuer: &str, http: &Http) -> Result<Self, String> {
+        let split = issuer.find("://").map_or(0, |at| at + 3);
+        let path = issuer.get(split..).and_then(|rest| rest.find('/')).map_or(issuer.len(), |at| at + split);
+        let (host, path) = issuer.split_at(path);
+        let url = format!("{host}/.well-known/oauth-authorization-server{}", path.trim_end_matches('/'));
+        let metadata = http.get(&url).await.map_err(|why| why.to_string())?;
+        match (metadata.text("issuer"), metadata.text("token_endpoint")) {
+            (Some(named), Some(endpoint)) if named == issuer => Ok(Self {
+                token_endpoint: endpoint.to_owned(),
+                revocation_endpoint: metadata.text("revocation_endpoint").unwrap_or_default().to_owned(),
+            }),
+            (Some(named), Some(_)) => Err(format!("{url} is of the issuer `{named}`, not `{issuer}`")),
+            _ => Err(format!("{url} is no authorization server metadata (status {})", metadata.status)),
+        }
+    }
+}
+
+/// A client's secret: from the environment, or a file that is its owner's only.
+pub(super) fn secret_of(variable: Option<&str>, file: Option<&Path>) -> Result<String, String> {
+    if let Some(name) = variable {
+        return from_environment(name);
+    }
+    let file = file.ok_or("name the client's secret with --client-secret-env or --client-secret-file")?;
+    let failed = |why: String| format!("cannot read a secret from `{}`: {why}", file.display());
+    let text = private::read(file).map_err(|why| failed(why.to_string()))?;
+    match text.as_deref().map(str::trim) {
+        Some("") | None => Err(failed("there is none".to_owned())),
+        Some(secret) => Ok(secret.to_owned()),
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the operator names the variable: it is not configuration")]
+fn from_environment(name: &str) -> Result<String, String> {
+    std::env::var(name).map_err(|_| format!("the environment variable `{name}` is not set, or is no text"))
+}
+
 fn secret(args: &ServerArgs) -> Result<Option<String>, String> {
-    let Some(name) = &args.client_secret_env else { return Ok(None) };
-    std::env::var(name)
-        .map(Some)
-        .map_err(|_| format!("the environment variable `{name}` is not set, or is no text"))
+    args.client_secret_env.as_deref().map(from_environment).transpose()
 }

@@ -1,13 +1,13 @@
 //! `taskgrant task`: a task's tree of tokens, for admins and agents, and its end.
 
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::desk::{Answer, Desk, failed, heard, tell};
 use super::server::{Server, ServerArgs};
+use super::target::TargetArgs;
 use super::{inspect, token};
 use crate::admin::tasks::seen;
 use crate::clock::Clock;
@@ -32,9 +32,8 @@ enum Command {
         /// The task: its id, or any token of it (`-` for standard input).
         #[arg(value_name = "ID|TOKEN")]
         id: String,
-        /// The server's configuration, for an admin.
-        #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
-        config: PathBuf,
+        #[command(flatten)]
+        target: TargetArgs,
         #[command(flatten)]
         server: ServerArgs,
         /// Print JSON.
@@ -77,12 +76,12 @@ pub async fn run(
         }
     };
     match &args.command {
-        Command::Tree { config, server, json, .. } => {
+        Command::Tree { target, server, json, .. } => {
             if server.names_agent() {
                 let view = ask(server, &format!("/tasks/{}", escaped(&id)), None).await;
                 return told(view, *json, output, shown);
             }
-            let desk = match Desk::find(config, clock).await {
+            let desk = match Desk::find(target, clock).await {
                 Ok(desk) => desk,
                 Err(unusable) => return unusable.told(output),
             };

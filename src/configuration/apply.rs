@@ -31,6 +31,7 @@ use crate::store::error::StoreError;
 use crate::store::rows::ObjectRow;
 use crate::store::writer::Writer;
 
+pub mod bootstrap;
 pub mod candidate;
 pub mod kept;
 pub mod policy;

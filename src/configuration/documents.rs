@@ -13,8 +13,9 @@ use super::node::{self, Entry, Kind, Node};
 use crate::domain::build;
 use crate::domain::ids::Name;
 use crate::domain::objects::{
-    AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ExceptionSpec, ObjectKind, ObjectRef,
-    ResourceSpec, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
+    AdministratorSpec, AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ExceptionSpec,
+    ObjectKind, ObjectRef, ResourceSpec, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec,
+    WorkloadIssuerSpec,
 };
 
 /// Largest file that is read, in bytes.
@@ -175,6 +176,7 @@ pub fn schema() -> Value {
             ObjectKind::Agent => generator.subschema_for::<AgentSpec>(),
             ObjectKind::TaskType => generator.subschema_for::<TaskTypeSpec>(),
             ObjectKind::Exception => generator.subschema_for::<ExceptionSpec>(),
+            ObjectKind::Administrator => generator.subschema_for::<AdministratorSpec>(),
         };
         let name = generator.subschema_for::<Name>();
         json!({
@@ -213,6 +215,7 @@ fn spec(kind: ObjectKind, node: &Node) -> Result<Spec, Misfit> {
         ObjectKind::Agent => Spec::Agent(fit(node)?),
         ObjectKind::TaskType => Spec::TaskType(fit(node)?),
         ObjectKind::Exception => Spec::Exception(fit(node)?),
+        ObjectKind::Administrator => Spec::Administrator(fit(node)?),
     })
 }
 

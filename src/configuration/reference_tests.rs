@@ -85,6 +85,7 @@ fn the_reference_tells_every_field_and_no_other() {
         ])
     );
     assert_eq!(told(ObjectKind::Exception), fields(&[("", of::<ExceptionSpec>())]));
+    assert_eq!(told(ObjectKind::Administrator), fields(&[("", of::<AdministratorSpec>())]));
 }
 
 /// The fields of `T`, as it asks for them.

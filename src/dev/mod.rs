@@ -10,7 +10,7 @@ mod objects;
 mod paper;
 mod place;
 mod policies;
-mod private;
+pub(crate) mod private;
 pub mod provider;
 mod running;
 mod secrets;

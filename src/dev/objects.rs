@@ -76,7 +76,8 @@ pub(super) fn tool_call_fields() -> BTreeMap<String, FieldRule> {
         | Spec::Resource(_)
         | Spec::Agent(_)
         | Spec::TaskType(_)
-        | Spec::Exception(_) => None,
+        | Spec::Exception(_)
+        | Spec::Administrator(_) => None,
     };
     specs.find_map(fields).unwrap_or_default()
 }
@@ -134,7 +135,7 @@ pub(super) mod tests {
         let agents: Vec<_> = demo.agents().filter(|a| a.reach.tenant == tenant).collect();
         let classes: BTreeSet<_> = agents.iter().map(|a| &a.spec.class).collect();
         assert_eq!((agents.len(), classes.len()), (3, 2));
-        assert_eq!(demo.resources().count(), 3);
+        assert_eq!(demo.resources().filter(|resource| !resource.is_built_in()).count(), 3);
         assert!(demo.task_types().count() >= 4);
         for agent in cast::AGENTS {
             let agent = demo.agent(&agent.parse().unwrap()).unwrap();

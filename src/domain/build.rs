@@ -20,7 +20,7 @@ use super::snapshot::{
     Agent, CertificateAuthority, DetailType, Edge, Entitlement, Exception, Issuer, Reach, Resource, Snapshot,
     TaskType, WorkloadIssuer,
 };
-use super::{build_approval, build_auth, build_issuer, build_logout};
+use super::{build_admin, build_approval, build_auth, build_issuer, build_logout, built_in};
 
 /// Something wrong with a declared object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub struct Fault {
 /// collected. An earlier version is resolved as far as its references still exist: what is gone is not allowed.
 pub fn build(current: &[Object], earlier: &[Object], own_issuer: &str) -> Result<Snapshot, Vec<Fault>> {
     let mut builder = Builder { snapshot: Snapshot::default(), faults: Vec::new(), own_issuer };
+    built_in::install(&mut builder.snapshot, own_issuer);
     builder.check_repetition(current);
     for kind in ObjectKind::ALL {
         for object in current.iter().filter(|o| o.id.kind == kind) {
@@ -51,8 +52,9 @@ pub fn build(current: &[Object], earlier: &[Object], own_issuer: &str) -> Result
         }
     }
     builder.check_platform_names(current);
-    builder.check_prefixes();
+    builder.faults.extend(build_issuer::check_prefixes(&builder.snapshot));
     builder.faults.extend(build_logout::check_transmitters(&builder.snapshot));
+    builder.faults.extend(build_admin::check_upstream_clients(&builder.snapshot));
     builder.resolve_late();
     builder.index_starters();
     builder.index_prefixes();
@@ -93,6 +95,10 @@ impl Builder<'_> {
         self.faults.push(Fault { object: id.clone(), path: path.into(), message: message.into(), choices });
     }
 
+    fn tell(&mut self, id: &ObjectRef, faults: impl IntoIterator<Item = (String, String, Vec<String>)>) {
+        faults.into_iter().for_each(|(path, message, choices)| self.dangling(id, path, message, choices));
+    }
+
     /// One object of a name: of two, the last would silently stand.
     fn check_repetition(&mut self, current: &[Object]) {
         let mut seen = BTreeSet::new();
@@ -110,6 +116,7 @@ impl Builder<'_> {
     fn add(&mut self, object: &Object) {
         let id = &object.id;
         let at = At { id, version: object.version, reach: self.reach(object) };
+        self.tell(id, build_admin::check_name(id));
         match &object.spec {
             Spec::Tenant(spec) => {
                 if id.tenant != id.name {
@@ -132,6 +139,10 @@ impl Builder<'_> {
             Spec::Agent(spec) => self.add_agent(&at, spec),
             Spec::TaskType(spec) => self.add_task_type(&at, spec),
             Spec::Exception(spec) => self.add_exception(&at, spec),
+            Spec::Administrator(spec) => {
+                let faults = build_admin::add(&mut self.snapshot, id, spec);
+                self.tell(id, faults);
+            }
         }
     }
 
@@ -149,6 +160,7 @@ impl Builder<'_> {
             name: at.id.name.clone(),
             version: at.version,
             entitlements: Vec::new(),
+            administrators: Vec::new(),
             spec: spec.clone(),
         };
         if self.snapshot.issuers.insert(spec.issuer.clone(), Arc::new(issuer)).is_some() {
@@ -255,13 +267,13 @@ impl Builder<'_> {
 
     /// Takes in how a client authenticates, and which workloads it is.
     fn add_auth(&mut self, at: &At<'_>, client: Option<&ClientId>, auth: &AuthSpec) {
-        for (path, message, choices) in build_auth::add(&mut self.snapshot, &at.reach, client, auth) {
-            self.dangling(at.id, path, message, choices);
-        }
+        let faults = build_auth::add(&mut self.snapshot, &at.reach, client, auth);
+        self.tell(at.id, faults);
     }
 
     fn add_agent(&mut self, at: &At<'_>, spec: &AgentSpec) {
         self.add_auth(at, Some(&spec.client_id), &spec.auth);
+        self.tell(at.id, build_admin::check_console(at.id, spec));
         for (index, upstream) in spec.upstream_clients.iter().enumerate() {
             let meets = |i: &&Arc<Issuer>| i.reach.may_meet(&at.reach);
             if self.snapshot.issuers.get(&upstream.issuer).is_none_or(|i| !meets(&i)) {
@@ -390,11 +402,12 @@ impl Builder<'_> {
     fn bound(&mut self, id: &ObjectRef, reach: &Reach, declared: &Declared<'_>) -> Arc<Bound> {
         let mut resources = declared.resources.map(|_| BTreeSet::new());
         for (index, name) in declared.resources.unwrap_or_default().iter().enumerate() {
-            let found = self.snapshot.resource_names.get(name).filter(|r| r.reach.covers(reach)).cloned();
+            let leads_to = |r: &Resource| r.reach.covers(reach) && !r.is_built_in();
+            let found = self.snapshot.resource_names.get(name).filter(|r| leads_to(r)).cloned();
             if let (Some(resource), Some(set)) = (&found, &mut resources) {
                 set.insert(resource.spec.uri.clone());
             } else {
-                let known = self.snapshot.resource_names.iter().filter(|(_, r)| r.reach.covers(reach));
+                let known = self.snapshot.resource_names.iter().filter(|(_, r)| leads_to(r));
                 let choices = known.map(|(name, _)| name.to_string()).collect();
                 let message = format!("no resource `{name}` serves every tenant that this serves");
                 self.dangling(id, format!("{}.resources[{index}]", declared.path), message, choices);
@@ -434,7 +447,9 @@ impl Builder<'_> {
             };
             let rules = issuer.spec.entitlements.iter().enumerate();
             let entitlements = rules.map(|(i, rule)| self.entitlement(&id, &issuer.reach, i, rule)).collect();
-            let resolved = Issuer { entitlements, ..(*issuer).clone() };
+            let of_issuer = self.snapshot.administrators.iter();
+            let administrators = of_issuer.filter(|a| a.spec.issuer == issuer.spec.issuer).cloned().collect();
+            let resolved = Issuer { entitlements, administrators, ..(*issuer).clone() };
             self.snapshot.issuers.insert(issuer.spec.issuer.clone(), Arc::new(resolved));
         }
         self.check_default_task_types();
@@ -503,6 +518,10 @@ impl Builder<'_> {
                 e.from.iter().map(move |s| (path("from"), s)).chain([(path("to"), &e.to)])
             });
             for (path, selector) in starters.chain(ends) {
+                if let Some(message) = build_admin::check_selector(&self.snapshot, &task_type, selector) {
+                    self.fault(&id, path, message);
+                    continue;
+                }
                 let meets = |a: &&Arc<Agent>| a.reach.may_meet(&task_type.reach);
                 if let Selector::Agent(agent) = selector
                     && self.snapshot.agents.get(agent).is_none_or(|a| !meets(&a))
@@ -548,31 +567,6 @@ impl Builder<'_> {
             let taken = platform.get(&(object.id.kind, &object.id.name));
             if taken.is_some_and(|reach| reach.serves(&object.id.tenant)) {
                 self.fault(&object.id, "name", "a platform object that serves this tenant has the same name");
-            }
-        }
-    }
-
-    /// Among the issuers that serve a tenant, no non-empty prefix begins another, and one at most is empty.
-    fn check_prefixes(&mut self) {
-        let issuers: Vec<Arc<Issuer>> = self.snapshot.issuers.values().cloned().collect();
-        for (index, one) in issuers.iter().enumerate() {
-            for other in issuers.iter().skip(index + 1).filter(|other| one.reach.may_meet(&other.reach)) {
-                let (a, b) = (&one.spec.subject_prefix, &other.spec.subject_prefix);
-                let begins = !a.is_empty()
-                    && !b.is_empty()
-                    && (a.starts_with(b.as_str()) || b.starts_with(a.as_str()));
-                if begins || (a.is_empty() && b.is_empty()) {
-                    let id = ObjectRef {
-                        kind: ObjectKind::TrustedIssuer,
-                        tenant: other.reach.tenant.clone(),
-                        name: other.name.clone(),
-                    };
-                    let message = format!(
-                        "collides with the prefix of issuer `{}`: subjects could be confused",
-                        one.name
-                    );
-                    self.fault(&id, "spec.subject_prefix", message);
-                }
             }
         }
     }

@@ -1,8 +1,12 @@
 //! What must hold of a trusted issuer by itself.
 
+use std::sync::Arc;
+
+use super::build::Fault;
 use super::build_logout;
 use super::ids::Name;
-use super::objects::TrustedIssuerSpec;
+use super::objects::{ObjectKind, ObjectRef, TrustedIssuerSpec};
+use super::snapshot::{Issuer, Snapshot};
 
 /// Algorithms a trusted issuer may use; `none` and HMAC are not among them (JW-01).
 const ALGORITHMS: [&str; 9] =
@@ -58,4 +62,26 @@ pub(super) fn check_tenancy(spec: &TrustedIssuerSpec, tenant: &Name) -> Option<(
             Some((path, "an issuer of a tenant yields that tenant only: leave both ways out".to_owned()))
         }
     }
+}
+
+/// Among the issuers that serve a tenant, no non-empty prefix begins another, and one at most is empty.
+pub(super) fn check_prefixes(snapshot: &Snapshot) -> Vec<Fault> {
+    let issuers: Vec<&Arc<Issuer>> = snapshot.issuers().collect();
+    let mut faults = Vec::new();
+    for (index, one) in issuers.iter().enumerate() {
+        for other in issuers.iter().skip(index + 1).filter(|other| one.reach.may_meet(&other.reach)) {
+            let (a, b) = (&one.spec.subject_prefix, &other.spec.subject_prefix);
+            let begins =
+                !a.is_empty() && !b.is_empty() && (a.starts_with(b.as_str()) || b.starts_with(a.as_str()));
+            if begins || (a.is_empty() && b.is_empty()) {
+                let (tenant, name) = (other.reach.tenant.clone(), other.name.clone());
+                let object = ObjectRef { kind: ObjectKind::TrustedIssuer, tenant, name };
+                let message =
+                    format!("collides with the prefix of issuer `{}`: subjects could be confused", one.name);
+                let (path, choices) = ("spec.subject_prefix".to_owned(), Vec::new());
+                faults.push(Fault { object, path, message, choices });
+            }
+        }
+    }
+    faults
 }

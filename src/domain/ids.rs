@@ -95,11 +95,19 @@ fn is_client_id(text: &str) -> bool {
 }
 
 text_id!(
-    /// Name of a declarative object, agent class or tenant: 1 to 64 of `a-z 0-9 _ - .`, beginning with a letter or digit.
+    /// Name of a declarative object or tenant: 1 to 64 of `a-z 0-9 _ - .`, beginning with a letter or digit.
     Name,
     "a name (1 to 64 of `a-z 0-9 _ - .`, beginning with a letter or digit)",
     is_name,
     "^[a-z0-9][a-z0-9_.-]{0,63}$"
+);
+
+text_id!(
+    /// Class of agents: a [`Name`], or the reserved one of the clients that admins work through.
+    AgentClass,
+    "the class of an agent (a name of 1 to 64 of `a-z 0-9 _ - .`, or `taskgrant:console`)",
+    |text| is_name(text) || text == AgentClass::CONSOLE,
+    "^([a-z0-9][a-z0-9_.-]{0,63}|taskgrant:console)$"
 );
 
 text_id!(
@@ -122,6 +130,26 @@ impl Name {
     /// Whether this names the platform's own tenant.
     pub fn is_system(&self) -> bool {
         &*self.0 == Self::SYSTEM
+    }
+
+    /// Whether the product keeps this name for what it comes with: `taskgrant`, and all that begin with `taskgrant.`.
+    pub fn is_reserved(&self) -> bool {
+        &*self.0 == "taskgrant" || self.0.starts_with("taskgrant.")
+    }
+}
+
+impl AgentClass {
+    /// The reserved class: what admins work through, and no agent (DESIGN §9).
+    pub const CONSOLE: &'static str = "taskgrant:console";
+
+    /// The reserved class.
+    pub fn console() -> Self {
+        Self(Self::CONSOLE.into())
+    }
+
+    /// Whether this is the reserved class.
+    pub fn is_console(&self) -> bool {
+        &*self.0 == Self::CONSOLE
     }
 }
 

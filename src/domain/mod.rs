@@ -2,10 +2,12 @@
 
 pub mod approval;
 pub mod build;
+mod build_admin;
 mod build_approval;
 pub mod build_auth;
 mod build_issuer;
 mod build_logout;
+pub mod built_in;
 pub mod capability;
 pub mod ceiling;
 pub mod chain;

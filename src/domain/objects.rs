@@ -10,11 +10,12 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::details::FieldRule;
-use super::ids::{ClientId, Name, shown};
+use super::ids::{AgentClass, ClientId, Name, shown};
 use super::principal::Principal;
 use super::resource::ResourceUri;
 use super::scope::Scope;
 
+mod administrator;
 mod auth;
 mod certificate;
 mod logout;
@@ -22,6 +23,7 @@ mod task_type;
 mod trusted_issuer;
 mod workload;
 
+pub use administrator::{AdministratorSpec, Role};
 pub use auth::{AuthSpec, SecretHash};
 pub use certificate::{CertificateAuthoritySpec, CertificateName, TlsAuthSpec};
 pub use logout::{BackchannelSpec, CaepSpec, LogoutSpec, OpaqueSubject};
@@ -58,11 +60,13 @@ pub enum ObjectKind {
     TaskType,
     /// [`ExceptionSpec`].
     Exception,
+    /// [`AdministratorSpec`].
+    Administrator,
 }
 
 impl ObjectKind {
     /// All kinds, in the order in which they may refer to one another.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Tenant,
         Self::TrustedIssuer,
         Self::WorkloadIssuer,
@@ -72,6 +76,7 @@ impl ObjectKind {
         Self::Agent,
         Self::TaskType,
         Self::Exception,
+        Self::Administrator,
     ];
 
     /// The word after `kind:`.
@@ -86,6 +91,7 @@ impl ObjectKind {
             Self::Agent => "Agent",
             Self::TaskType => "TaskType",
             Self::Exception => "Exception",
+            Self::Administrator => "Administrator",
         }
     }
 }
@@ -111,8 +117,7 @@ impl ObjectRef {
     /// Whether it is part of the product, as the platform's objects under the name `taskgrant` are: no file of an
     /// admin declares such an object, so that none is missing where it is not declared.
     pub fn is_built_in(&self) -> bool {
-        let name = self.name.as_str();
-        self.tenant.is_system() && (name == "taskgrant" || name.starts_with("taskgrant."))
+        self.tenant.is_system() && self.name.is_reserved()
     }
 }
 
@@ -144,6 +149,8 @@ pub enum Spec {
     TaskType(Box<TaskTypeSpec>),
     /// An exception.
     Exception(ExceptionSpec),
+    /// Somebody who administers.
+    Administrator(AdministratorSpec),
 }
 
 impl Spec {
@@ -159,6 +166,7 @@ impl Spec {
             Self::Agent(_) => ObjectKind::Agent,
             Self::TaskType(_) => ObjectKind::TaskType,
             Self::Exception(_) => ObjectKind::Exception,
+            Self::Administrator(_) => ObjectKind::Administrator,
         }
     }
 
@@ -173,7 +181,8 @@ impl Spec {
             | Self::CertificateAuthority(_)
             | Self::AuthorizationDetailType(_)
             | Self::TaskType(_)
-            | Self::Exception(_) => None,
+            | Self::Exception(_)
+            | Self::Administrator(_) => None,
         }
     }
 
@@ -188,7 +197,8 @@ impl Spec {
             | Self::CertificateAuthority(_)
             | Self::AuthorizationDetailType(_)
             | Self::TaskType(_)
-            | Self::Exception(_) => None,
+            | Self::Exception(_)
+            | Self::Administrator(_) => None,
         }
     }
 
@@ -206,6 +216,7 @@ impl Spec {
             ObjectKind::Agent => Self::Agent(serde_json::from_slice(json)?),
             ObjectKind::TaskType => Self::TaskType(serde_json::from_slice(json)?),
             ObjectKind::Exception => Self::Exception(serde_json::from_slice(json)?),
+            ObjectKind::Administrator => Self::Administrator(serde_json::from_slice(json)?),
         })
     }
 }
@@ -239,8 +250,9 @@ pub struct TenantSpec {
 pub struct AgentSpec {
     /// OAuth client id, unique in the deployment.
     pub client_id: ClientId,
-    /// Its class, for `class:` selectors and policy.
-    pub class: Name,
+    /// Its class, for `class:` selectors and policy. `taskgrant:console` is reserved for platform agents that admins work
+    /// through.
+    pub class: AgentClass,
     /// Who answers for it.
     pub owner: Owner,
     /// How to reach them.
@@ -395,14 +407,14 @@ impl From<Owner> for String {
 #[schemars(inline, extend("pattern" = r"^(class|agent):.+$"))]
 pub enum Selector {
     /// All agents of a class.
-    Class(Name),
+    Class(AgentClass),
     /// One agent.
     Agent(ClientId),
 }
 
 impl Selector {
     /// Whether an agent of this id and class is selected.
-    pub fn selects(&self, client_id: &ClientId, class: &Name) -> bool {
+    pub fn selects(&self, client_id: &ClientId, class: &AgentClass) -> bool {
         match self {
             Self::Class(wanted) => wanted == class,
             Self::Agent(wanted) => wanted == client_id,

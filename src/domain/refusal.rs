@@ -178,6 +178,11 @@ pub enum Refusal {
         /// What the agent may start.
         choices: BTreeSet<Name>,
     },
+    /// The principal does not administer in the role that the task type opens the admin API in.
+    NoRole {
+        /// The task type.
+        task_type: Name,
+    },
     /// More was asked for than a ceiling allows (L8).
     Excess(Excess),
     /// No delegation edge leads from the holder to this agent.
@@ -319,6 +324,7 @@ impl Refusal {
             Self::Instance => "instance_not_proved",
             Self::TaskTypeMissing { .. } => "task_type_missing",
             Self::TaskType { .. } => "task_type_unavailable",
+            Self::NoRole { .. } => "administrator_role_missing",
             Self::Excess(excess) => match excess.over {
                 Over::Scopes { .. } => "scope_exceeds_ceiling",
                 Over::Resources { .. } => "target_exceeds_ceiling",
@@ -358,6 +364,7 @@ impl Refusal {
     pub fn ceiling(&self) -> Option<CeilingName> {
         match self {
             Self::Excess(excess) => Some(excess.ceiling),
+            Self::NoRole { .. } => Some(CeilingName::Entitlement),
             Self::NoEdge { .. } => Some(CeilingName::Delegation),
             Self::TaskType { .. } | Self::TaskTypeMissing { .. } => Some(CeilingName::TaskType),
             Self::Depth { by } => Some(*by),
@@ -499,6 +506,9 @@ impl fmt::Display for Refusal {
                 write!(f, "name a task_type, one of: {}", names(choices).join(", "))
             }
             Self::TaskType { name, why, .. } => write!(f, "task type `{name}` {why}"),
+            Self::NoRole { task_type } => {
+                write!(f, "no Administrator object gives this principal the role that `{task_type}` needs")
+            }
             Self::Excess(excess) => write_excess(f, excess),
             Self::NoEdge { from, to } => write!(f, "the task type does not let `{from}` hand over to `{to}`"),
             Self::Depth { by } => write!(f, "the {by} ceiling allows no further hand-over: depth_left is 0"),

@@ -1,6 +1,6 @@
 //! The snapshot: all declarative objects of one moment, checked against one another and resolved.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::ceiling::Bound;
@@ -8,9 +8,11 @@ use super::chain::Chain;
 use super::details::{DetailRules, Details};
 use super::ids::{ClientId, Name};
 use super::objects::{
-    AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ConditionSpec, ExceptionSpec, Object,
-    ResourceSpec, Selector, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec, WorkloadIssuerSpec,
+    AdministratorSpec, AgentSpec, AuthorizationDetailTypeSpec, CertificateAuthoritySpec, ConditionSpec,
+    ExceptionSpec, Object, ResourceSpec, Role, Selector, Spec, TaskTypeSpec, TenantSpec, TrustedIssuerSpec,
+    WorkloadIssuerSpec, listed,
 };
+use super::principal::Principal;
 use super::record::TokenRecord;
 use super::resource::ResourceUri;
 use super::scope::ScopeSet;
@@ -35,7 +37,7 @@ impl Reach {
             Spec::Resource(spec) => spec.tenants.clone(),
             Spec::Agent(spec) => spec.tenants.clone(),
             Spec::TaskType(spec) => spec.tenants.clone(),
-            Spec::Tenant(_) | Spec::Exception(_) => None,
+            Spec::Tenant(_) | Spec::Exception(_) | Spec::Administrator(_) => None,
         };
         Self { tenant: object.id.tenant.clone(), only }
     }
@@ -95,6 +97,13 @@ pub struct Resource {
     pub spec: ResourceSpec,
 }
 
+impl Resource {
+    /// Whether it comes with the product: then nothing that is declared leads to it.
+    pub fn is_built_in(&self) -> bool {
+        self.reach.tenant.is_system() && self.name.is_reserved()
+    }
+}
+
 /// One version of a task type, resolved.
 #[derive(Clone, Debug)]
 pub struct TaskType {
@@ -122,9 +131,20 @@ impl TaskType {
         format!("{}@{}", self.name, self.version)
     }
 
-    /// Whether an agent of this id and class may start the task.
+    /// Whether it comes with the product.
+    pub fn is_built_in(&self) -> bool {
+        self.reach.tenant.is_system() && self.name.is_reserved()
+    }
+
+    /// The role in which it opens the admin API, if it is built in.
+    pub fn role(&self) -> Option<Role> {
+        Role::of_task_type(self.name.as_str()).filter(|_| self.is_built_in())
+    }
+
+    /// Whether an agent of this id and class may start the task. What is built in, consoles alone start, and nothing else.
     pub fn may_start(&self, agent: &Agent) -> bool {
-        self.spec.agents.iter().any(|s| s.selects(&agent.spec.client_id, &agent.spec.class))
+        self.is_built_in() == agent.spec.class.is_console()
+            && self.spec.agents.iter().any(|s| s.selects(&agent.spec.client_id, &agent.spec.class))
     }
 
     /// The authorization details of the ceiling.
@@ -134,7 +154,8 @@ impl TaskType {
 
     /// The hand-overs allowed from one agent to another.
     pub fn edges_between<'a>(&'a self, from: &'a Agent, to: &'a Agent) -> impl Iterator<Item = &'a Edge> {
-        let leads_to = |e: &Edge| e.to.selects(&to.spec.client_id, &to.spec.class);
+        let apart = from.spec.class.is_console() || to.spec.class.is_console();
+        let leads_to = move |e: &Edge| !apart && e.to.selects(&to.spec.client_id, &to.spec.class);
         self.edges.iter().filter(move |e| e.may_leave(from) && leads_to(e))
     }
 }
@@ -168,6 +189,8 @@ pub struct Issuer {
     pub version: i64,
     /// The entitlement rules, resolved.
     pub entitlements: Vec<Entitlement>,
+    /// Those of its principals who administer.
+    pub administrators: Vec<Arc<Administrator>>,
     /// What was declared.
     pub spec: TrustedIssuerSpec,
 }
@@ -177,6 +200,22 @@ impl Issuer {
     pub fn entitled(&self, facts: &serde_json::Map<String, serde_json::Value>) -> Vec<Arc<Bound>> {
         let matches = |e: &&Entitlement| e.when.as_ref().is_none_or(|c| c.holds(facts));
         self.entitlements.iter().filter(matches).map(|e| e.bound.clone()).collect()
+    }
+
+    /// The roles in which `principal` of it administers, whose session is of `tenant` and says `facts`: they add up, and none means
+    /// nothing.
+    pub fn roles(
+        &self,
+        tenant: &Name,
+        principal: &Principal,
+        facts: &serde_json::Map<String, serde_json::Value>,
+    ) -> BTreeSet<Role> {
+        if principal.iss != self.spec.issuer {
+            return BTreeSet::new();
+        }
+        let groups = listed(facts, &self.spec.groups_claim);
+        let is = |administrator: &&Arc<Administrator>| administrator.is(tenant, &principal.sub, &groups);
+        self.administrators.iter().filter(is).flat_map(|a| a.spec.roles.iter().copied()).collect()
     }
 
     /// The claims that must be kept with a task, so that entitlements and policy can be recomputed later.
@@ -240,6 +279,28 @@ pub struct Exception {
     pub spec: ExceptionSpec,
 }
 
+/// An administrator as declared.
+#[derive(Clone, Debug)]
+pub struct Administrator {
+    /// The object's name.
+    pub name: Name,
+    /// What was declared.
+    pub spec: AdministratorSpec,
+}
+
+impl Administrator {
+    /// Whether this is the subject `sub` of its issuer, a member of these groups, with a session of `tenant`.
+    fn is(&self, tenant: &Name, sub: &str, groups: &[String]) -> bool {
+        let AdministratorSpec { subject, group, session_tenant, .. } = &self.spec;
+        let meant = match (subject, group) {
+            (Some(subject), None) => subject == sub,
+            (None, Some(group)) => groups.contains(group),
+            (None, None) | (Some(_), Some(_)) => false,
+        };
+        meant && session_tenant.as_ref().is_none_or(|wanted| wanted == tenant)
+    }
+}
+
 /// All versions of one task type that a live task may stand on.
 #[derive(Clone, Debug, Default)]
 pub struct TaskTypeVersions {
@@ -267,6 +328,7 @@ pub struct Snapshot {
     pub(super) rules: HashMap<Name, Arc<DetailRules>>,
     pub(super) task_types: BTreeMap<(Name, Name), TaskTypeVersions>,
     pub(super) exceptions: Vec<Exception>,
+    pub(super) administrators: Vec<Arc<Administrator>>,
     pub(super) starters: BTreeMap<Selector, Vec<Arc<TaskType>>>,
     /// Issuers with a subject prefix, by the tenant they serve; under `system` those that serve all.
     pub(super) prefixed: HashMap<Name, Vec<Arc<Issuer>>>,
@@ -413,7 +475,7 @@ impl Snapshot {
         let selectors =
             [Selector::Class(agent.spec.class.clone()), Selector::Agent(agent.spec.client_id.clone())];
         let listed = selectors.iter().filter_map(|s| self.starters.get(s)).flatten();
-        let usable = listed.filter(|t| !t.spec.disabled && t.reach.serves(tenant));
+        let usable = listed.filter(|t| !t.spec.disabled && t.reach.serves(tenant) && t.may_start(agent));
         usable.map(|t| (&t.name, t)).collect()
     }
 
@@ -426,6 +488,11 @@ impl Snapshot {
     /// All task types in force.
     pub fn task_types(&self) -> impl Iterator<Item = &Arc<TaskType>> {
         self.task_types.values().filter_map(|v| v.current.as_ref())
+    }
+
+    /// All who administer.
+    pub fn administrators(&self) -> &[Arc<Administrator>] {
+        &self.administrators
     }
 
     /// The exceptions that serve `tenant`, expired ones included.

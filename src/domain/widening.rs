@@ -1,7 +1,7 @@
 //! What a change of the configuration widens: scopes inflate quietly unless each step up is called out (DESIGN §5).
 //!
 //! A new object is not a widening: it is created by name, whole, under review, and nothing that exists holds more
-//! through it than it declares. An exception is the one kind that is, since it only exists to loosen. Owners,
+//! through it than it declares. Exceptions and administrators are the kinds that are, since they only exist to loosen. Owners,
 //! contacts and labels are told by the difference alone: what they mean is up to policy.
 
 use std::fmt::Display;
@@ -10,9 +10,10 @@ use super::ceiling::Bound;
 use super::details::FieldRule;
 use super::ids::Name;
 use super::objects::{
-    AcceptSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthSpec, AuthorizationDetailTypeSpec,
-    BackchannelSpec, CaepSpec, CertificateAuthoritySpec, ExceptionSpec, ObjectKind, ObjectRef, ResourceSpec,
-    Selector, SessionEnd, TrustedIssuerSpec, WorkloadIssuerSpec, WorkloadSpec,
+    AcceptSpec, AdministratorSpec, AgentSpec, ApprovalSpec, ApprovalWhen, AuthSpec,
+    AuthorizationDetailTypeSpec, BackchannelSpec, CaepSpec, CertificateAuthoritySpec, ExceptionSpec,
+    ObjectKind, ObjectRef, ResourceSpec, Selector, SessionEnd, TrustedIssuerSpec, WorkloadIssuerSpec,
+    WorkloadSpec,
 };
 use super::snapshot::{Agent, Edge, Entitlement, Issuer, Reach, Snapshot, TaskType};
 
@@ -74,11 +75,15 @@ pub fn widenings(id: &ObjectRef, before: &Snapshot, after: &Snapshot) -> Vec<Wid
         }
         ObjectKind::Exception => {
             let at = |s: &Snapshot| s.exceptions.iter().find(|e| is(id, &e.reach, &e.name)).cloned();
-            match (at(before), at(after)) {
-                (None, Some(_)) => found.add("spec", "a new exception"),
-                (Some(old), Some(new)) => exception(&mut found, &old.spec, &new.spec),
-                (_, None) => {}
-            }
+            found.loosens(at(before), at(after), "a new exception", |found, old, new| {
+                exception(found, &old.spec, &new.spec);
+            });
+        }
+        ObjectKind::Administrator => {
+            let at = |s: &Snapshot| s.administrators.iter().find(|a| a.name == id.name).cloned();
+            found.loosens(at(before), at(after), "a new administrator", |found, old, new| {
+                administrator(found, &old.spec, &new.spec);
+            });
         }
     }
     found.0
@@ -115,6 +120,21 @@ impl Found {
     fn changed<T>(&mut self, before: Option<&T>, after: Option<&T>, compare: impl FnOnce(&mut Self, &T, &T)) {
         if let (Some(before), Some(after)) = (before, after) {
             compare(self, before, after);
+        }
+    }
+
+    /// The same of a kind that only exists to loosen: a new one is a widening too.
+    fn loosens<T>(
+        &mut self,
+        before: Option<T>,
+        after: Option<T>,
+        new: &str,
+        compare: impl FnOnce(&mut Self, &T, &T),
+    ) {
+        match (before, after) {
+            (None, Some(_)) => self.add("spec", new),
+            (Some(before), Some(after)) => compare(self, &before, &after),
+            (_, None) => {}
         }
     }
 
@@ -413,6 +433,14 @@ fn approval(found: &mut Found, old: &ApprovalSpec, new: &ApprovalSpec) {
         }
         (_, None) => {}
     }
+}
+
+fn administrator(found: &mut Found, old: &AdministratorSpec, new: &AdministratorSpec) {
+    found.added("spec.roles", &old.roles, &new.roles);
+    let others = (&old.issuer, &old.subject, &old.group) != (&new.issuer, &new.subject, &new.group);
+    found.add_if(others, "spec.subject", "somebody else administers");
+    let tenant = old.session_tenant.is_some() && old.session_tenant != new.session_tenant;
+    found.add_if(tenant, "spec.session_tenant", "sessions of other tenants administer");
 }
 
 fn exception(found: &mut Found, old: &ExceptionSpec, new: &ExceptionSpec) {

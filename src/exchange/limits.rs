@@ -61,13 +61,25 @@ pub(super) fn ceilings(verified: &Verified) -> Result<Vec<Ceilings>, Refusal> {
         layers.push(Layer::one(CeilingName::Parent, held(parent)));
     }
     layers.extend(task_types(verified).map(|t| Layer::one(CeilingName::TaskType, t.bound.clone())));
-    let any_of = verified.issuer.entitled(&verified.facts);
-    layers.push(Layer { ceiling: CeilingName::Entitlement, any_of });
+    layers.push(Layer { ceiling: CeilingName::Entitlement, any_of: entitlements(verified)? });
     let with_edges = |edges: Vec<Layer>| Ceilings {
         layers: layers.iter().cloned().chain(edges).collect(),
         listed: verified.task_type.listed.clone(),
     };
     Ok(edges(verified)?.into_iter().map(with_edges).collect())
+}
+
+/// What the principal may delegate at all: by their issuer's rules; of what is built in, by the roles in which they administer now.
+fn entitlements(verified: &Verified) -> Result<Vec<Arc<Bound>>, Refusal> {
+    let Verified { issuer, tenant, principal, facts, task_type, .. } = verified;
+    if !task_type.is_built_in() {
+        return Ok(issuer.entitled(facts));
+    }
+    let roles = issuer.roles(tenant, principal, facts);
+    match task_type.role().filter(|role| roles.contains(role)) {
+        Some(_) => Ok(vec![task_type.bound.clone()]),
+        None => Err(Refusal::NoRole { task_type: task_type.name.clone() }),
+    }
 }
 
 /// The edges of every hand-over that the chain tells of, earlier ones included, so that a removed or lowered edge

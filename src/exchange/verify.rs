@@ -23,6 +23,7 @@ use crate::domain::snapshot::{Agent, Issuer, Snapshot, TaskType};
 use crate::hash::sha256;
 use crate::issuers::actor::verify_actor;
 use crate::issuers::fault::ActorFault;
+use crate::issuers::person::is_a_person_just_now;
 use crate::issuers::session::Session;
 use crate::issuers::workload::workload_issuer;
 use crate::keys::fault::JwsFault;
@@ -144,7 +145,7 @@ impl Exchange {
         self.root(at, agent, session, Start { task_type, actor, wish: request.wish })
     }
 
-    /// The task type that `agent` may start for the session.
+    /// The task type that `agent` may start for the session. A built-in one takes a person who signed in just now.
     pub(super) fn may_start(
         &self,
         at: &Moment,
@@ -152,9 +153,15 @@ impl Exchange {
         session: &Session,
         named: Option<&Name>,
     ) -> Result<Arc<TaskType>, Refusal> {
+        let snapshot = &at.world.snapshot;
         may_spend_session(session, agent, &self.parts.issuer)?;
         serves(agent, &session.tenant)?;
-        pick_task_type(&at.world.snapshot, agent, &session.tenant, named)
+        let task_type = pick_task_type(snapshot, agent, &session.tenant, named)?;
+        if task_type.is_built_in() {
+            let person = is_a_person_just_now(snapshot, session, at.now);
+            person.map_err(|why| Refusal::Subject(why.into()))?;
+        }
+        Ok(task_type)
     }
 
     /// The root of a task, for a session that the agent may spend.

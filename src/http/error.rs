@@ -292,6 +292,7 @@ pub(super) fn oauth(refusal: &Refusal) -> (StatusCode, &'static str) {
         | Refusal::Instance
         | Refusal::TaskTypeMissing { .. }
         | Refusal::TaskType { .. }
+        | Refusal::NoRole { .. }
         | Refusal::NoEdge { .. }
         | Refusal::Depth { .. }
         | Refusal::TooLarge

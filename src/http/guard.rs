@@ -1,4 +1,4 @@
-//! What surrounds every request of the public listener: its source's rate, its size, its time, and our own faults.
+//! What surrounds every request of the public listener, and of the admin API over HTTPS: its source's rate, its size, its time, and our own faults.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,6 +33,17 @@ pub struct Guard {
     pub metrics: Arc<Metrics>,
     /// Whom to believe where a request comes from.
     pub forwarding: Arc<Forwarding>,
+    /// When bodies are read.
+    pub bodies: Bodies,
+}
+
+/// When the body of a request is read, and how long its answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bodies {
+    /// At once: it is small. The answer takes `limits.request_timeout` at most.
+    First,
+    /// By the route, once it is known who asks: it may be large. The answer takes this long at most.
+    Later(Duration),
 }
 
 /// `router` with the guard around all of its routes.
@@ -57,22 +68,28 @@ async fn surround(State(guard): State<Guard>, mut request: Request, next: Next) 
 }
 
 impl Guard {
-    /// Reads the whole request, and has it answered, both within one time limit.
+    /// Reads the whole request, unless its route does, and has it answered, both within one time limit.
     async fn answer(
         &self,
         request: Request,
         next: Next,
         link: Option<&Link>,
     ) -> Result<Response, OAuthError> {
-        let limit = Duration::from_secs(self.limits.config().request_timeout.into());
+        let limit = match self.bodies {
+            Bodies::First => Duration::from_secs(self.limits.config().request_timeout.into()),
+            Bodies::Later(limit) => limit,
+        };
         let deadline = Instant::now() + limit;
-        let (head, body) = request.into_parts();
-        let body = timeout_at(deadline, read(body)).await.map_err(|_| OAuthError::too_slow())??;
+        let (head, mut body) = request.into_parts();
+        if self.bodies == Bodies::First {
+            let read = timeout_at(deadline, read(body)).await.map_err(|_| OAuthError::too_slow())??;
+            body = Body::from(read);
+        }
         // From here on the connection is not cut to make room.
         if !link.is_none_or(Link::works) {
             return Err(OAuthError::too_slow());
         }
-        let answer = caught(next.run(Request::from_parts(head, Body::from(body))));
+        let answer = caught(next.run(Request::from_parts(head, body)));
         match timeout_at(deadline, answer).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(Panicked)) => {

@@ -3,7 +3,7 @@
 //! A session token is read in [`session`], with a key from [`keysets`]; those are fetched in the background, where
 //! [`discovery`] says, through [`outbound`], the only door to the network. [`actor`] reads `actor_token`s, [`assertion`] and [`certificate`] what
 //! clients authenticate with, [`workload`] what platforms say of workloads, [`logout_token`] and [`security_event`] what tells
-//! that sessions have ended.
+//! that sessions have ended, and [`person`] whether a session is a person's of just now.
 
 pub mod actor;
 mod address;
@@ -21,6 +21,7 @@ pub mod keysets;
 mod kind;
 pub mod logout_token;
 pub mod outbound;
+pub mod person;
 pub mod security_event;
 pub mod session;
 mod subject;

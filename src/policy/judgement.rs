@@ -109,6 +109,12 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// The built-in policy of what opens the admin API: what the ceilings allow, it allows.
+    pub fn built_in() -> Self {
+        let (deny, require_approval, limits, tags) = Default::default();
+        Self { allow: true, deny, require_approval, limits, tags }
+    }
+
     /// Deny beats approval beats allow.
     pub fn outcome(&self) -> Outcome {
         if !self.allow || !self.deny.is_empty() {

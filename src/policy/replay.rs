@@ -367,7 +367,7 @@ pub struct Example {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Skip {
-    /// It was refused before policy was asked: no bundle bears on it.
+    /// It was refused before policy was asked, or is of what opens the admin API: no bundle bears on it.
     BeforePolicy,
     /// The input is no longer kept (`log.keep_inputs`).
     InputGone,
@@ -400,7 +400,7 @@ impl Skip {
     /// What it means, for people.
     pub fn why(self) -> &'static str {
         match self {
-            Self::BeforePolicy => "refused before policy was asked",
+            Self::BeforePolicy => "refused before policy was asked, or a login to the admin API",
             Self::InputGone => "the input is no longer kept",
             Self::OtherSchema => "the input is of another version of its schema",
             Self::Unreadable => "the input cannot be read",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use openidconnect::url::form_urlencoded;
+use openidconnect::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -63,6 +64,20 @@ impl Http {
     /// `GET url`.
     pub async fn get(&self, url: &str) -> Result<Answer, Unreachable> {
         answer(url, self.0.get(url)).await
+    }
+
+    /// Sends a request of `openidconnect` as it is.
+    pub async fn send(&self, request: HttpRequest) -> Result<HttpResponse, Unreachable> {
+        let url = request.uri().to_string();
+        let (head, body) = request.into_parts();
+        let sent = self.0.request(head.method, &url).headers(head.headers).body(body).send().await;
+        let answer = sent.map_err(|error| unreachable(&url, &error))?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = answer.bytes().await.map_err(|error| unreachable(&url, &error))?;
+        let mut response = HttpResponse::new(body.to_vec());
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
     }
 
     /// `POST url` with a form, and client authentication by `client_secret_basic` if `client` is given.

@@ -10,6 +10,7 @@ use taskgrant::admin::api::{ApplyRequest, RefusalCode, Refused, router};
 use taskgrant::admin::client::AdminClient;
 use taskgrant::admin::socket::AdminSocket;
 use taskgrant::cli::apply::{ApplyArgs, Deployment, apply};
+use taskgrant::cli::target::TargetArgs;
 use taskgrant::clock::{Clock, SystemClock};
 use taskgrant::configuration::active::Active;
 use taskgrant::configuration::apply::{Configuration, Options, load};
@@ -92,6 +93,7 @@ impl Site {
             admin_socket: data.join("admin.sock"),
             location: Location::Folder(data),
             own_issuer: OWN.into(),
+            remote: None,
         }
     }
 
@@ -128,7 +130,7 @@ impl Site {
     async fn apply_from(&self, path: &Path, flags: &[&str], stdin: &str) -> Answer {
         let args = ApplyArgs {
             filename: vec![path.to_owned()],
-            config: "taskgrant.toml".into(),
+            target: TargetArgs::default(),
             allow_widening: flags.contains(&"--allow-widening"),
             prune: flags.contains(&"--prune"),
             dry_run: flags.contains(&"--dry-run"),
@@ -146,7 +148,7 @@ impl Site {
 
     fn lifetime_in_force(&self) -> Option<u32> {
         let snapshot = self.server.as_ref().unwrap().active.load().snapshot.clone();
-        snapshot.task_types().next().map(|t| t.spec.lifetime.task)
+        snapshot.task_types().find(|t| !t.is_built_in()).map(|t| t.spec.lifetime.task)
     }
 }
 

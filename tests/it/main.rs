@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod act;
 #[cfg(test)]
+mod administration;
+#[cfg(test)]
 mod apply;
 #[cfg(test)]
 mod approvals;
@@ -51,6 +53,8 @@ mod leaks;
 mod limits;
 #[cfg(test)]
 mod lockdown;
+#[cfg(test)]
+mod login;
 #[cfg(test)]
 mod notify;
 #[cfg(test)]

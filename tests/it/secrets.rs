@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use taskgrant::cli::agent::{Secret, SecretArgs, run};
 use taskgrant::cli::apply::Deployment;
+use taskgrant::cli::target::TargetArgs;
 use taskgrant::clock::SystemClock;
 use taskgrant::store::folder::Location;
 use taskgrant::terminal::output::{Exit, Output};
@@ -19,11 +20,12 @@ fn deployment(server: &Server) -> Deployment {
         admin_socket: data.join("admin.sock"),
         location: Location::Folder(data),
         own_issuer: server.issuer.clone(),
+        remote: None,
     }
 }
 
 fn args(client_id: &str) -> SecretArgs {
-    SecretArgs { client_id: client_id.to_owned(), config: "taskgrant.toml".into(), json: true }
+    SecretArgs { client_id: client_id.to_owned(), target: TargetArgs::default(), json: true }
 }
 
 async fn command(command: Secret, deployment: &Deployment) -> (Exit, Value) {

@@ -15,6 +15,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
+use crate::support::process::free_port;
+
 /// Longer than anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,12 +31,16 @@ fn certify(folder: &Path) -> String {
 }
 
 async fn build(folder: &Path) -> (Result<App, StartFault>, TcpListener) {
+    build_with(folder, "").await
+}
+
+async fn build_with(folder: &Path, more: &str) -> (Result<App, StartFault>, TcpListener) {
     rustls::crypto::ring::default_provider().install_default().ok();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let toml = format!(
         "public_url = 'https://{at}'\nlisten = '{at}'\ndata = '{0}/data'\n[limits]\nheader_timeout = 1\n\
-         [tls]\ncert = '{0}/cert.pem'\nkey = '{0}/key.pem'",
+         [tls]\ncert = '{0}/cert.pem'\nkey = '{0}/key.pem'\n{more}",
         folder.display()
     );
     (App::build(Config::from_toml(&toml).unwrap(), Arc::new(SystemClock)).await, listener)
@@ -47,6 +53,30 @@ async fn start() -> (TempDir, String, String) {
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(app.unwrap().serve(listener, std::future::pending()));
     (folder, address, certificate)
+}
+
+#[tokio::test]
+async fn the_admin_api_is_served_by_the_same_certificate_and_in_no_other_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = certify(folder.path());
+    let port = free_port();
+    let (app, listener) = build_with(folder.path(), &format!("[admin]\nlisten = '127.0.0.1:{port}'")).await;
+    tokio::spawn(app.unwrap().serve(listener, std::future::pending()));
+    let root = reqwest::Certificate::from_pem(certificate.as_bytes()).unwrap();
+    let client =
+        reqwest::Client::builder().no_proxy().tls_built_in_root_certs(false).add_root_certificate(root);
+    let client = client.build().unwrap();
+    let at = |scheme: &str| format!("{scheme}://127.0.0.1:{port}/admin/v1/objects");
+    let served = timeout(PATIENCE, async {
+        loop {
+            match client.get(at("https")).send().await {
+                Ok(answer) => return answer.status(),
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    });
+    assert_eq!(served.await.unwrap(), 401);
+    assert!(client.get(at("http")).send().await.is_err(), "plain HTTP is no handshake");
 }
 
 /// Whether a client that trusts only `certificate` is served.

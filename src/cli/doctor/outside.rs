@@ -67,7 +67,8 @@ fn source(object: &Object) -> Option<Source<'_>> {
         | Spec::Resource(_)
         | Spec::Agent(_)
         | Spec::TaskType(_)
-        | Spec::Exception(_) => None,
+        | Spec::Exception(_)
+        | Spec::Administrator(_) => None,
     }
 }
 

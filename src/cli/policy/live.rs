@@ -7,6 +7,7 @@ use crate::admin::api::Refused;
 use crate::admin::policy::{ApplyPolicy, RollbackPolicy};
 use crate::admin::socket::Peer;
 use crate::cli::desk::{Answer, Desk, failed, heard, tell};
+use crate::cli::target::TargetArgs;
 use crate::cli::time;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -17,9 +18,8 @@ use crate::terminal::output::{Exit, Output};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Common {
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "taskgrant.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -90,7 +90,9 @@ pub(super) fn files_of(
 
 /// Has the server read its folders again.
 pub(super) async fn reload(args: &Common, clock: Arc<dyn Clock>, output: &mut Output<'_>) -> Exit {
-    let folders = match folders(&args.config) {
+    // A server reads its own.
+    let folders = if args.target.server.is_some() { Ok(Vec::new()) } else { folders(&args.target.config) };
+    let folders = match folders {
         Ok(folders) => folders,
         Err(fault) => {
             output.complain(&fault);
@@ -157,7 +159,7 @@ pub(super) async fn at_desk<T: serde::Serialize>(
     ask: impl AsyncFnOnce(&Desk) -> Answer<T>,
     words: impl FnOnce(&T, &mut Output<'_>) -> Exit,
 ) -> Exit {
-    let desk = match Desk::find(&common.config, clock).await {
+    let desk = match Desk::find(&common.target, clock).await {
         Ok(desk) => desk,
         Err(unusable) => return unusable.told(output),
     };

@@ -75,7 +75,10 @@ pub(super) fn check(found: &mut Findings, documents: &[Document], config: &Confi
                 one.status(spec, config.status);
             }
             Spec::CertificateAuthority(spec) => one.authority(&spec.certificates, today),
-            Spec::Tenant(_) | Spec::AuthorizationDetailType(_) | Spec::Exception(_) => {}
+            Spec::Tenant(_)
+            | Spec::AuthorizationDetailType(_)
+            | Spec::Exception(_)
+            | Spec::Administrator(_) => {}
         }
     }
 }

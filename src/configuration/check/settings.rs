@@ -86,6 +86,11 @@ fn check_listen(found: &mut Findings, settings: &SettingsFile, config: &Config) 
     if config.tls.files().is_some() {
         return;
     }
+    if config.admin.listen.is_some_and(|at| !at.ip().is_loopback()) {
+        let message = "plain HTTP beyond loopback: whoever gets past the proxy reads the tokens of admins";
+        let remedy = "let only the addresses of `behind_proxy` reach it, or set `tls.cert` and `tls.key`";
+        found.warning("plain_listen", settings.fault("admin.listen", message, remedy));
+    }
     if config.behind_proxy.is_empty() {
         let message = "plain HTTP, and nothing says who ends TLS";
         let remedy =

@@ -28,7 +28,8 @@ impl Declared {
                 | Spec::WorkloadIssuer(_)
                 | Spec::CertificateAuthority(_)
                 | Spec::AuthorizationDetailType(_)
-                | Spec::Exception(_) => {}
+                | Spec::Exception(_)
+                | Spec::Administrator(_) => {}
             }
         }
         let place = |order: &[&str], id: &str| order.iter().position(|known| *known == id);

@@ -4,10 +4,11 @@ use super::Refusal;
 
 /// The codes of refusals that policy neither made nor caused; a test holds them to [`Refusal::code`]. Those of tokens that are not
 /// accepted are not among them: they begin with `subject_token_` or `actor_token_`, and come before policy is asked.
-const BESIDE_POLICY: [&str; 45] = [
+const BESIDE_POLICY: [&str; 46] = [
     "actor_chain_malformed",
     "actor_chain_too_long",
     "actor_repeated",
+    "administrator_role_missing",
     "agent_not_of_tenant",
     "approval_cancelled",
     "approval_denied",

@@ -13,6 +13,7 @@ use taskgrant::keys::keyring::KeyRing;
 use taskgrant::keys::signing::KeySpec;
 use tokio::net::TcpListener;
 
+use super::people::People;
 use super::signer::Signer;
 
 /// The provider: dropping it stops nothing, the runtime's end does.
@@ -21,6 +22,8 @@ pub(crate) struct Idp {
     pub(crate) issuer: String,
     /// A second key that it publishes, to sign what no honest library would.
     pub(crate) signer: Signer,
+    /// Where people sign in.
+    pub(crate) people: People,
     keys: Arc<KeyRing>,
     fetches: Arc<AtomicUsize>,
 }
@@ -41,6 +44,7 @@ impl Idp {
             "authorization_endpoint": format!("{issuer}/authorize"),
             "token_endpoint": format!("{issuer}/token"),
             "jwks_uri": format!("{issuer}/jwks"),
+            "device_authorization_endpoint": format!("{issuer}/device"),
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
@@ -59,8 +63,10 @@ impl Idp {
                     Json(jwks)
                 }),
             );
+        let people = People::new(issuer.clone(), keys.clone());
+        let router = router.merge(people.router());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { issuer, signer, keys, fetches }
+        Self { issuer, signer, people, keys, fetches }
     }
 
     /// Signs any claims under any `typ`.

@@ -4,6 +4,7 @@ pub(crate) mod approvals;
 pub(crate) mod database;
 pub(crate) mod idp;
 pub(crate) mod keyed;
+pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod server;

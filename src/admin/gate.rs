@@ -1,0 +1,213 @@
+//! The gate of the admin API over HTTPS: a bearer token of a built-in task type (RFC 6750), and which routes it opens.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+use tracing::warn;
+
+use super::api::{RefusalCode, Refused};
+use crate::aggregates::Aggregates;
+use crate::clock::{Clock, Random};
+use crate::configuration::active::Active;
+use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
+use crate::domain::objects::Role;
+use crate::introspection::Introspection;
+use crate::introspection::operator::{NotAdmitted, Operator};
+use crate::store::change::Refuse;
+use crate::store::writer::Writer;
+
+/// What the gate is made of. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    /// Verifies tokens, and whether they live.
+    pub introspection: Introspection,
+    /// Who administers, as of now.
+    pub active: Active,
+    /// Refusals that are only counted.
+    pub aggregates: Arc<Aggregates>,
+    /// The one writer: who tried more than they may is in the log.
+    pub writer: Writer,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids.
+    pub random: Random,
+}
+
+/// `router` behind the gate. What it does not know is behind it too: nobody learns from outside which routes there are.
+pub fn gated(router: Router, gate: Gate) -> Router {
+    let nothing = || async { no_route() };
+    router.fallback(nothing).layer(from_fn_with_state(gate, admit))
+}
+
+/// The roles in which a route may be called: answers are given by approvers alone, what is only read by auditors too, and all else
+/// is an admin's. A route that is new is one of the latter.
+fn roles(method: &Method, route: &str) -> &'static [Role] {
+    let reads = [Method::GET, Method::HEAD].contains(method);
+    match route {
+        "/admin/v1/approvals/{id}/approve" | "/admin/v1/approvals/{id}/deny" => &[Role::Approve],
+        "/admin/v1/approvals" | "/admin/v1/approvals/{id}" if reads => &Role::ALL,
+        _ if reads => &[Role::Admin, Role::Audit],
+        _ => &[Role::Admin],
+    }
+}
+
+/// Method and route of a call; the route is empty where nothing is served.
+type Called = (Method, String);
+
+async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let called = (request.method().clone(), route.unwrap_or_default());
+    let operator = match gate.operator(request.headers(), &called).await {
+        Ok(operator) => operator,
+        Err(response) => return no_store(response),
+    };
+    let opens = roles(&called.0, &called.1);
+    if !opens.contains(&operator.role) {
+        let wanted = opens.first().copied().unwrap_or(Role::Admin);
+        let message = format!("this takes the role `{wanted}`, and the token is for `{}`", operator.role);
+        return no_store(gate.forbid(&operator, &called, (wanted, message)).await);
+    }
+    request.extensions_mut().insert(Arc::new(operator));
+    no_store(next.run(request).await)
+}
+
+impl Gate {
+    /// Who shows the token of the request. No other credential is looked at: neither a cookie nor a parameter.
+    async fn operator(&self, headers: &HeaderMap, called: &Called) -> Result<Operator, Response> {
+        let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+        let Some(first) = shown.next() else {
+            return Err(challenge(RefusalCode::InvalidToken, "show a token of `taskgrant login`", None));
+        };
+        let token = bearer(first).filter(|_| shown.next().is_none());
+        let world = self.active.load();
+        let admitted = match token {
+            Some(token) => self.introspection.operator(&world, token).await,
+            None => Err(NotAdmitted::Token),
+        };
+        match admitted {
+            Ok(operator) => Ok(operator),
+            Err(NotAdmitted::Token) => {
+                self.aggregates.unauthenticated();
+                let message =
+                    "the token is none for this admin API, has expired, or is revoked: `taskgrant login`";
+                Err(challenge(RefusalCode::InvalidToken, message, Some("invalid_token")))
+            }
+            Err(NotAdmitted::Role(operator)) => {
+                let message =
+                    format!("no Administrator object gives you the role `{}` any more", operator.role);
+                let role = operator.role;
+                Err(self.forbid(&operator, called, (role, message)).await)
+            }
+            Err(NotAdmitted::Store(fault)) => {
+                warn!(%fault, "whether a token for the admin API lives cannot be read");
+                let message = "whether the token lives cannot be read now: try again".to_owned();
+                Err(Refused { error: RefusalCode::Unavailable, message, faults: Vec::new() }.into_response())
+            }
+        }
+    }
+
+    /// The answer to somebody known who may not; the first of its like is recorded, further ones are counted (L12).
+    async fn forbid(
+        &self,
+        operator: &Operator,
+        (method, route): &Called,
+        (wanted, message): (Role, String),
+    ) -> Response {
+        let code = "insufficient_scope";
+        if self.aggregates.is_first(Kind::Admin, &operator.account(), code) {
+            let now = self.clock.now();
+            let reasons = vec![Reason { code: code.to_owned(), message: message.clone(), public: true }];
+            let record = Record {
+                actor: Some(operator.account()),
+                principal: Some(operator.principal.clone()),
+                asked: json!({"method": method.as_str(), "route": route, "role": operator.role}),
+                reasons,
+                ..Record::default()
+            };
+            let decision = Decision {
+                id: self.random.decision(now),
+                kind: Kind::Admin,
+                at: now,
+                tenant: None,
+                outcome: Outcome::Deny,
+                policy: None,
+                task_type: None,
+                record,
+                input: None,
+            };
+            if let Err(fault) = self.writer.submit(Refuse { decision, assertion: None }).await {
+                warn!(%fault, "a refusal of the admin API could not be recorded");
+            }
+        }
+        let mut response = challenge(RefusalCode::InsufficientScope, &message, Some(code));
+        let scope = format!("Bearer realm=\"taskgrant\", error=\"{code}\", scope=\"{}\"", wanted.task_type());
+        if let Ok(value) = HeaderValue::from_str(&scope) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+        }
+        response
+    }
+}
+
+/// The token after `Bearer` (RFC 6750 §2.1).
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = token.trim_start_matches(' ');
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.bytes().all(legal)).then_some(token)
+}
+
+/// A refusal with `WWW-Authenticate` (RFC 6750 §3): without an error where no credential was shown at all.
+fn challenge(error: RefusalCode, message: &str, told: Option<&'static str>) -> Response {
+    let refused = Refused { error, message: message.to_owned(), faults: Vec::new() };
+    let mut response = refused.into_response();
+    let value = match told {
+        Some("invalid_token") => "Bearer realm=\"taskgrant\", error=\"invalid_token\"",
+        Some(_) | None => "Bearer realm=\"taskgrant\"",
+    };
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
+    response
+}
+
+fn no_route() -> Response {
+    let message = "nothing is served at this path".to_owned();
+    let refused = Refused { error: RefusalCode::NotFound, message, faults: Vec::new() };
+    (StatusCode::NOT_FOUND, refused).into_response()
+}
+
+fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_that_nobody_listed_is_an_admins_and_what_is_read_an_auditors_too() {
+        let of = |method: Method, route: &str| roles(&method, route).to_vec();
+        assert_eq!(of(Method::POST, "/admin/v1/anything"), [Role::Admin]);
+        assert_eq!(of(Method::PUT, "/admin/v1/objects"), [Role::Admin]);
+        assert_eq!(of(Method::GET, "/admin/v1/anything"), [Role::Admin, Role::Audit]);
+        assert_eq!(of(Method::GET, "/admin/v1/approvals/{id}"), Role::ALL);
+        assert_eq!(of(Method::POST, "/admin/v1/approvals/{id}/approve"), [Role::Approve]);
+        assert_eq!(of(Method::POST, "/admin/v1/approvals/{id}/deny"), [Role::Approve]);
+        assert_eq!(of(Method::POST, "/admin/v1/approvals/{id}/cancel"), [Role::Admin]);
+        assert_eq!(of(Method::POST, ""), [Role::Admin]);
+    }
+
+    #[test]
+    fn the_token_follows_the_scheme_of_rfc_6750() {
+        let read = |text: &'static str| bearer(&HeaderValue::from_static(text)).map(str::to_owned);
+        assert_eq!(read("Bearer a.b-c").as_deref(), Some("a.b-c"));
+        assert_eq!(read("bearer  a.b").as_deref(), Some("a.b"));
+        for bad in ["Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer a,b", "a.b.c"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

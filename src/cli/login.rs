@@ -1,0 +1,217 @@
+//! `taskgrant login`: a token for the admin API. People sign in at their identity provider, in a browser; what that vouches for is
+//! exchanged like any other session (DESIGN §9).
+
+mod browser;
+mod provider;
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::server::{Metadata, secret_of};
+use super::stored::{Stored, server_url};
+use super::token;
+use crate::admin::login::{Console, LoginInfo, SignIn};
+use crate::clock::Clock;
+use crate::domain::objects::{Role, SessionTokenKind};
+use crate::domain::request::{ACCESS_TOKEN, TOKEN_EXCHANGE};
+use crate::terminal::http::{Credentials, Http};
+use crate::terminal::output::{Exit, Output};
+
+/// Sign in as an administrator, and keep the token for the commands that take --server.
+///
+/// It opens a port on this machine for the browser's answer (RFC 8252); with --device the browser may be elsewhere.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LoginArgs {
+    /// URL of the admin API.
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// What the token is for: admin, approve or audit.
+    #[arg(long, default_value = "admin", value_parser = role, value_name = "ROLE")]
+    pub role: Role,
+    /// The console; the server's only one if left out.
+    #[arg(long, value_name = "ID")]
+    pub client_id: Option<String>,
+    /// Environment variable with the console's secret.
+    #[arg(long, value_name = "NAME", required_unless_present = "client_secret_file")]
+    pub client_secret_env: Option<String>,
+    /// File with the console's secret, which group and others may not read.
+    #[arg(long, value_name = "FILE", conflicts_with = "client_secret_env")]
+    pub client_secret_file: Option<PathBuf>,
+    /// The trusted issuer to sign in at, where the console has several.
+    #[arg(long, value_name = "ISS")]
+    pub sign_in_at: Option<String>,
+    /// Sign in on another device: the page and the code to type there are printed (RFC 8628).
+    #[arg(long)]
+    pub device: bool,
+    /// A further scope to ask the identity provider for, such as the one that brings groups; may repeat.
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Vec<String>,
+    /// A session token that you have already, instead: a file, or `-` for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "device")]
+    pub session_token: Option<String>,
+    /// What it is: `access_token`, `id_token` or `jwt`; what the server takes of the identity provider if left out.
+    #[arg(long, value_parser = ["access_token", "id_token", "jwt"], value_name = "KIND")]
+    pub session_token_type: Option<String>,
+    /// Where the token is kept, instead of the user's configuration folder.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+fn role(word: &str) -> Result<Role, String> {
+    let found = Role::ALL.into_iter().find(|role| role.as_str() == word);
+    found.ok_or_else(|| "one of admin, approve, audit".to_owned())
+}
+
+/// Signs in, and keeps the token.
+pub async fn run(
+    args: &LoginArgs,
+    clock: &dyn Clock,
+    stdin: &mut (dyn Read + Send),
+    output: &mut Output<'_>,
+) -> Exit {
+    match login(args, clock, stdin, output).await {
+        Ok(Done::Kept { stored, path }) => {
+            let left = stored.expires_at - clock.now().timestamp();
+            output
+                .line(&format!("signed in at {} for the role {}, for {left} s", stored.server, stored.role));
+            output.line(&format!("the token is in {}", path.display()));
+            Exit::Done
+        }
+        Ok(Done::Refused(body)) => {
+            let told = |member| body.get(member).and_then(Value::as_str).unwrap_or("-");
+            output.complain(&format!("refused ({}): {}", told("reason_code"), told("error_description")));
+            Exit::Refused
+        }
+        Err(why) => {
+            output.complain(&format!("taskgrant login: {why}"));
+            Exit::Usage
+        }
+    }
+}
+
+enum Done {
+    Kept { stored: Stored, path: PathBuf },
+    Refused(Value),
+}
+
+async fn login(
+    args: &LoginArgs,
+    clock: &dyn Clock,
+    stdin: &mut (dyn Read + Send),
+    output: &mut Output<'_>,
+) -> Result<Done, String> {
+    let http = Http::new().map_err(|why| why.to_string())?;
+    let secret = secret_of(args.client_secret_env.as_deref(), args.client_secret_file.as_deref())?;
+    let server = server_url(&args.server);
+    let info = info(&server, &http).await?;
+    let console = console(args, &info)?;
+    let (session, kind) = session(args, console, &http, (stdin, output)).await?;
+    let metadata = Metadata::of(&info.issuer, &http).await?;
+    let form = [
+        ("grant_type", TOKEN_EXCHANGE.to_owned()),
+        ("subject_token", session),
+        ("subject_token_type", ACCESS_TOKEN.replace("access_token", kind)),
+        ("task_type", args.role.task_type().to_owned()),
+        ("resource", info.resource.clone()),
+    ];
+    let client = Credentials { id: console.client_id.as_str(), secret: &secret };
+    let asked = clock.now().timestamp();
+    let answer = http.post(&metadata.token_endpoint, Some(client), form).await;
+    let answer = answer.map_err(|why| why.to_string())?;
+    let Some(token) = answer.text("access_token").filter(|_| answer.status == 200) else {
+        return Ok(Done::Refused(answer.body));
+    };
+    let lives = answer.body.get("expires_in").and_then(Value::as_i64).unwrap_or_default();
+    let stored = Stored {
+        server,
+        issuer: info.issuer.clone(),
+        client_id: console.client_id.to_string(),
+        role: args.role,
+        access_token: token.to_owned(),
+        expires_at: asked + lives,
+    };
+    let path = stored.save(args.token_file.as_deref())?;
+    Ok(Done::Kept { stored, path })
+}
+
+async fn info(server: &str, http: &Http) -> Result<LoginInfo, String> {
+    let url = format!("{server}/admin/v1/login");
+    let answer = http.get(&url).await.map_err(|why| why.to_string())?;
+    let status = answer.status;
+    serde_json::from_value(answer.body).map_err(|_| {
+        format!("{url} is no admin API (status {status}): --server is the URL that it is reached at")
+    })
+}
+
+/// The console to work through.
+fn console<'i>(args: &LoginArgs, info: &'i LoginInfo) -> Result<&'i Console, String> {
+    let known: Vec<&str> = info.consoles.iter().map(|console| console.client_id.as_str()).collect();
+    let found = match (&args.client_id, info.consoles.as_slice()) {
+        (Some(wanted), all) => all.iter().find(|console| console.client_id.as_str() == wanted),
+        (None, [only]) => Some(only),
+        (None, []) => {
+            return Err(
+                "the server has no console yet: `taskgrant bootstrap-admin`, on its machine".to_owned()
+            );
+        }
+        (None, _) => None,
+    };
+    found.ok_or_else(|| format!("name a console with --client-id: {}", known.join(", ")))
+}
+
+/// A session token of a person who signs in just now, and what it is.
+async fn session(
+    args: &LoginArgs,
+    console: &Console,
+    http: &Http,
+    (stdin, output): (&mut (dyn Read + Send), &mut Output<'_>),
+) -> Result<(String, &'static str), String> {
+    if let Some(place) = &args.session_token {
+        let kind = args.session_token_type.as_deref().map_or(SessionTokenKind::AccessToken, kind_of);
+        return Ok((token::read(place, stdin)?, name_of(kind)));
+    }
+    let sign_in = sign_in(args, console)?;
+    let wanted = match &args.session_token_type {
+        Some(named) => kind_of(named),
+        None if sign_in.session_tokens.contains(&SessionTokenKind::IdToken) => SessionTokenKind::IdToken,
+        None => SessionTokenKind::AccessToken,
+    };
+    let provider = provider::Provider::discover(&sign_in.issuer, &sign_in.client, http).await?;
+    let tokens = if args.device {
+        provider.on_another_device(&args.scope, output).await?
+    } else {
+        provider.in_a_browser(&args.scope, output).await?
+    };
+    Ok((tokens.pick(wanted)?, name_of(wanted)))
+}
+
+/// Where to sign in.
+fn sign_in<'c>(args: &LoginArgs, console: &'c Console) -> Result<&'c SignIn, String> {
+    let all = console.sign_in.as_slice();
+    let found = match (&args.sign_in_at, all) {
+        (Some(wanted), _) => all.iter().find(|sign_in| sign_in.issuer == *wanted),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    let known: Vec<&str> = all.iter().map(|sign_in| sign_in.issuer.as_str()).collect();
+    found.ok_or_else(|| format!("say where with --sign-in-at: {}", known.join(", ")))
+}
+
+fn kind_of(word: &str) -> SessionTokenKind {
+    match word {
+        "id_token" => SessionTokenKind::IdToken,
+        "jwt" => SessionTokenKind::Jwt,
+        _ => SessionTokenKind::AccessToken,
+    }
+}
+
+/// The last word of its URN (RFC 8693 §3).
+fn name_of(kind: SessionTokenKind) -> &'static str {
+    match kind {
+        SessionTokenKind::AccessToken => "access_token",
+        SessionTokenKind::IdToken => "id_token",
+        SessionTokenKind::Jwt => "jwt",
+    }
+}

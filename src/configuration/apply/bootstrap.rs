@@ -1,0 +1,263 @@
+//! The use case: the first administrator, who is let in by nobody but the machine's own account (DESIGN §9).
+
+use ring::rand::SystemRandom;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use thiserror::Error;
+
+use super::secrets::FreshSecret;
+use super::{ApplyFault, Configuration, Inner, Next, Options, Order, earlier, fit, objects, reason};
+use crate::configuration::active::InForce;
+use crate::configuration::documents;
+use crate::configuration::plan::{Action, Plan, Step};
+use crate::domain::decision::Outcome;
+use crate::domain::ids::{AgentClass, ClientId, DecisionId, Name};
+use crate::domain::objects::{
+    AdministratorSpec, AgentSpec, AuthSpec, Labels, Object, ObjectKind, ObjectRef, Owner, Role, Spec,
+    UpstreamClientSpec,
+};
+use crate::domain::principal::Principal;
+use crate::store::change::Change;
+
+/// Client id of the console, unless another one is named.
+const CONSOLE: &str = "taskgrant-console";
+
+/// Description of the administrator.
+pub const DESCRIPTION: &str = "By `taskgrant bootstrap-admin`";
+
+/// Who is to administer, and through what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapRequest {
+    /// The trusted issuer that they sign in at.
+    pub issuer: String,
+    /// Their `sub` there.
+    pub subject: String,
+    /// The client there that they sign in with. Needed unless there is a console, and refused where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_client: Option<String>,
+    /// Client id of the console here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<ClientId>,
+    /// Whether to do it although somebody administers already.
+    #[serde(default)]
+    pub again: bool,
+}
+
+/// What was done.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bootstrapped {
+    /// The administrator that was declared.
+    pub administrator: ObjectRef,
+    /// The client to sign in through.
+    pub console: ClientId,
+    /// The console that was declared, if there was none; else none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_console: Option<ObjectRef>,
+    /// Its secret, told this once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The decision that records it.
+    pub decision_id: DecisionId,
+}
+
+impl std::fmt::Debug for Bootstrapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bootstrapped({} {})", self.administrator, self.console)
+    }
+}
+
+/// Why nobody was let in.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BootstrapFault {
+    /// Somebody administers already.
+    #[error("there are administrators already ({0}): let one of them apply another, or say --again")]
+    Again(String),
+    /// Nobody could sign in.
+    #[error(
+        "there is no console yet: name the client of the identity provider that admins sign in with (--console-client)"
+    )]
+    NoConsole,
+    /// There is one, which somebody looks after.
+    #[error(
+        "there is a console already (`{0}`): leave --console-client and --client-id out, or change its object"
+    )]
+    Console(ClientId),
+    /// As for an apply.
+    #[error(transparent)]
+    Apply(#[from] ApplyFault),
+}
+
+impl Configuration {
+    /// Declares an administrator with every role, and a console where there is none, on behalf of `actor`; in force when this returns.
+    pub async fn bootstrap_admin(
+        &self,
+        request: &BootstrapRequest,
+        actor: &str,
+    ) -> Result<Bootstrapped, BootstrapFault> {
+        let (inner, request, actor) = (self.0.clone(), request.clone(), actor.to_owned());
+        let run = tokio::spawn(async move { inner.bootstrap_admin(&request, &actor).await });
+        run.await.unwrap_or_else(|error| Err(ApplyFault::Unavailable(error.to_string()).into()))
+    }
+}
+
+/// What is to be declared.
+struct Declared {
+    administrator: Object,
+    console: Option<Object>,
+    client_id: ClientId,
+    secret: Option<String>,
+}
+
+impl Inner {
+    async fn bootstrap_admin(
+        &self,
+        request: &BootstrapRequest,
+        actor: &str,
+    ) -> Result<Bootstrapped, BootstrapFault> {
+        let mut asked = json!({"command": "bootstrap-admin"});
+        if let (Some(asked), Ok(serde_json::Value::Object(said))) =
+            (asked.as_object_mut(), serde_json::to_value(request))
+        {
+            asked.extend(said);
+        }
+        let order = Order { options: Options::default(), actor, asked };
+        let _turn = self.turn.lock().await;
+        let base = self.store.head().await.map_err(ApplyFault::from)?.generation;
+        let policy = self.standing_policy().await.map_err(ApplyFault::from)?;
+        let rows = self.store.objects_current().await.map_err(ApplyFault::from)?;
+        let current = objects(rows).map_err(ApplyFault::from)?;
+        let declared = match declared(request, &current) {
+            Ok(declared) => declared,
+            Err(fault) => return Err(self.refuse_bootstrap(&order, fault).await?),
+        };
+        let Declared { administrator, console, client_id, secret } = declared;
+        let declared_console = console.as_ref().map(|console| console.id.clone());
+        let id = administrator.id.clone();
+        let next = match self.bootstrapped(current, [Some(administrator), console]).await? {
+            Ok(next) => next,
+            Err(fault) => return Err(self.refuse_bootstrap(&order, fault.into()).await?),
+        };
+        let receipt = self.commit(&order, &next, base).await?;
+        let (snapshot, schemas) = (next.snapshot.into(), next.schemas.into());
+        self.active.replace(InForce { generation: receipt.generation, snapshot, schemas, policy });
+        let (administrator, console, decision_id) = (id, client_id, receipt.decision_id);
+        Ok(Bootstrapped { administrator, console, declared_console, secret, decision_id })
+    }
+
+    /// All objects with `new` among them, if they fit.
+    async fn bootstrapped(
+        &self,
+        mut all: Vec<Object>,
+        new: [Option<Object>; 2],
+    ) -> Result<Result<Next, ApplyFault>, ApplyFault> {
+        let (mut put, mut steps) = (Vec::new(), Vec::new());
+        for mut object in new.into_iter().flatten() {
+            let versions = self.store.object_versions(object.id.kind).await?;
+            let greatest = versions.iter().filter(|row| row.id == object.id).map(|row| row.version).max();
+            object.version = greatest.unwrap_or(0) + 1;
+            let (id, version) = (object.id.clone(), object.version);
+            let (differences, widenings) = (Vec::new(), Vec::new());
+            steps.push(Step { object: id, action: Action::Create, version, differences, widenings });
+            all.push(object.clone());
+            put.push(object);
+        }
+        let earlier = earlier(&self.store, &all).await?;
+        let fitted = fit(&all, &earlier, &self.own_issuer);
+        Ok(fitted.map_err(|faults| ApplyFault::Documents(documents::place(&faults, &[]))).map(
+            |(snapshot, schemas)| Next { plan: Plan { steps }, put, retire: Vec::new(), snapshot, schemas },
+        ))
+    }
+
+    async fn refuse_bootstrap(
+        &self,
+        order: &Order<'_>,
+        fault: BootstrapFault,
+    ) -> Result<BootstrapFault, ApplyFault> {
+        let mut decision = self.decision(order, Outcome::Deny)?;
+        decision.record.reasons.push(reason("bootstrap_refused", &fault.to_string()));
+        if let Err(error) = self.writer.submit(Change::from(decision)).await {
+            tracing::warn!(%error, "a refused bootstrap-admin could not be recorded");
+        }
+        Ok(fault)
+    }
+}
+
+fn declared(request: &BootstrapRequest, current: &[Object]) -> Result<Declared, BootstrapFault> {
+    let of = |kind: ObjectKind| current.iter().filter(move |object| object.id.kind == kind);
+    let known: Vec<String> = of(ObjectKind::Administrator).map(|object| object.id.name.to_string()).collect();
+    if !known.is_empty() && !request.again {
+        return Err(BootstrapFault::Again(known.join(", ")));
+    }
+    let principal = Principal { iss: request.issuer.clone(), sub: request.subject.clone() };
+    let owner = Owner::Principal(principal);
+    let administrator = AdministratorSpec {
+        description: DESCRIPTION.to_owned(),
+        owner: owner.clone(),
+        contact: request.subject.clone(),
+        issuer: request.issuer.clone(),
+        subject: Some(request.subject.clone()),
+        group: None,
+        session_tenant: None,
+        roles: Role::ALL.into(),
+    };
+    let administrator =
+        object(ObjectKind::Administrator, "first", current, Spec::Administrator(administrator))?;
+    let consoles = current.iter().filter_map(|object| {
+        let Spec::Agent(spec) = &object.spec else { return None };
+        spec.class.is_console().then(|| spec.client_id.clone())
+    });
+    let there = consoles.min();
+    match (there, &request.console_client) {
+        (Some(console), None) if request.client_id.is_none() => {
+            Ok(Declared { administrator, console: None, client_id: console, secret: None })
+        }
+        (Some(console), _) => Err(BootstrapFault::Console(console)),
+        (None, None) => Err(BootstrapFault::NoConsole),
+        (None, Some(client)) => {
+            let (spec, secret) = console(request, client, owner)?;
+            let client_id = spec.client_id.clone();
+            let console = object(ObjectKind::Agent, "console", current, Spec::Agent(Box::new(spec)))?;
+            Ok(Declared { administrator, console: Some(console), client_id, secret: Some(secret) })
+        }
+    }
+}
+
+fn console(
+    request: &BootstrapRequest,
+    client: &str,
+    owner: Owner,
+) -> Result<(AgentSpec, String), BootstrapFault> {
+    let none = || ApplyFault::Unavailable("the system has no randomness".to_owned());
+    let fresh = FreshSecret::new(&SystemRandom::new()).ok_or_else(none)?;
+    let usual = || CONSOLE.parse().map_err(|_| ApplyFault::Unavailable(CONSOLE.to_owned()));
+    let client_id = request.client_id.clone().map_or_else(usual, Ok)?;
+    let spec = AgentSpec {
+        client_id,
+        class: AgentClass::console(),
+        owner,
+        contact: request.subject.clone(),
+        labels: Labels::default(),
+        auth: AuthSpec { issued_sha256: vec![fresh.secret_sha256], ..AuthSpec::default() },
+        actor_jwks: None,
+        upstream_clients: vec![UpstreamClientSpec {
+            issuer: request.issuer.clone(),
+            client: client.to_owned(),
+        }],
+        default_task_type: None,
+        disabled: false,
+        tenants: None,
+    };
+    Ok((spec, fresh.secret))
+}
+
+/// An object of the platform under the first name of `name`, `name-2` … that is free.
+fn object(kind: ObjectKind, name: &str, current: &[Object], spec: Spec) -> Result<Object, BootstrapFault> {
+    let is_free = |candidate: &Name| {
+        !current.iter().any(|o| o.id.kind == kind && o.id.tenant.is_system() && o.id.name == *candidate)
+    };
+    let names = std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
+    let free = names.filter_map(|text| text.parse::<Name>().ok()).find(is_free);
+    let name = free.ok_or_else(|| ApplyFault::Unavailable("no name is free".to_owned()))?;
+    Ok(Object { id: ObjectRef { kind, tenant: Name::system(), name }, version: 1, spec })
+}

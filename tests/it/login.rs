@@ -1,0 +1,389 @@
+//! The first administrator, `taskgrant login`, and commands that go to another machine's server (DESIGN §9).
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Parser;
+use serde_json::{Value, json};
+use taskgrant::cli::apply::Deployment;
+use taskgrant::cli::{approvals, bootstrap_admin, lockdown, login, logout};
+use taskgrant::clock::SystemClock;
+use taskgrant::store::folder::Location;
+use taskgrant::terminal::output::{Exit, Output};
+
+use crate::support::database::{location, on_postgres};
+use crate::support::idp::{bend, claims};
+use crate::support::process::free_port;
+use crate::support::server::{Server, http};
+
+#[derive(Parser)]
+struct Bootstrap {
+    #[command(flatten)]
+    args: bootstrap_admin::BootstrapArgs,
+}
+
+#[derive(Parser)]
+struct Login {
+    #[command(flatten)]
+    args: login::LoginArgs,
+}
+
+#[derive(Parser)]
+struct Logout {
+    #[command(flatten)]
+    args: logout::LogoutArgs,
+}
+
+#[derive(Parser)]
+struct Lockdown {
+    #[command(flatten)]
+    args: lockdown::LockdownArgs,
+}
+
+#[derive(Parser)]
+struct Approvals {
+    #[command(flatten)]
+    args: approvals::ApprovalsArgs,
+}
+
+/// What a command writes, readable while it runs.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Paper {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+struct Site {
+    server: Server,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let port = free_port();
+        let server = Server::start_with(&format!("[admin]\nlisten = '127.0.0.1:{port}'")).await;
+        let url = format!("http://127.0.0.1:{port}");
+        while http().get(&url).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Self { server, url, folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn deployment(&self) -> Deployment {
+        let data = self.server.data.path().join("data");
+        Deployment {
+            admin_socket: data.join("admin.sock"),
+            location: Location::Folder(data),
+            own_issuer: self.server.issuer.clone(),
+            remote: None,
+        }
+    }
+
+    async fn bootstrap(&self, with: &[&str]) -> (Exit, String) {
+        let (issuer, config) = (self.server.idp.issuer.clone(), "unread.toml".to_owned());
+        let base = ["x", "--principal", &issuer, "root", "--config", &config];
+        let args = Bootstrap::parse_from(base.iter().chain(with)).args;
+        bootstrap(&args, &self.deployment()).await
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Keeps the console's secret in a file.
+    fn keep(&self, secret: &str) {
+        std::fs::write(self.file("secret"), secret).unwrap();
+        std::fs::set_permissions(self.file("secret"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn options(&self) -> Vec<String> {
+        let path = |name: &str| self.file(name).display().to_string();
+        ["x", "--server", &self.url, "--client-secret-file", &path("secret"), "--token-file", &path("token")]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// Somebody sits at the identity provider.
+    fn seat(&self, with: Value) {
+        let person = json!({"sub": "root", "sid": "sid-root", "auth_time": self.server.now()});
+        let person = bend(bend(self.server.session_claims(), person), with);
+        self.server.idp.people.seat(person);
+    }
+
+    /// Runs `login`, with a browser that goes where it is told to.
+    async fn login(&self, with: &[&str]) -> (Exit, String, String) {
+        let options = self.options().into_iter().chain(with.iter().map(|text| (*text).to_owned()));
+        let args = Login::parse_from(options).args;
+        let (paper, complaints) = (Paper::default(), Paper::default());
+        let told = paper.clone();
+        let browser = tokio::spawn(async move {
+            for _ in 0..500 {
+                if let Some(url) = told.text().lines().find(|line| line.contains("/authorize?")) {
+                    return http().get(url).send().await.unwrap().text().await.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            String::new()
+        });
+        let (mut out, mut err) = (paper.clone(), complaints.clone());
+        let output = &mut Output { out: &mut out, err: &mut err };
+        let exit = login::run(&args, &SystemClock, &mut std::io::empty(), output).await;
+        if paper.text().contains("/authorize?") {
+            browser.await.unwrap();
+        } else {
+            browser.abort();
+        }
+        (exit, paper.text(), complaints.text())
+    }
+
+    fn stored(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.file("token")).unwrap()).unwrap()
+    }
+
+    async fn lockdown(&self, with: &[&str]) -> (Exit, String, String) {
+        let file = self.file("token").display().to_string();
+        let base = [&["x"][..], with, &["--server", &self.url, "--token-file", &file]].concat();
+        let args = Lockdown::parse_from(base).args;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let output = &mut Output { out: &mut out, err: &mut err };
+        let exit = lockdown::run(&args, Arc::new(SystemClock), output).await;
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+}
+
+async fn bootstrap(args: &bootstrap_admin::BootstrapArgs, deployment: &Deployment) -> (Exit, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let output = &mut Output { out: &mut out, err: &mut err };
+    let exit = bootstrap_admin::run(args, deployment, Arc::new(SystemClock), output).await;
+    (exit, String::from_utf8([out, err].concat()).unwrap())
+}
+
+const CLI: [&str; 2] = ["--console-client", "admin-cli"];
+
+fn secret_in(told: &str) -> &str {
+    told.lines().find_map(|line| line.strip_prefix("# tgs_")).unwrap().trim()
+}
+
+#[tokio::test]
+async fn the_first_administrator_is_let_in_once_by_the_machines_account_and_recorded() {
+    let site = Site::start().await;
+    let (exit, told) = site.bootstrap(&[]).await;
+    assert!(exit == Exit::Refused && told.contains("--console-client"), "{told}");
+    let (exit, told) = site.bootstrap(&["--console-client", ""]).await;
+    assert_eq!(exit, Exit::Refused, "{told}");
+    let (exit, told) = site.bootstrap(&CLI).await;
+    assert_eq!(exit, Exit::Done, "{told}");
+    assert!(secret_in(&told).len() == 43 && told.contains("kind: Administrator"), "{told}");
+    let (leaf, record) = site.server.last_decision().await;
+    assert_eq!((&leaf["kind"], &leaf["outcome"]), (&json!("admin"), &json!("allow")));
+    assert_eq!(record["asked"]["command"], "bootstrap-admin");
+    assert!(record["actor"].as_str().unwrap().starts_with("uid "), "{record}");
+    assert!(!record.to_string().contains(secret_in(&told)), "no secret is recorded");
+
+    // What it prints can be kept with the other objects: nothing changes by it, and the secret stays.
+    let documents: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
+    let applied = site.server.apply(&documents.join("\n")).await.unwrap();
+    assert!(applied.plan.is_empty() && applied.plan.steps.len() == 2, "{applied:?}");
+
+    let (exit, told) = site.bootstrap(&[]).await;
+    assert!(exit == Exit::Refused && told.contains("--again"), "{told}");
+    let (leaf, record) = site.server.last_decision().await;
+    assert_eq!(
+        (&leaf["outcome"], &record["reasons"][0]["code"]),
+        (&json!("deny"), &json!("bootstrap_refused"))
+    );
+    let (exit, told) = site.bootstrap(&["--again"]).await;
+    assert!(exit == Exit::Done && told.contains("name: first-2") && !told.contains("tgs_"), "{told}");
+    let (exit, told) = site.bootstrap(&["--again", "--console-client", "other"]).await;
+    assert!(exit == Exit::Refused && told.contains("there is a console already"), "{told}");
+}
+
+#[tokio::test]
+async fn bootstrap_works_in_the_data_where_no_server_answers_and_not_for_an_unknown_issuer() {
+    let site = Site::start().await;
+    let Site { server, folder: _folder, .. } = &site;
+    let issuer = server.idp.issuer.clone();
+    let deployment = site.deployment();
+    let parse =
+        |issuer: &str| Bootstrap::parse_from(["x", "--principal", issuer, "root", CLI[0], CLI[1]]).args;
+    let (exit, told) = bootstrap(&parse("https://nobody.example"), &deployment).await;
+    assert!(exit == Exit::Refused && told.contains("no trusted issuer"), "{told}");
+    if on_postgres() {
+        // From a machine on which no server runs: those that run look for it.
+        let location = location(server.data.path());
+        let elsewhere = Deployment { admin_socket: site.file("none.sock"), location, ..deployment };
+        let (exit, told) = bootstrap(&parse(&issuer), &elsewhere).await;
+        assert_eq!(exit, Exit::Done, "{told}");
+        while !server
+            .get_url(&format!("{}/admin/v1/login", site.url))
+            .await
+            .text
+            .contains("taskgrant-console")
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        return;
+    }
+    let data = server.data.clone();
+    let Site { server, .. } = site;
+    server.stop().await;
+    let (exit, told) = bootstrap(&parse(&issuer), &deployment).await;
+    assert_eq!(exit, Exit::Done, "{told}");
+    let (exit, told) = bootstrap(&parse(&issuer), &deployment).await;
+    assert!(exit == Exit::Refused && told.contains("--again"), "{told}");
+    drop(data);
+}
+
+#[tokio::test]
+async fn an_admin_signs_in_in_a_browser_and_works_on_another_machines_server() {
+    let site = Site::start().await;
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}\n", secret_in(&told)));
+    site.seat(json!({}));
+    let (exit, out, err) = site.login(&[]).await;
+    assert_eq!(exit, Exit::Done, "{out}\n{err}");
+    let asked = site.server.idp.people.asked();
+    assert_eq!((asked["client_id"].as_str(), asked["prompt"].as_str()), ("admin-cli", "login"));
+    assert_eq!((asked["max_age"].as_str(), asked["code_challenge_method"].as_str()), ("0", "S256"));
+    assert!(asked["redirect_uri"].starts_with("http://127.0.0.1:") && asked["scope"].contains("openid"));
+    assert!(!asked["state"].is_empty() && !asked["nonce"].is_empty());
+    let mode = std::fs::metadata(site.file("token")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let stored = site.stored();
+    assert_eq!((&stored["server"], &stored["role"]), (&json!(site.url), &json!("admin")));
+    let token = stored["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(claims(&token)["task_type"], "taskgrant.admin@1");
+    assert!(!out.contains(&token) && !err.contains(&token), "the token is in the file alone");
+
+    let (exit, told, err) = site.lockdown(&["on", "--reason", "an incident"]).await;
+    assert!(exit == Exit::Done && told.contains("all tenants"), "{told}{err}");
+    let (_, record) = site.server.last_decision().await;
+    let who = format!("principal:{} root through taskgrant-console", site.server.idp.issuer);
+    assert_eq!(record["actor"], json!(who));
+
+    let out = Paper::default();
+    let (mut written, mut err) = (out.clone(), Vec::new());
+    let output = &mut Output { out: &mut written, err: &mut err };
+    let args = Logout::parse_from(site.options()).args;
+    assert_eq!(logout::run(&args, output).await, Exit::Done, "{}", String::from_utf8_lossy(&err));
+    assert!(!site.file("token").exists());
+    let (exit, _, err) = site.lockdown(&["status"]).await;
+    assert!(exit == Exit::Refused && err.contains("taskgrant login --server"), "{err}");
+    let request = http().get(format!("{}/admin/v1/objects", site.url)).bearer_auth(&token);
+    assert_eq!(request.send().await.unwrap().status(), 401, "it is revoked");
+}
+
+#[tokio::test]
+async fn an_id_token_is_taken_where_the_issuer_accepts_one_and_roles_are_asked_for() {
+    let site = Site::start().await;
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}", secret_in(&told)));
+    let accepted = "audience: console, typ: [JWT]}";
+    site.server
+        .reapply(accepted, &format!("{accepted}\n    - {{type: id_token, audience: admin-cli, typ: [JWT]}}"))
+        .await;
+    site.seat(json!({}));
+    let (exit, out, err) = site.login(&["--role", "audit"]).await;
+    assert_eq!(exit, Exit::Done, "{out}\n{err}");
+    assert_eq!(site.stored()["role"], "audit");
+    let (exit, _, err) = site.lockdown(&["on", "--reason", "x"]).await;
+    assert!(exit == Exit::Refused && err.contains("role `admin`"), "{err}");
+    // Of a login that the provider did not renew, or of somebody who does not administer.
+    for (with, why) in [
+        (json!({"auth_time": site.server.now() - 1000}), "subject_token_login_old"),
+        (json!({"sub": "alice"}), "administrator_role_missing"),
+    ] {
+        site.seat(with);
+        let (exit, _, err) = site.login(&[]).await;
+        assert!(exit == Exit::Refused && err.contains(why), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn an_admin_may_sign_in_on_another_device_or_with_a_session_that_is_there() {
+    let site = Site::start().await;
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}", secret_in(&told)));
+    site.seat(json!({}));
+    let (exit, out, err) = site.login(&["--device"]).await;
+    assert!(exit == Exit::Done && out.contains("WDJB-MJHT"), "{out}\n{err}");
+
+    let with =
+        json!({"sub": "root", "client_id": "admin-cli", "azp": "admin-cli", "auth_time": site.server.now()});
+    std::fs::write(site.file("session"), site.server.session(with)).unwrap();
+    let (exit, out, err) =
+        site.login(&["--session-token", &site.file("session").display().to_string()]).await;
+    assert_eq!(exit, Exit::Done, "{out}\n{err}");
+    let wrong = Login::parse_from([
+        "x",
+        "--server",
+        &site.server.issuer,
+        "--client-secret-file",
+        &site.file("secret").display().to_string(),
+    ]);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let output = &mut Output { out: &mut out, err: &mut err };
+    assert_eq!(login::run(&wrong.args, &SystemClock, &mut std::io::empty(), output).await, Exit::Usage);
+    assert!(String::from_utf8(err).unwrap().contains("is no admin API"));
+}
+
+#[tokio::test]
+async fn an_approver_answers_from_another_machine_by_the_login_alone() {
+    let site = Site::start().await;
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}", secret_in(&told)));
+    site.seat(json!({"groups": ["support-leads"]}));
+    let (exit, out, err) = site.login(&["--role", "approve"]).await;
+    assert_eq!(exit, Exit::Done, "{out}\n{err}");
+    let close = [("task_type", "close_account"), ("scope", "refunds:write"), ("completion_mode", "deferred")];
+    let asked = site.server.exchange("support-agent", &site.server.session(json!({})), &close).await;
+    let id = asked.body["approval_id"].as_str().unwrap().to_owned();
+    let file = site.file("token").display().to_string();
+    let run = async |with: &[&str]| {
+        let args = [&["x"][..], with, &["--server", &site.url, "--token-file", &file]].concat();
+        let args = Approvals::parse_from(args).args;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let output = &mut Output { out: &mut out, err: &mut err };
+        let exit = approvals::run(&args, Arc::new(SystemClock), &mut std::io::empty(), output).await;
+        (exit, String::from_utf8([out, err].concat()).unwrap())
+    };
+    let (exit, told) = run(&["list"]).await;
+    assert!(exit == Exit::Done && told.contains(&id), "{told}");
+    let (exit, told) = run(&["approve", &id, "--reason", "seen", "--session-token", "a.token"]).await;
+    assert!(exit == Exit::Usage && told.contains("--session-token"), "{told}");
+    let (exit, told) = run(&["approve", &id, "--reason", "seen", "--lifetime", "30"]).await;
+    assert!(exit == Exit::Done && told.contains("is approved"), "{told}");
+    let (exit, told) = run(&["cancel", &id, "--reason", "a mistake"]).await;
+    assert!(exit == Exit::Refused && told.contains("role `admin`"), "{told}");
+}
+
+#[tokio::test]
+async fn a_token_is_sent_to_https_or_to_this_machine_alone() {
+    use taskgrant::admin::client::AdminClient;
+    use taskgrant::domain::request::Presented;
+    let opens = |url: &str| AdminClient::remote(url, Presented::from_text("secret-token".to_owned()));
+    for url in ["https://tg.example:8444", "http://127.0.0.1:8444", "http://[::1]:1", "http://localhost:1"] {
+        let client = opens(url).unwrap();
+        assert!(!format!("{client:?}").contains("secret-token"), "{client:?}");
+    }
+    for url in ["http://tg.example", "http://127.0.0.1.evil.example", "ftp://tg.example", "tg.example", ""] {
+        assert!(opens(url).is_err(), "{url}");
+    }
+}
