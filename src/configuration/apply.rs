@@ -35,6 +35,7 @@ pub mod candidate;
 pub mod kept;
 pub mod policy;
 pub mod secrets;
+mod standing;
 
 /// Most names of files that the log keeps of one apply.
 const KEPT_FILES: usize = 100;

@@ -10,7 +10,8 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::kept::{is_named, of_bundle};
-use super::policy::{BundleFile, By, PolicyChangeFault, Standing, TRIES};
+use super::policy::{BundleFile, PolicyChangeFault, TRIES};
+use super::standing::{By, Standing};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;

@@ -8,30 +8,25 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::candidate::{CandidateStatus, KeptCandidate};
 use super::kept::{bundle, bundle_version, kept, of_bundle};
+use super::standing::{ACTIVE, BEFORE, By, FOLDER, Standing};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order, reason};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
 use crate::policy::bundle::Bundle;
-use crate::policy::candidate::{Canary, Policy};
+use crate::policy::candidate::Canary;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::suite::{self, Unfit};
 use crate::store::change::{CANDIDATE, Change, CommitFault, Committed, Configure};
 use crate::store::error::StoreError;
 use crate::store::rows::BundleRow;
 
-/// The setting that names the bundle in force.
-const ACTIVE: &str = "policy";
-/// The setting that names the one before it.
-const BEFORE: &str = "policy_before";
-/// The setting that names the bundle that was last taken from folders.
-const FOLDER: &str = "policy_folder";
 /// Another replica may take its turn in between, but hardly again and again.
 pub(super) const TRIES: usize = 5;
 
@@ -197,27 +192,6 @@ enum Origin {
     Candidate,
 }
 
-/// Who changes the policy, how, and why if that is said.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct By<'a> {
-    pub(super) command: &'static str,
-    pub(super) account: &'a str,
-    pub(super) reason: Option<&'a str>,
-}
-
-impl<'a> By<'a> {
-    pub(super) fn new(command: &'static str, account: &'a str, reason: Option<&'a str>) -> Self {
-        Self { command, account, reason }
-    }
-
-    /// Adds the reason, if there is one.
-    pub(super) fn tell_reason(&self, asked: &mut Value) {
-        if let (Some(reason), Some(asked)) = (self.reason, asked.as_object_mut()) {
-            asked.insert("reason".to_owned(), reason.into());
-        }
-    }
-}
-
 impl Origin {
     fn of(folders: &[PathBuf]) -> Self {
         if folders.is_empty() { Self::Starter } else { Self::Folders }
@@ -226,17 +200,6 @@ impl Origin {
     fn is_admin(self) -> bool {
         matches!(self, Self::Admin | Self::Candidate)
     }
-}
-
-/// What the settings say.
-pub(super) struct Standing {
-    pub(super) generation: i64,
-    pub(super) active: Option<String>,
-    before: Option<String>,
-    folder: Option<String>,
-    pub(super) candidate: Option<KeptCandidate>,
-    /// Whether what is stored of a candidate does not parse: then there is none.
-    pub(super) garbled: bool,
 }
 
 impl Configuration {
@@ -403,39 +366,6 @@ impl Inner {
         self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(super) async fn standing(&self) -> Result<Standing, StoreError> {
-        // First: settings that are newer than the generation make the commit fail, older ones would be believed.
-        let generation = self.store.head().await?.generation;
-        let (active, before) = (self.store.setting(ACTIVE).await?, self.store.setting(BEFORE).await?);
-        let (folder, candidate) = (self.store.setting(FOLDER).await?, self.kept_candidate().await?);
-        let garbled = candidate.is_err();
-        Ok(Standing { generation, active, before, folder, candidate: candidate.unwrap_or(None), garbled })
-    }
-
-    /// The policy that the store says is in force. What is not compiled here yet is.
-    pub(super) async fn standing_policy(&self) -> Result<Policy, LoadFault> {
-        let now = self.active.load().policy.clone();
-        let active = match self.store.setting(ACTIVE).await? {
-            Some(version) => match now.engine(&version) {
-                Some(engine) => engine.clone(),
-                None => kept(&self.store, &version).await?,
-            },
-            None => now.active().clone(),
-        };
-        let candidate = match self.kept_candidate().await? {
-            Ok(Some(candidate)) => Some(self.candidate(candidate, (&now, active.version())).await?),
-            Ok(None) => None,
-            Err(why) => {
-                warn!(
-                    why,
-                    "what is stored of the policy candidate is unreadable: none is tried; load one, or drop it"
-                );
-                None
-            }
-        };
-        Ok(Policy::new(active, candidate))
-    }
-
     async fn change_policy(
         &self,
         engine: &PolicyEngine,
@@ -555,35 +485,6 @@ impl Inner {
             warn!(%error, "a refused policy bundle could not be recorded");
         }
         Ok(at)
-    }
-}
-
-impl Standing {
-    fn unchanged(&self) -> PolicyChanged {
-        let policy = self.active.clone().unwrap_or_default();
-        let candidate = self.still_bites(&policy);
-        PolicyChanged { policy, before: None, decision_id: None, candidate }
-    }
-
-    /// The candidate, if it bites also beside `active`.
-    fn still_bites(&self, active: &str) -> Option<StillBites> {
-        let candidate = self.candidate.as_ref()?;
-        let KeptCandidate { version, canary, .. } = candidate.clone();
-        let bites = !canary.is_shadow() && version != active;
-        bites.then_some(StillBites { version, bites, canary })
-    }
-
-    fn is_in_force(&self, version: &str) -> bool {
-        self.active.as_deref() == Some(version)
-    }
-
-    fn tries(&self, version: &str) -> bool {
-        self.candidate.as_ref().is_some_and(|candidate| candidate.version == version)
-    }
-
-    fn other_candidate(self) -> PolicyChangeFault {
-        self.candidate
-            .map_or(PolicyChangeFault::NoCandidate, |other| PolicyChangeFault::OtherCandidate(other.version))
     }
 }
 
