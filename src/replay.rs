@@ -23,6 +23,7 @@ use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
 use crate::policy::input::{INPUT_VERSION, PolicyInput};
 use crate::policy::judgement::Judgement;
+use crate::policy::mode::Mode;
 use crate::policy::replay::{Case, GrantedRecord, Recorded, Skip, Standing, Subject, Tally};
 use crate::store::Store;
 use crate::store::decided::{Decided, Span};
@@ -159,6 +160,8 @@ struct Leaf {
     policy: Option<String>,
     reasons: Vec<String>,
     task_type: Option<String>,
+    /// That policy did not bite: its answer is not what ended the exchange.
+    mode: Option<String>,
 }
 
 impl Leaf {
@@ -252,7 +255,7 @@ fn decide(bundles: &Bundles, mut pages: Receiver<Vec<Entry>>) -> Tally {
     while let Some(page) = pages.blocking_recv() {
         for entry in page {
             match entry.case() {
-                Ok((case, engine)) => bundles.compare(&entry, &case, &engine, &mut tally),
+                Ok((case, engine)) => bundles.compare(&entry, &case, engine.as_ref(), &mut tally),
                 Err(why) => tally.skip(why, &entry.decided.id),
             }
         }
@@ -261,19 +264,22 @@ fn decide(bundles: &Bundles, mut pages: Receiver<Vec<Entry>>) -> Tally {
 }
 
 impl Entry {
-    /// The exchange to be decided again, and the bundle that decided it.
-    fn case(&self) -> Result<(Case, PolicyEngine), Skip> {
+    /// The exchange to be decided again, and the bundle that was asked; none where policy was off.
+    fn case(&self) -> Result<(Case, Option<PolicyEngine>), Skip> {
         let json = match self.decided.unpacked() {
             Some(Ok(json)) => json,
             Some(Err(_)) => return Err(Skip::Unreadable),
-            None if self.leaf.policy.is_none() => return Err(Skip::BeforePolicy),
+            None if self.leaf.policy.is_none() && !self.was_off() => return Err(Skip::BeforePolicy),
             None => return Err(Skip::InputGone),
         };
         let input: PolicyInput = serde_json::from_slice(&json).map_err(|_| unreadable(&json))?;
         if input.version != INPUT_VERSION {
             return Err(Skip::OtherSchema);
         }
-        let engine = self.engine.clone().ok_or(Skip::BundleGone)?;
+        let engine = match &self.engine {
+            None if !self.was_off() => return Err(Skip::BundleGone),
+            engine => engine.clone(),
+        };
         let began_with = format!("{}@{}", input.task.r#type, input.task.version);
         let labels = [Some(began_with.as_str()), self.leaf.task_type.as_deref()];
         let always_asks = labels.into_iter().flatten().any(|label| self.always.asks(&input.tenant.id, label));
@@ -284,6 +290,10 @@ impl Entry {
             granted: self.decided.record.as_deref().and_then(granted),
         };
         Ok((Case::new(input, recorded), engine))
+    }
+
+    fn was_off(&self) -> bool {
+        self.leaf.mode.as_deref() == Some(Mode::Off.as_str())
     }
 
     fn subject(&self, case: &Case) -> Subject {
@@ -319,9 +329,14 @@ fn granted(record: &[u8]) -> Option<GrantedRecord> {
 
 impl Bundles {
     /// Ends the exchange by both bundles. First by the one that decided: what it does not bear on, none does.
-    fn compare(&self, entry: &Entry, case: &Case, decided: &PolicyEngine, tally: &mut Tally) {
+    fn compare(&self, entry: &Entry, case: &Case, asked: Option<&PolicyEngine>, tally: &mut Tally) {
         let mut judged = Judged { case, all: BTreeMap::new() };
-        let then = case.end(judged.by(decided));
+        let then = match asked.map(|asked| judged.by(asked)) {
+            Some(said) if entry.leaf.mode.is_none() => case.end(said),
+            // What it said did not bite.
+            Some(Ok(said)) => case.end(&Ok(said.unbound())),
+            Some(Err(_)) | None => case.end(&Ok(Judgement::unasked())),
+        };
         match case.standing(&then) {
             Standing::Decided => {}
             Standing::RefusedElsewhere => return tally.refused_elsewhere(),

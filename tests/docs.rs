@@ -214,7 +214,7 @@ mod docs {
             let parts: &[&str] = match command {
                 "policy" => &[
                     "check", "test", "coverage", "eval", "schema", "apply", "reload", "rollback", "status",
-                    "show", "replay", "diff", "canary", "promote",
+                    "show", "replay", "diff", "canary", "promote", "mode",
                 ],
                 "keys" => &["list", "rotate", "retire", "reload"],
                 "config" => &["check"],

@@ -24,6 +24,7 @@ use crate::approvals::view::ListedApproval;
 use crate::approvals::{Ballot, Cast};
 use crate::configuration::apply::Applied;
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
+use crate::configuration::apply::mode::{ModeChanged, ModeOrder};
 use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
 use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
 use crate::lockdown::{LockdownRequest, LockdownState};
@@ -180,6 +181,14 @@ impl AdminClient {
         request: &PromoteCandidate,
     ) -> Result<Result<PolicyChanged, Refused>, ClientFault> {
         self.call(Method::POST, "/admin/v1/policy/promote", Some(request)).await
+    }
+
+    /// `POST /admin/v1/policy/mode`.
+    pub async fn set_policy_mode(
+        &self,
+        request: &ModeOrder,
+    ) -> Result<Result<ModeChanged, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/policy/mode", Some(request)).await
     }
 
     /// `GET /admin/v1/policy/bundles/{version}`; `version` must be fit for a path.

@@ -3,6 +3,7 @@
 mod candidate;
 mod eval;
 mod live;
+mod mode;
 mod replay;
 
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ enum Command {
     Canary(candidate::SetCanary),
     /// Put the candidate in force, for all.
     Promote(candidate::Promote),
+    /// Say whether what policy says bites: for a time it may not.
+    Mode(mode::SetMode),
     /// Tell which bundle is in force, which were, what is tried beside it, and what was refused: exit code 1 if something was.
     Status(live::Common),
     /// Print a bundle that is or was in force.
@@ -93,6 +96,7 @@ pub(super) async fn run(args: &Args, clock: Arc<dyn Clock>, output: &mut Output<
         Command::Candidate(command) => Ok(candidate::candidate(command, clock, output).await),
         Command::Canary(canary) => Ok(candidate::canary(canary, clock, output).await),
         Command::Promote(promote) => Ok(candidate::promote(promote, clock, output).await),
+        Command::Mode(args) => Ok(mode::set(args, clock, output).await),
         Command::Status(common) => Ok(live::status(common, clock, output).await),
         Command::Show(show) => Ok(live::show(show, clock, output).await),
         Command::Replay(args) => Ok(replay::run_replay(args, clock.as_ref(), output).await),

@@ -33,6 +33,7 @@ use crate::store::writer::Writer;
 
 pub mod candidate;
 pub mod kept;
+pub mod mode;
 pub mod policy;
 pub mod secrets;
 mod standing;

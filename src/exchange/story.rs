@@ -7,7 +7,7 @@ use super::grant::Granted;
 use super::verify::{Origin, Verified};
 use crate::domain::approval::Approval;
 use crate::domain::claims::TokenClaims;
-use crate::domain::decision::{Decision, Kind, Outcome, Record};
+use crate::domain::decision::{Decision, Kind, ModeRecord, Outcome, Record};
 use crate::domain::ids::DecisionId;
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
@@ -106,6 +106,16 @@ impl Story {
         if let Some(judgement) = judgement {
             self.decision.record.tags = judgement.tags.iter().cloned().collect();
         }
+    }
+
+    /// Policy was not asked. Its input is kept: what it would have said can be told later.
+    pub(super) fn not_asked(&mut self, input: &PolicyInput) {
+        self.decision.input = serde_json::to_vec(input).ok();
+    }
+
+    /// Policy did not bite, or a fault of it did not.
+    pub(super) fn let_pass(&mut self, record: ModeRecord) {
+        self.decision.record.mode = Some(record);
     }
 
     /// A candidate was asked too.

@@ -19,6 +19,7 @@ use super::engine::PolicyEngine;
 use super::fault::PolicyFault;
 use super::input::{PolicyInput, PrincipalFacts};
 use super::judgement::Judgement;
+use super::mode::{Mode, TimedMode};
 use crate::domain::ids::{ClientId, Name};
 use crate::hash::sha256;
 
@@ -225,11 +226,12 @@ impl Candidate {
 pub struct Policy {
     active: PolicyEngine,
     candidate: Option<Arc<Candidate>>,
+    mode: Option<TimedMode>,
 }
 
 impl From<PolicyEngine> for Policy {
     fn from(active: PolicyEngine) -> Self {
-        Self { active, candidate: None }
+        Self::new(active, None)
     }
 }
 
@@ -274,7 +276,22 @@ impl Shadow<'_> {
 impl Policy {
     /// The bundle in force with this candidate beside it.
     pub fn new(active: PolicyEngine, candidate: Option<Candidate>) -> Self {
-        Self { active, candidate: candidate.map(Arc::new) }
+        Self { active, candidate: candidate.map(Arc::new), mode: None }
+    }
+
+    /// The same in this mode; in none it bites.
+    pub fn in_mode(self, mode: Option<TimedMode>) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The mode at this instant.
+    pub fn mode(&self, now: DateTime<Utc>) -> Mode {
+        self.mode.as_ref().map_or(Mode::Enforce, |mode| mode.at(now))
+    }
+
+    /// The mode that was set for a time, also where that is over.
+    pub fn timed_mode(&self) -> Option<&TimedMode> {
+        self.mode.as_ref()
     }
 
     /// Version of the bundle in force.
@@ -300,11 +317,24 @@ impl Policy {
 
     /// Asks the bundle that bites, then the other one.
     pub fn judge(&self, input: &PolicyInput) -> Judged<'_> {
-        let active = || self.active.judge(input);
+        self.ask(input, || self.active.judge(input), |candidate| candidate.canary.bites(input))
+    }
+
+    /// The same where nothing bites: a candidate is a shadow for everybody, and a panic of the bundle in force a fault.
+    pub fn observe(&self, input: &PolicyInput) -> Judged<'_> {
+        self.ask(input, || self.active.judge_guarded(input), |_| false)
+    }
+
+    fn ask(
+        &self,
+        input: &PolicyInput,
+        active: impl Fn() -> Result<Judgement, PolicyFault>,
+        canary: impl Fn(&Candidate) -> bool,
+    ) -> Judged<'_> {
         let Some(candidate) = &self.candidate else {
             return Judged { bites: timed(self.version(), active), shadow: None, pauses: false };
         };
-        let canary = candidate.canary.bites(input);
+        let canary = canary(candidate);
         if !canary && candidate.is_paused() {
             return Judged { bites: timed(self.version(), active), shadow: None, pauses: false };
         }

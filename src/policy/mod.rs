@@ -2,7 +2,7 @@
 //!
 //! Reading order: `input` (the question), `judgement` (the answer), `entry.rego` (the one built-in module),
 //! `bundle` and `folder` (where the rules come from), `syntax` and `rules` (what is refused before it runs), `exact` (what the virtual machine may decide), `engine`
-//! (how it runs), `candidate` and `comparison` (another bundle beside it), `check`, `suite`, `coverage` and `explain` (what an admin sees before it goes live), `replay` (what it
+//! (how it runs), `mode` (whether it bites), `candidate` and `comparison` (another bundle beside it), `check`, `suite`, `coverage` and `explain` (what an admin sees before it goes live), `replay` (what it
 //! would have decided); `foreign` is Rego that is no bundle.
 
 mod annotation;
@@ -20,6 +20,7 @@ pub mod foreign;
 pub mod input;
 pub mod judgement;
 mod machine;
+pub mod mode;
 pub mod replay;
 mod rules;
 pub mod suite;

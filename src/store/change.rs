@@ -11,9 +11,12 @@ use crate::domain::objects::ObjectRef;
 use crate::domain::record::{Bears, RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
 use crate::domain::refusal::Limited;
 
-/// The setting that tells which policy bundle is tried, and for whom it bites: of all settings the one that decisions hang on
-/// by itself.
+/// The setting that tells which policy bundle is tried, and for whom it bites.
 pub const CANDIDATE: &str = "policy_candidate";
+/// The setting that tells the mode of the policy.
+pub const MODE: &str = "policy_mode";
+/// Of all settings those that decisions hang on by themselves.
+const DECIDING: [&str; 2] = [CANDIDATE, MODE];
 
 /// Everything that changes liveness, configuration or the log. What is spent without a decision goes to the same
 /// writer by [`Writer::spend`](super::writer::Writer::spend).
@@ -173,8 +176,8 @@ impl Configure {
 
     /// Whether decisions may be others after it: then it begins a generation.
     pub(super) fn decides(&self) -> bool {
-        let tries = self.settings.iter().any(|(key, _)| key == CANDIDATE);
-        !self.put.is_empty() || !self.retire.is_empty() || self.bundle.is_some() || tries
+        let decides = self.settings.iter().any(|(key, _)| DECIDING.contains(&key.as_str()));
+        !self.put.is_empty() || !self.retire.is_empty() || self.bundle.is_some() || decides
     }
 }
 

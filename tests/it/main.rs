@@ -50,6 +50,8 @@ mod limits;
 #[cfg(test)]
 mod lockdown;
 #[cfg(test)]
+mod mode;
+#[cfg(test)]
 mod notify;
 #[cfg(test)]
 mod openapi;

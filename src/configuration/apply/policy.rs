@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::candidate::{CandidateStatus, KeptCandidate};
 use super::kept::{bundle, bundle_version, kept, of_bundle};
+use super::mode::KeptMode;
 use super::standing::{ACTIVE, BEFORE, By, FOLDER, Standing};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order, reason};
 use crate::domain::decision::Outcome;
@@ -22,6 +23,7 @@ use crate::domain::ids::DecisionId;
 use crate::policy::bundle::Bundle;
 use crate::policy::candidate::Canary;
 use crate::policy::engine::PolicyEngine;
+use crate::policy::mode::Mode;
 use crate::policy::suite::{self, Unfit};
 use crate::store::change::{CANDIDATE, Change, CommitFault, Committed, Configure};
 use crate::store::error::StoreError;
@@ -94,6 +96,9 @@ pub struct PolicyStatus {
     /// The bundle that this process refused last, unless it has taken one since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedBundle>,
+    /// The mode that the policy is in for a time; none where what it says bites.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<KeptMode>,
     /// The bundle that is tried beside the one in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateStatus>,
@@ -141,6 +146,15 @@ pub enum PolicyChangeFault {
          eight characters or more"
     )]
     OtherCandidate(String),
+    /// A mode other than `enforce` without a time, or with one that is too long.
+    #[error(
+        "for: say for how many seconds, at most {longest} (a day): it ends by itself",
+        longest = super::mode::LONGEST
+    )]
+    NoTime,
+    /// A time for `enforce`.
+    #[error("for: `enforce` has no end: leave the time out")]
+    NoEnd,
     /// The reason is empty.
     #[error("reason: say why, for the record")]
     NoReason,
@@ -289,7 +303,10 @@ impl Configuration {
         let kept = inner.store.bundles().await?.into_iter();
         let bundles = kept.filter_map(|(version, at)| Some(KeptBundle { version, first_at: at? })).collect();
         let (refused, serving) = (inner.refused().clone(), inner.active.load());
+        let now = inner.clock.now();
+        let mode = inner.kept_mode().await?.unwrap_or(None);
         Ok(PolicyStatus {
+            mode: mode.filter(|kept| kept.timed.at(now) != Mode::Enforce),
             policy: active,
             serving: Some(serving.policy.version().to_owned()),
             candidate: candidate.map(|kept| CandidateStatus::new(kept, serving.policy.candidate())),

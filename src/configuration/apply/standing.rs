@@ -109,6 +109,6 @@ impl Inner {
                 None
             }
         };
-        Ok(Policy::new(active, candidate))
+        Ok(Policy::new(active, candidate).in_mode(self.standing_mode().await?))
     }
 }
