@@ -16,6 +16,7 @@ mod openapi {
     const ERROR: &str = include_str!("../src/http/error.rs");
     const ADMIN: &str = include_str!("../src/admin/api.rs");
     const ADMIN_APPROVALS: &str = include_str!("../src/admin/approvals.rs");
+    const ADMIN_DATA: &str = include_str!("../src/admin/data.rs");
     const ADMIN_KEYS: &str = include_str!("../src/admin/keys.rs");
     const ADMIN_POLICY: &str = include_str!("../src/admin/policy.rs");
     const ADMIN_REVOCATIONS: &str = include_str!("../src/admin/revocations.rs");
@@ -69,8 +70,16 @@ mod openapi {
 
     #[test]
     fn every_route_is_documented_and_the_reverse() {
-        let sources =
-            [HTTP, ADMIN, ADMIN_APPROVALS, ADMIN_KEYS, ADMIN_POLICY, ADMIN_REVOCATIONS, ADMIN_TASKS];
+        let sources = [
+            HTTP,
+            ADMIN,
+            ADMIN_APPROVALS,
+            ADMIN_DATA,
+            ADMIN_KEYS,
+            ADMIN_POLICY,
+            ADMIN_REVOCATIONS,
+            ADMIN_TASKS,
+        ];
         let routes = sources.into_iter().flat_map(|source| literals(production(source)));
         let routes: BTreeSet<String> =
             routes.filter(|t| t.starts_with('/')).map(|t| t.trim_end_matches("{path}").to_owned()).collect();

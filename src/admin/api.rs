@@ -72,6 +72,8 @@ pub enum RefusalCode {
     KeyNotReady,
     /// The policy bundle is not fit; the one in force stays in force.
     PolicyUnfit,
+    /// The data document is not taken: the message says why.
+    DataRefused,
     /// The agent's secrets stay as they are: the message says why.
     SecretRefused,
     /// Who asks may not do this: the message says why.
@@ -139,6 +141,7 @@ impl IntoResponse for Refused {
             RefusalCode::ConfigurationFaulty
             | RefusalCode::ConfigurationWidens
             | RefusalCode::KeysFaulty
+            | RefusalCode::DataRefused
             | RefusalCode::PolicyUnfit => StatusCode::UNPROCESSABLE_ENTITY,
             RefusalCode::Conflict | RefusalCode::KeyNotReady | RefusalCode::SecretRefused => {
                 StatusCode::CONFLICT

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod approvals;
 pub mod client;
+mod data;
 pub mod keys;
 pub mod policy;
 pub mod revocations;
@@ -41,6 +42,7 @@ pub struct Desk {
 /// All routes of the admin API.
 pub fn router(desk: Desk) -> Router {
     api::router(desk.configuration.clone())
+        .merge(data::router(desk.configuration.clone()))
         .merge(policy::router(desk.configuration, desk.policy_folders))
         .merge(keys::router(desk.rotation))
         .merge(revocations::router(desk.revocation))

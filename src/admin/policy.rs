@@ -71,12 +71,15 @@ impl From<PolicyChangeFault> for Refused {
     fn from(fault: PolicyChangeFault) -> Self {
         let error = match &fault {
             PolicyChangeFault::Unfit(_) => RefusalCode::PolicyUnfit,
+            PolicyChangeFault::Data(_) => RefusalCode::DataRefused,
             PolicyChangeFault::Stale(_)
             | PolicyChangeFault::Conflict
             | PolicyChangeFault::InForce(_)
             | PolicyChangeFault::Bites(_)
             | PolicyChangeFault::OtherCandidate(_) => RefusalCode::Conflict,
             PolicyChangeFault::Unknown(_)
+            | PolicyChangeFault::NoDocument(_)
+            | PolicyChangeFault::NoDataVersion(..)
             | PolicyChangeFault::NothingBefore
             | PolicyChangeFault::NoCandidate => RefusalCode::NotFound,
             PolicyChangeFault::NoReason

@@ -1,6 +1,7 @@
 //! `taskgrant policy`: what an admin sees of a bundle before it goes live, and the bundle in force.
 
 mod candidate;
+mod data;
 mod eval;
 mod live;
 mod mode;
@@ -46,6 +47,9 @@ enum Command {
     /// Try a bundle beside the one in force.
     #[command(subcommand)]
     Candidate(candidate::Command),
+    /// Documents that change without the bundle.
+    #[command(subcommand)]
+    Data(data::Command),
     /// Have the candidate's judgement bite for some principals instead of that of the bundle in force.
     Canary(candidate::SetCanary),
     /// Put the candidate in force, for all.
@@ -94,6 +98,7 @@ pub(super) async fn run(args: &Args, clock: Arc<dyn Clock>, output: &mut Output<
         Command::Reload(common) => Ok(live::reload(common, clock, output).await),
         Command::Rollback(rollback) => Ok(live::rollback(rollback, clock, output).await),
         Command::Candidate(command) => Ok(candidate::candidate(command, clock, output).await),
+        Command::Data(command) => Ok(data::run(command, clock, output).await),
         Command::Canary(canary) => Ok(candidate::canary(canary, clock, output).await),
         Command::Promote(promote) => Ok(candidate::promote(promote, clock, output).await),
         Command::Mode(args) => Ok(mode::set(args, clock, output).await),

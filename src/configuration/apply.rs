@@ -32,6 +32,7 @@ use crate::store::rows::ObjectRow;
 use crate::store::writer::Writer;
 
 pub mod candidate;
+pub mod data;
 pub mod kept;
 pub mod mode;
 pub mod policy;

@@ -1,5 +1,7 @@
 //! One decision as the log keeps it: the clear, erasable record and what the leaf says of it (DESIGN §8).
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -112,6 +114,9 @@ pub struct Record {
     /// The candidate that was tried beside the bundle in force, if it bit, failed, or would have ended otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateRecord>,
+    /// The data documents that policy had in the place of the bundle's own; absent where it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataRecord>,
     /// That policy did not bite, or a fault of it did not; absent where it did, or was not reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ModeRecord>,
@@ -127,6 +132,15 @@ pub struct Record {
     /// The caller's `traceparent`, if it was well-formed; never used to decide (TR-03).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+}
+
+/// The data documents of one decision. The leaf has the version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// Version of all documents in force: a hash of their paths and versions.
+    pub version: String,
+    /// Those that the bundle takes: version by path.
+    pub documents: BTreeMap<String, String>,
 }
 
 /// That policy did not bite in one decision, and what it would have done. The leaf has the word of it.

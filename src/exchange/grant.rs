@@ -169,7 +169,7 @@ impl Exchange {
                 "the policy candidate runs over its limits again and again: as a shadow it is asked no more"
             );
         }
-        story.judged(bites.version, &input, bites.judgement.as_ref().ok());
+        story.judged(&bites, &input);
         if let Some(shadow) = shadow {
             self.parts.metrics.candidate_judged(shadow.candidate_took(&bites));
             story.tried(shadow.compare(&bites, input.clone(), unjudged));

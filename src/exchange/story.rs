@@ -13,9 +13,9 @@ use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
 use crate::issuers::session::Session;
+use crate::policy::candidate::Ruling;
 use crate::policy::comparison::{Compared, Whose};
 use crate::policy::input::PolicyInput;
-use crate::policy::judgement::Judgement;
 
 /// A decision in the making.
 pub(super) struct Story {
@@ -98,12 +98,13 @@ impl Story {
         label.split('@').next().unwrap_or_default().to_owned()
     }
 
-    /// Policy was asked; `judgement` is absent when the engine failed.
-    pub(super) fn judged(&mut self, version: &str, input: &PolicyInput, judgement: Option<&Judgement>) {
-        self.decision.policy = Some(version.to_owned());
+    /// Policy was asked.
+    pub(super) fn judged(&mut self, ruling: &Ruling<'_>, input: &PolicyInput) {
+        self.decision.policy = Some(ruling.version.to_owned());
+        self.decision.record.data = ruling.data.cloned();
         self.decision.input = serde_json::to_vec(input).ok();
         self.decision.record.exceptions = input.exceptions.iter().map(|e| e.name.clone()).collect();
-        if let Some(judgement) = judgement {
+        if let Ok(judgement) = &ruling.judgement {
             self.decision.record.tags = judgement.tags.iter().cloned().collect();
         }
     }

@@ -34,6 +34,8 @@ pub struct Leaf(Vec<u8>);
 #[derive(Serialize)]
 struct Members {
     at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
     id: String,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +57,7 @@ impl Leaf {
     pub fn new(decision: &Decision, salt: &Salt, record: &[u8]) -> Self {
         let members = Members {
             at: decision.at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            data: decision.record.data.as_ref().map(|data| shown(&data.version)),
             id: decision.id.to_string(),
             kind: decision.kind.as_str(),
             mode: decision.record.mode.as_ref().map(|mode| shown(&mode.mode)),
@@ -104,7 +107,7 @@ fn record_digest(salt: &Salt, record: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::decision::{Kind, ModeRecord, Outcome, Reason, Record};
+    use crate::domain::decision::{DataRecord, Kind, ModeRecord, Outcome, Reason, Record};
     use crate::domain::ids::DecisionId;
     use crate::domain::principal::Principal;
     use chrono::DateTime;
@@ -138,12 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_says_that_policy_did_not_bite() {
+    fn a_leaf_says_that_policy_did_not_bite_and_what_data_it_had() {
         let mut decision = decision(&[]);
         decision.record.mode = Some(ModeRecord { mode: "dry-run".into(), ..ModeRecord::default() });
+        let documents = [("assets".to_owned(), "sha256:ef".to_owned())].into();
+        decision.record.data = Some(DataRecord { version: "sha256:cd".into(), documents });
         let leaf = Leaf::new(&decision, &[0; 16], b"{}");
         let text = String::from_utf8_lossy(leaf.as_bytes()).into_owned();
         assert!(text.contains(r#""kind":"exchange","mode":"dry-run","outcome":"deny""#), "{text}");
+        assert!(text.contains(r#"001Z","data":"sha256:cd","id":""#), "{text}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ mod clock;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod data;
+#[cfg(test)]
 mod details;
 #[cfg(test)]
 mod dev;

@@ -205,13 +205,17 @@ async fn open(config: &Path) -> Result<Store, String> {
 }
 
 fn print(report: &Report, output: &mut Output<'_>) {
-    let Report { base, candidate, tally } = report;
+    let Report { base, candidate, data, tally } = report;
     output.line(&format!(
         "before:    {}",
         base.as_deref().unwrap_or("as recorded, by the bundle that decided")
     ));
     output.line(&format!("after:     {candidate}"));
     output.line(&format!("decisions: {} recorded, {} decided again", tally.recorded, tally.replayed));
+    for (version, count) in data {
+        output
+            .line(&format!("data:      {count} of these with the documents {version}, and with these again"));
+    }
     if tally.refused_elsewhere > 0 {
         let count = tally.refused_elsewhere;
         output.line(&format!(

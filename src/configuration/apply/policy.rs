@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::candidate::{CandidateStatus, KeptCandidate};
+use super::data::DataFault;
 use super::kept::{bundle, bundle_version, kept, of_bundle};
 use super::mode::KeptMode;
 use super::standing::{ACTIVE, BEFORE, By, FOLDER, Standing};
@@ -22,6 +23,7 @@ use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
 use crate::policy::bundle::Bundle;
 use crate::policy::candidate::Canary;
+use crate::policy::data::{Data, DataPath};
 use crate::policy::engine::PolicyEngine;
 use crate::policy::mode::Mode;
 use crate::policy::suite::{self, Unfit};
@@ -31,6 +33,8 @@ use crate::store::rows::BundleRow;
 
 /// Another replica may take its turn in between, but hardly again and again.
 pub(super) const TRIES: usize = 5;
+/// Code of the reason for which a bundle is refused.
+pub(super) const UNFIT: &str = "policy_unfit";
 
 /// What a change of the policy did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +103,9 @@ pub struct PolicyStatus {
     /// The mode that the policy is in for a time; none where what it says bites.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<KeptMode>,
+    /// Version of all data documents that were put; none where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// The bundle that is tried beside the one in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateStatus>,
@@ -167,6 +174,17 @@ pub enum PolicyChangeFault {
     /// A canary names somebody that is not declared.
     #[error("`{0}` is not declared: a canary names agents and tenants that there are")]
     NotDeclared(String),
+    /// A data document is not taken.
+    #[error("{0}; nothing has changed")]
+    Data(DataFault),
+    /// No document is in force at this path.
+    #[error("no document was put at `data.{0}`: `taskgrant policy data list` lists those that were")]
+    NoDocument(DataPath),
+    /// No such version of a document is kept.
+    #[error(
+        "no version `{1}` of `data.{0}` was ever in force, or several begin so; `taskgrant policy data list {0}` lists them"
+    )]
+    NoDataVersion(DataPath, String),
     /// No such bundle is kept.
     #[error("no bundle `{0}` was ever in force, or several begin so; `taskgrant policy status` lists them")]
     Unknown(String),
@@ -266,7 +284,7 @@ impl Configuration {
             Some(version) => bundle_version(&self.0.store, version, true).await?,
             None => self.0.standing().await?.before.ok_or(PolicyChangeFault::NothingBefore)?,
         };
-        let engine = kept(&self.0.store, &version).await.map_err(unfit)?;
+        let engine = kept(&self.0.store, &version, &Data::default()).await.map_err(unfit)?;
         self.change_policy(&engine, Origin::Admin, By::new("policy rollback", account, None)).await
     }
 
@@ -291,7 +309,7 @@ impl Configuration {
             Some(_) => return Err(standing.other_candidate()),
             None => standing.candidate.ok_or(PolicyChangeFault::NoCandidate)?.version,
         };
-        let engine = kept(&self.0.store, &version).await.map_err(unfit)?;
+        let engine = kept(&self.0.store, &version, &Data::default()).await.map_err(unfit)?;
         let by = By::new("policy promote", account, Some(why));
         self.change_policy(&engine, Origin::Candidate, by).await
     }
@@ -299,13 +317,14 @@ impl Configuration {
     /// What this process decides by, and what it could go back to.
     pub async fn policy_status(&self) -> Result<PolicyStatus, PolicyChangeFault> {
         let inner = &self.0;
-        let Standing { active, before, folder, candidate, .. } = inner.standing().await?;
+        let Standing { active, before, folder, candidate, data, .. } = inner.standing().await?;
         let kept = inner.store.bundles().await?.into_iter();
         let bundles = kept.filter_map(|(version, at)| Some(KeptBundle { version, first_at: at? })).collect();
         let (refused, serving) = (inner.refused().clone(), inner.active.load());
         let now = inner.clock.now();
         let mode = inner.kept_mode().await?.unwrap_or(None);
         Ok(PolicyStatus {
+            data: data.version,
             mode: mode.filter(|kept| kept.timed.at(now) != Mode::Enforce),
             policy: active,
             serving: Some(serving.policy.version().to_owned()),
@@ -341,7 +360,7 @@ impl Configuration {
                 let problem = unfit.to_string();
                 error!(problem, "a policy bundle is not fit: the one in force stays in force");
                 self.0.metrics.policy_offered(false);
-                let at = self.0.refuse_bundle(&problem, by).await?;
+                let at = self.0.record_refusal((UNFIT, &problem), by).await?;
                 *self.0.refused() = Some(RefusedBundle { at, problem });
                 return Err(unfit.into());
             }
@@ -351,8 +370,8 @@ impl Configuration {
                 *self.0.refused() = None;
                 self.0.metrics.policy_offered(true);
             }
-            Err(stale @ PolicyChangeFault::Stale(_)) => {
-                let (at, problem) = (self.0.clock.now(), stale.to_string());
+            Err(refused @ (PolicyChangeFault::Stale(_) | PolicyChangeFault::Unfit(_))) => {
+                let (at, problem) = (self.0.clock.now(), refused.to_string());
                 *self.0.refused() = Some(RefusedBundle { at, problem });
                 self.0.metrics.policy_offered(false);
             }
@@ -408,6 +427,9 @@ impl Inner {
             }
             if !from.is_admin() && !is_active && self.is_stale(version).await? {
                 return Err(PolicyChangeFault::Stale(version.to_owned()));
+            }
+            if !is_active {
+                self.check_data(engine, by).await?;
             }
             let change = self.change_of(engine, from, &standing, by)?;
             let decision_id = change.decision.id;
@@ -490,16 +512,37 @@ impl Inner {
         })
     }
 
-    /// Records that a bundle is not fit, and tells when that was.
-    pub(super) async fn refuse_bundle(&self, problem: &str, by: By<'_>) -> Result<DateTime<Utc>, ApplyFault> {
+    /// Whether the documents in force fit a bundle that is to decide, or to be tried: it would fail on every input, or decide by
+    /// what its schema rules out. One that they do not is refused.
+    pub(super) async fn check_data(
+        &self,
+        engine: &PolicyEngine,
+        by: By<'_>,
+    ) -> Result<(), PolicyChangeFault> {
+        let data = self.standing_data(self.active.load().policy.data()).await?;
+        let engine = engine.clone();
+        let fits = spawn_blocking(move || engine.fits(&data)).await;
+        let fits = fits.map_err(|ended| PolicyChangeFault::Unavailable(ended.to_string()))?;
+        let Err(fault) = fits else { return Ok(()) };
+        let unfit = Unfit::Data(fault);
+        self.record_refusal((UNFIT, &unfit.to_string()), by).await?;
+        Err(unfit.into())
+    }
+
+    /// Records why something is not done, and tells when that was.
+    pub(super) async fn record_refusal(
+        &self,
+        (code, problem): (&str, &str),
+        by: By<'_>,
+    ) -> Result<DateTime<Utc>, ApplyFault> {
         let mut asked = json!({ "command": by.command });
         by.tell_reason(&mut asked);
         let order = Order { options: Options::default(), actor: by.account, asked };
         let mut decision = self.decision(&order, Outcome::Deny)?;
         let at = decision.at;
-        decision.record.reasons.push(reason("policy_unfit", problem));
+        decision.record.reasons.push(reason(code, problem));
         if let Err(error) = self.writer.submit(Change::from(decision)).await {
-            warn!(%error, "a refused policy bundle could not be recorded");
+            warn!(%error, "a refused change of the policy could not be recorded");
         }
         Ok(at)
     }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::candidate::KeptCandidate;
+use super::data::KeptDocuments;
 use super::kept::kept;
 use super::policy::{PolicyChangeFault, PolicyChanged, StillBites};
 use super::{Inner, LoadFault};
@@ -45,6 +46,7 @@ pub(super) struct Standing {
     pub(super) before: Option<String>,
     pub(super) folder: Option<String>,
     pub(super) candidate: Option<KeptCandidate>,
+    pub(super) data: KeptDocuments,
     /// Whether what is stored of a candidate does not parse: then there is none.
     pub(super) garbled: bool,
 }
@@ -84,22 +86,24 @@ impl Inner {
         let generation = self.store.head().await?.generation;
         let (active, before) = (self.store.setting(ACTIVE).await?, self.store.setting(BEFORE).await?);
         let (folder, candidate) = (self.store.setting(FOLDER).await?, self.kept_candidate().await?);
-        let garbled = candidate.is_err();
-        Ok(Standing { generation, active, before, folder, candidate: candidate.unwrap_or(None), garbled })
+        let (garbled, data) = (candidate.is_err(), self.kept_data().await?);
+        let candidate = candidate.unwrap_or(None);
+        Ok(Standing { generation, active, before, folder, candidate, data, garbled })
     }
 
     /// The policy that the store says is in force. What is not compiled here yet is.
     pub(super) async fn standing_policy(&self) -> Result<Policy, LoadFault> {
         let now = self.active.load().policy.clone();
+        let data = self.standing_data(now.data()).await?;
         let active = match self.store.setting(ACTIVE).await? {
-            Some(version) => match now.engine(&version) {
+            Some(version) => match now.engine(&version, &data) {
                 Some(engine) => engine.clone(),
-                None => kept(&self.store, &version).await?,
+                None => kept(&self.store, &version, &data).await?,
             },
             None => now.active().clone(),
         };
         let candidate = match self.kept_candidate().await? {
-            Ok(Some(candidate)) => Some(self.candidate(candidate, (&now, active.version())).await?),
+            Ok(Some(candidate)) => Some(self.candidate(candidate, (&now, active.version()), &data).await?),
             Ok(None) => None,
             Err(why) => {
                 warn!(
@@ -109,6 +113,6 @@ impl Inner {
                 None
             }
         };
-        Ok(Policy::new(active, candidate).in_mode(self.standing_mode().await?))
+        Ok(Policy::new(active, candidate).under(data).in_mode(self.standing_mode().await?))
     }
 }
