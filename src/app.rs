@@ -244,23 +244,27 @@ impl App {
             approvals: self.approvals(),
             keys,
             exchange,
-            readiness: Arc::new(Readiness {
-                stopping: AtomicBool::new(false),
-                store: StoreProbe::new(self.store.clone()),
-                writer: self.writer.clone(),
-                time: self.time.clone(),
-                standing: self.standing.clone(),
-                active: self.active.clone(),
-                on_error: self.config.policy.on_error,
-                clock: self.clock.clone(),
-                lockdowns: self.lockdowns.clone(),
-                key_sets: self.key_sets.clone(),
-            }),
+            readiness: self.readiness(),
             aggregates: self.aggregates.clone(),
             status: self.status.clone(),
             limits: self.limits.clone(),
             takes_certificates: self.config.takes_certificates(),
         }
+    }
+
+    fn readiness(&self) -> Arc<Readiness> {
+        Arc::new(Readiness {
+            stopping: AtomicBool::new(false),
+            store: StoreProbe::new(self.store.clone()),
+            writer: self.writer.clone(),
+            time: self.time.clone(),
+            standing: self.standing.clone(),
+            active: self.active.clone(),
+            on_error: self.config.policy.on_error,
+            clock: self.clock.clone(),
+            lockdowns: self.lockdowns.clone(),
+            key_sets: self.key_sets.clone(),
+        })
     }
 
     /// Binds the public listener.

@@ -234,11 +234,7 @@ impl Metrics {
         r.register("policy_evaluation_seconds", "Time of one policy evaluation", self.policy_seconds.clone());
         r.register("policy_changes", "Policy bundles offered, by result", self.policy_changes.clone());
         let refused = self.policy_refused.clone();
-        r.register(
-            "policy_refused",
-            "1 when the bundle offered last is not fit and another decides",
-            refused,
-        );
+        r.register("policy_refused", "1 when the bundle offered last is not fit", refused);
         r.register("policy_mode", "1 for the mode that the policy is in", self.policy_mode.clone());
         let let_pass = self.policy_let_pass.clone();
         r.register("policy_let_pass", "Exchanges in which policy, or a fault of it, did not bite", let_pass);

@@ -160,14 +160,14 @@ async fn read(
                 *had.entry(data.to_owned()).or_default() += 1;
             }
             let asked = match &leaf.policy {
-                Some(version) => Some(engines.get(store, version, data).await?),
+                Some(version) => Some(engines.get(store, (false, version), data).await?),
                 None => None,
             };
             let base = match &compared.base {
-                Some(version) => Some(engines.get(store, version, data).await?),
+                Some(version) => Some(engines.get(store, (true, version), data).await?),
                 None => None,
             };
-            let candidate = engines.get(store, &compared.candidate, data).await?;
+            let candidate = engines.get(store, (true, &compared.candidate), data).await?;
             page.push(Entry { decided, leaf, asked, base, candidate, always: always.clone() });
         }
         if hand.pages.send(page).await.is_err() {
@@ -206,7 +206,7 @@ struct Engines {
     /// Those that are compared: they may lie in folders only.
     given: HashMap<String, Bundle>,
     data: HashMap<String, Option<Data>>,
-    all: HashMap<(String, Option<String>), Engine>,
+    all: HashMap<(bool, String, Option<String>), Engine>,
 }
 
 impl Engines {
@@ -214,13 +214,19 @@ impl Engines {
     fn take(&mut self, bundle: Bundle) -> Result<String, ReplayFault> {
         let engine = PolicyEngine::compile_patiently(bundle.clone(), &Data::default())?;
         let version = engine.version().to_owned();
-        self.all.insert((version.clone(), None), Ok(engine));
+        self.all.insert((true, version.clone(), None), Ok(engine));
         self.given.insert(version.clone(), bundle);
         Ok(version)
     }
 
-    async fn get(&mut self, store: &Store, version: &str, data: Option<&str>) -> Result<Engine, StoreError> {
-        let key = (version.to_owned(), data.map(str::to_owned));
+    /// The bundle of this version: one that is compared, or, as it is kept, one that decided.
+    async fn get(
+        &mut self,
+        store: &Store,
+        (compared, version): (bool, &str),
+        data: Option<&str>,
+    ) -> Result<Engine, StoreError> {
+        let key = (compared, version.to_owned(), data.map(str::to_owned));
         if let Some(engine) = self.all.get(&key) {
             return Ok(engine.clone());
         }
@@ -228,7 +234,7 @@ impl Engines {
             self.all.clear();
             self.data.clear();
         }
-        let bundle = match self.given.get(version) {
+        let bundle = match self.given.get(version).filter(|_| compared) {
             Some(bundle) => Some(bundle.clone()),
             None => store.bundle(version).await?.and_then(|bytes| Bundle::from_bytes(&bytes).ok()),
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use crate::support::server::{Answer, ORDERS, Server, secret};
 const STARTER: &str = include_str!("../../policies/base/ceilings.rego");
 const ROOT: [(&str, &str); 2] = [("task_type", "refund_order"), ("resource", ORDERS)];
 /// Far more than any bound of ours: tests share their machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const RULES: &str = r#"
 limits contains {"lifetime": data.bounds.most}
 deny contains {"code": "blocked", "message": "m", "public": true} if input.principal.sub in data.people.blocked
@@ -209,7 +210,7 @@ async fn l7_nothing_is_put_where_the_bundle_has_no_schema_and_nothing_that_does_
 }
 
 /// The status of a GET on the admin socket.
-async fn raw(socket: &std::path::Path, target: &str) -> u16 {
+async fn raw(socket: &Path, target: &str) -> u16 {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
     let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -392,14 +393,14 @@ async fn in_a_storm_of_puts_each_token_is_decided_by_the_documents_in_force_at_i
         // Gives the others time between two changes.
         ask(&server).await;
     }
-    let mut changes = BTreeMap::new();
+    let mut by_place = BTreeMap::new();
     for (changed, most) in versions {
-        changes.insert(placed(&server, changed.decision_id.unwrap()).await.0, (changed, most));
+        by_place.insert(placed(&server, changed.decision_id.unwrap()).await.0, (changed, most));
     }
     while let Some(seen) = asking.join_next().await {
         for (id, lives) in seen.unwrap() {
             let (index, data) = placed(&server, id).await;
-            let (_, (changed, most)) = changes.range(..index).next_back().unwrap();
+            let (_, (changed, most)) = by_place.range(..index).next_back().unwrap();
             assert_eq!(lives, *most, "decision {index}");
             assert_eq!(data["documents"]["bounds"], json!(changed.version));
             assert_eq!(data["version"], json!(changed.data));
@@ -441,15 +442,19 @@ async fn replicas_have_the_same_documents() {
     assert_eq!(lifetime(&three).await, 40);
 }
 
+fn write(folder: &Path, files: Vec<BundleFile>) {
+    for BundleFile { path, text } in files {
+        let file = folder.join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_puts_shows_and_drops_and_replay_decides_by_the_documents_of_then() {
     let site = Site::new().await;
     let rules = site.path("sent");
-    for BundleFile { path, text } in bundle(&DECLARED) {
-        let file = site.path(&path);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, text).unwrap();
-    }
+    write(&site.path(""), bundle(&DECLARED));
     site.configure("[policy]\nbundles = ['sent']");
     let process = site.start().await;
     site.apply().await;
@@ -492,11 +497,7 @@ async fn the_command_line_puts_shows_and_drops_and_replay_decides_by_the_documen
     .await;
     // A candidate that takes no documents goes by its own.
     let other = site.path("other/sent");
-    for BundleFile { path, text } in bundle(&[]) {
-        let file = site.path("other").join(&path);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, text).unwrap();
-    }
+    write(&site.path("other"), bundle(&[]));
     let folder = other.display().to_string();
     told(1, &["replay", "--candidate", &folder], &["3 decided again", "otherwise: 2", "wider: 2"]).await;
     // One whose schema refuses one of them says so.

@@ -4,7 +4,6 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use serde_json::{Value, json};
 use taskgrant::admin::api::{RefusalCode, Refused};
 use taskgrant::admin::policy::{ApplyPolicy, LoadCandidate};
@@ -99,6 +98,19 @@ async fn warnings(server: &Server) -> Vec<Value> {
     ready.body["warnings"].as_array().unwrap().clone()
 }
 
+/// The mode, as `policy status` and `/readyz` tell it.
+async fn status_tells(server: &Server) {
+    let told = status(server).await;
+    let body = serde_json::to_value(&told).unwrap();
+    let faults = Document::read().faults_of_answer("/admin/v1/policy", "get", 200, &body);
+    assert!(faults.is_empty(), "{faults:#?}");
+    let mode = told.mode.unwrap();
+    assert_eq!((mode.timed.mode, mode.reason.as_str()), (Mode::DryRun, "locked out"));
+    assert!(mode.account.starts_with("uid "), "{mode:?}");
+    let [warning] = &warnings(server).await[..] else { panic!() };
+    assert!(warning.as_str().unwrap().contains("`dry-run`") && !warning.to_string().contains("locked"));
+}
+
 #[tokio::test]
 async fn in_a_dry_run_nothing_that_policy_says_bites_and_all_of_it_is_recorded() {
     let port = free_port();
@@ -150,15 +162,7 @@ async fn in_a_dry_run_nothing_that_policy_says_bites_and_all_of_it_is_recorded()
         assert!(metrics.contains(line), "no `{line}` in {metrics}");
     }
     assert!(!metrics.contains(r#"mode="enforce"} 1"#));
-    let told = status(&server).await;
-    let body = serde_json::to_value(&told).unwrap();
-    let faults = Document::read().faults_of_answer("/admin/v1/policy", "get", 200, &body);
-    assert!(faults.is_empty(), "{faults:#?}");
-    let mode = told.mode.unwrap();
-    assert_eq!((mode.timed.mode, mode.reason.as_str()), (Mode::DryRun, "locked out"));
-    assert!(mode.account.starts_with("uid "), "{mode:?}");
-    let [warning] = &warnings(&server).await[..] else { panic!() };
-    assert!(warning.as_str().unwrap().contains("`dry-run`") && !warning.to_string().contains("locked"));
+    status_tells(&server).await;
 
     set(&server, Mode::Enforce).await;
     denied(&ask(&server, "bob").await);
@@ -319,7 +323,7 @@ async fn a_mode_needs_a_reason_and_a_time_of_a_day_at_most() {
     let body = serde_json::to_value(&changed).unwrap();
     let faults = Document::read().faults_of_answer("/admin/v1/policy/mode", "post", 200, &body);
     assert!(faults.is_empty(), "{faults:#?}");
-    assert!(changed.mode.unwrap().timed.until > Utc::now());
+    assert!(changed.mode.unwrap().timed.until.timestamp() > server.now());
 }
 
 #[tokio::test]

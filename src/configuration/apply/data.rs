@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::kept::{is_named, kept_document, kept_documents};
 use super::policy::{PolicyChangeFault, TRIES};
 use super::standing::{By, Standing};
-use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order};
+use super::{ApplyFault, Configuration, Inner, Options, Order};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
 use crate::policy::candidate::Policy;
@@ -183,7 +183,7 @@ impl Configuration {
     /// The documents in force.
     pub async fn data_status(&self) -> Result<DataStatus, PolicyChangeFault> {
         let kept = self.0.kept_data().await?;
-        let policy = self.0.standing_policy().await.map_err(unavailable)?;
+        let policy = self.0.standing_policy().await?;
         let declared =
             policy.active().declared().map_err(|why| PolicyChangeFault::Unavailable(why.to_string()))?;
         let listed = |(path, kept): (DataPath, KeptDocument)| {
@@ -237,10 +237,6 @@ impl Configuration {
     }
 }
 
-fn unavailable(fault: LoadFault) -> PolicyChangeFault {
-    PolicyChangeFault::Unavailable(fault.to_string())
-}
-
 impl Inner {
     /// What the store says of the documents. Of documents that cannot be told nothing is assumed (L7).
     pub(super) async fn kept_data(&self) -> Result<KeptDocuments, StoreError> {
@@ -268,7 +264,7 @@ impl Inner {
         let _turn = self.turn.lock().await;
         for _ in 0..TRIES {
             let standing = self.standing().await?;
-            let policy = self.standing_policy().await.map_err(unavailable)?;
+            let policy = self.standing_policy().await?;
             let before = policy.data().get(path).map(|document| document.version().to_owned());
             if before.is_none() && matches!(change, Change::Drop(_)) {
                 return Err(PolicyChangeFault::NoDocument(path.clone()));

@@ -172,12 +172,11 @@ impl Inner {
             if let Err(fault) = self.take_stored().await {
                 warn!(%fault, "the mode of the policy is changed, but cannot be read yet");
             }
-            match &mode {
-                Some(KeptMode { timed, account, .. }) => warn!(
-                    mode = timed.mode.as_str(), until = %timed.until, account, %decision_id,
-                    "what policy says does not bite"
-                ),
-                None => info!(%decision_id, account = by.account, "what policy says bites again"),
+            if let Some(KeptMode { timed, account, .. }) = &mode {
+                let (mode, until) = (timed.mode.as_str(), timed.until);
+                warn!(mode, %until, account, %decision_id, "what policy says does not bite");
+            } else {
+                info!(%decision_id, account = by.account, "what policy says bites again");
             }
             return Ok(ModeChanged { mode, before, decision_id: Some(decision_id) });
         }

@@ -205,6 +205,12 @@ impl From<StoreError> for PolicyChangeFault {
     }
 }
 
+impl From<LoadFault> for PolicyChangeFault {
+    fn from(fault: LoadFault) -> Self {
+        Self::Unavailable(fault.to_string())
+    }
+}
+
 impl From<ApplyFault> for PolicyChangeFault {
     fn from(fault: ApplyFault) -> Self {
         Self::Unavailable(fault.to_string())
