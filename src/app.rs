@@ -37,7 +37,7 @@ use crate::approvals::{self, Approvals};
 use crate::authentication::Authentication;
 use crate::clock::watch::TimeWatch;
 use crate::clock::{Clock, Random};
-use crate::config::Config;
+use crate::config::{Config, OnError};
 use crate::configuration::active::{Active, InForce};
 use crate::configuration::apply::{self, Configuration};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
@@ -152,6 +152,8 @@ impl App {
         let configuration =
             Configuration::new(store.clone(), writer.clone(), active.clone(), clock_and_metrics, own_issuer);
         configuration.begin_policy(&found, &config.policy.bundles).await?;
+        configuration.warn_of_mode();
+        warn_of_faults(config.policy.on_error);
         let (random, greatest_iat) = (Random::default(), store.head().await?.greatest_iat);
         let time = TimeWatch::new(clock.clone(), greatest_iat);
         let status = StatusLists::new(status::Parts {
@@ -214,6 +216,7 @@ impl App {
             aggregates: self.aggregates.clone(),
             status: self.status.clone(),
             notifier: self.notifier.clone(),
+            on_error: self.config.policy.on_error,
             metrics: self.metrics.clone(),
         });
         let issuer: Arc<str> = self.config.public_url.as_str().into();
@@ -240,21 +243,27 @@ impl App {
             approvals: self.approvals(),
             keys,
             exchange,
-            readiness: Arc::new(Readiness {
-                stopping: AtomicBool::new(false),
-                store: StoreProbe::new(self.store.clone()),
-                writer: self.writer.clone(),
-                time: self.time.clone(),
-                standing: self.standing.clone(),
-                active: self.active.clone(),
-                lockdowns: self.lockdowns.clone(),
-                key_sets: self.key_sets.clone(),
-            }),
+            readiness: self.readiness(),
             aggregates: self.aggregates.clone(),
             status: self.status.clone(),
             limits: self.limits.clone(),
             takes_certificates: self.config.takes_certificates(),
         }
+    }
+
+    fn readiness(&self) -> Arc<Readiness> {
+        Arc::new(Readiness {
+            stopping: AtomicBool::new(false),
+            store: StoreProbe::new(self.store.clone()),
+            writer: self.writer.clone(),
+            time: self.time.clone(),
+            standing: self.standing.clone(),
+            active: self.active.clone(),
+            on_error: self.config.policy.on_error,
+            clock: self.clock.clone(),
+            lockdowns: self.lockdowns.clone(),
+            key_sets: self.key_sets.clone(),
+        })
     }
 
     /// Binds the public listener.
@@ -479,6 +488,13 @@ impl App {
             clock: self.clock.clone(),
             random: self.random.clone(),
         }
+    }
+}
+
+/// Says at a start that faults of policy are let pass, if so.
+fn warn_of_faults(on_error: OnError) {
+    if on_error != OnError::Deny {
+        warn!(on_error = on_error.as_str(), "what policy fails on is granted within the ceilings");
     }
 }
 

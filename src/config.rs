@@ -139,6 +139,29 @@ impl Default for KeysConfig {
 pub struct PolicyConfig {
     /// Folders of the active bundles, in order; the starter that comes with the binary when left out.
     pub bundles: Vec<PathBuf>,
+    /// What becomes of an exchange when the policy engine fails.
+    pub on_error: OnError,
+}
+
+/// What becomes of an exchange when the policy engine fails, or runs over its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// It is denied.
+    #[default]
+    Deny,
+    /// The ceilings alone decide it, and `taskgrant_policy_let_pass_total` counts it.
+    AllowWithinCeiling,
+}
+
+impl OnError {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::AllowWithinCeiling => "allow-within-ceiling",
+        }
+    }
 }
 
 /// Outbound requests.

@@ -38,6 +38,17 @@ struct Tried {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LetPass {
+    mode: String,
+    change: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InMode {
+    mode: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
     outcome: &'static str,
 }
@@ -105,6 +116,8 @@ pub struct Now {
     pub connections: usize,
     /// Whether `/readyz` says so.
     pub ready: bool,
+    /// The mode of the policy.
+    pub policy_mode: &'static str,
     /// Lockdowns in force.
     pub lockdowns: usize,
     /// Seconds since the moment that the served status lists tell of.
@@ -126,6 +139,8 @@ pub struct Metrics {
     policy_seconds: Histogram,
     policy_changes: Family<Result, Counter>,
     policy_refused: Gauge,
+    policy_mode: Family<InMode, Gauge>,
+    policy_let_pass: Family<LetPass, Counter>,
     candidate_compared: Family<Tried, Counter>,
     candidate_faults: Counter,
     candidate_pauses: Counter,
@@ -177,6 +192,8 @@ impl Default for Metrics {
             policy_seconds: latency(),
             policy_changes: Family::default(),
             policy_refused: Gauge::default(),
+            policy_mode: Family::default(),
+            policy_let_pass: Family::default(),
             candidate_compared: Family::default(),
             candidate_faults: Counter::default(),
             candidate_pauses: Counter::default(),
@@ -217,11 +234,10 @@ impl Metrics {
         r.register("policy_evaluation_seconds", "Time of one policy evaluation", self.policy_seconds.clone());
         r.register("policy_changes", "Policy bundles offered, by result", self.policy_changes.clone());
         let refused = self.policy_refused.clone();
-        r.register(
-            "policy_refused",
-            "1 when the bundle offered last is not fit and another decides",
-            refused,
-        );
+        r.register("policy_refused", "1 when the bundle offered last is not fit", refused);
+        r.register("policy_mode", "1 for the mode that the policy is in", self.policy_mode.clone());
+        let let_pass = self.policy_let_pass.clone();
+        r.register("policy_let_pass", "Exchanges in which policy, or a fault of it, did not bite", let_pass);
         let compared = self.candidate_compared.clone();
         r.register(
             "policy_candidate_compared",
@@ -279,6 +295,8 @@ impl Metrics {
         self.queue.set(number(now.queue));
         self.connections.set(number(now.connections));
         self.ready.set(now.ready.into());
+        self.policy_mode.clear();
+        self.policy_mode.get_or_create(&InMode { mode: now.policy_mode }).set(1);
         self.lockdowns.set(number(now.lockdowns));
         self.status_age.set(now.status_age);
         self.status_lists.set(number(now.status_lists));
@@ -300,6 +318,13 @@ impl Metrics {
     /// Policy was evaluated.
     pub fn judged(&self, took: Duration) {
         self.policy_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Policy did not bite in this mode, or a fault of it did not: what it would have changed, in the words of `policy replay`;
+    /// none where nothing, or it was not asked.
+    pub fn policy_let_pass(&self, mode: &str, change: Option<&str>) {
+        let change = change.unwrap_or("none").to_owned();
+        self.policy_let_pass.get_or_create(&LetPass { mode: mode.to_owned(), change }).inc();
     }
 
     /// A candidate judged too.

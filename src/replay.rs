@@ -14,15 +14,17 @@ use thiserror::Error;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::spawn_blocking;
 
-use crate::configuration::apply::kept::kept_bundle;
+use crate::configuration::apply::kept::{kept_bundle, kept_documents};
 use crate::configuration::apply::policy::PolicyChangeFault;
 use crate::domain::ids::Name;
 use crate::domain::objects::{ApprovalWhen, ObjectKind};
 use crate::policy::bundle::Bundle;
+use crate::policy::data::Data;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
 use crate::policy::input::{INPUT_VERSION, PolicyInput};
 use crate::policy::judgement::Judgement;
+use crate::policy::mode::Mode;
 use crate::policy::replay::{Case, GrantedRecord, Recorded, Skip, Standing, Subject, Tally};
 use crate::store::Store;
 use crate::store::decided::{Decided, Span};
@@ -71,6 +73,10 @@ pub struct Report {
     pub base: Option<String>,
     /// Version of the other.
     pub candidate: String,
+    /// The data documents that the decisions had, by the version of all of them together: how many had them. Each was decided again
+    /// with its own; those that are not here had none but a bundle's own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, u64>,
     /// What would end otherwise.
     #[serde(flatten)]
     pub tally: Tally,
@@ -95,15 +101,16 @@ pub enum ReplayFault {
 
 /// Decides again what `order` names of the log in `store`.
 pub async fn replay(store: &Store, order: &Order) -> Result<Report, ReplayFault> {
+    let mut engines = Engines::default();
     let base = match &order.base {
-        Some(source) => Some(engine(store, source).await?),
+        Some(source) => Some(engines.take(bundle(store, source).await?)?),
         None => None,
     };
-    let candidate = engine(store, &order.candidate).await?;
-    let bundles = Arc::new(Bundles { base, candidate, examples: order.examples });
+    let candidate = engines.take(bundle(store, &order.candidate).await?)?;
+    let compared = Compared { base: base.clone(), candidate: candidate.clone() };
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let hands: Vec<Hand> = (0..cores).map(|_| Hand::start(bundles.clone())).collect();
-    let read = read(store, order, &hands).await;
+    let hands: Vec<Hand> = (0..cores).map(|_| Hand::start(order.examples)).collect();
+    let read = read(store, order, (&compared, engines), &hands).await;
     let mut tally = Tally::new(order.examples);
     for Hand { pages, thread } in hands {
         drop(pages);
@@ -111,23 +118,32 @@ pub async fn replay(store: &Store, order: &Order) -> Result<Report, ReplayFault>
         let part = spawn_blocking(|| thread.join()).await.map_err(|error| ended(error.to_string()))?;
         tally.merge(part.map_err(|_| ended("a thread failed".to_owned()))?);
     }
-    read?;
-    let version = |engine: &PolicyEngine| engine.version().to_owned();
-    Ok(Report { base: bundles.base.as_ref().map(version), candidate: version(&bundles.candidate), tally })
+    let data = read?;
+    Ok(Report { base, candidate, data, tally })
 }
 
-async fn engine(store: &Store, source: &Source) -> Result<PolicyEngine, ReplayFault> {
-    let bundle = match source {
+async fn bundle(store: &Store, source: &Source) -> Result<Bundle, ReplayFault> {
+    Ok(match source {
         Source::Folders(folders) => Bundle::of_folders(folders)?,
         Source::Version(version) => kept_bundle(store, version).await?,
-    };
-    Ok(PolicyEngine::compile_patiently(bundle)?)
+    })
 }
 
-/// Hands the decisions round, page by page.
-async fn read(store: &Store, order: &Order, hands: &[Hand]) -> Result<(), ReplayFault> {
+/// Versions of the bundles that are compared; without a base it is the one that decided.
+struct Compared {
+    base: Option<String>,
+    candidate: String,
+}
+
+/// Hands the decisions round, page by page. Tells which data documents they had.
+async fn read(
+    store: &Store,
+    order: &Order,
+    (compared, mut engines): (&Compared, Engines),
+    hands: &[Hand],
+) -> Result<BTreeMap<String, u64>, ReplayFault> {
     let mut span = Span::new(order.since, order.until, order.tenant.as_ref());
-    let mut engines = Engines::default();
+    let mut had = BTreeMap::new();
     let always = Always::read(store).await?;
     for hand in hands.iter().cycle() {
         let decided = store.decided(&span, PAGE).await?;
@@ -139,17 +155,26 @@ async fn read(store: &Store, order: &Order, hands: &[Hand]) -> Result<(), Replay
             if order.task_type.as_ref().is_some_and(|wanted| !leaf.is_of(wanted)) {
                 continue;
             }
-            let engine = match &leaf.policy {
-                Some(version) => engines.get(store, version).await?,
+            let data = leaf.data.as_deref();
+            if let Some(data) = data {
+                *had.entry(data.to_owned()).or_default() += 1;
+            }
+            let asked = match &leaf.policy {
+                Some(version) => Some(engines.get(store, (false, version), data).await?),
                 None => None,
             };
-            page.push(Entry { decided, leaf, engine, always: always.clone() });
+            let base = match &compared.base {
+                Some(version) => Some(engines.get(store, (true, version), data).await?),
+                None => None,
+            };
+            let candidate = engines.get(store, (true, &compared.candidate), data).await?;
+            page.push(Entry { decided, leaf, asked, base, candidate, always: always.clone() });
         }
         if hand.pages.send(page).await.is_err() {
             return Err(ReplayFault::Ended("a thread failed".to_owned()));
         }
     }
-    Ok(())
+    Ok(had)
 }
 
 /// What the leaf says of what is needed here.
@@ -159,6 +184,10 @@ struct Leaf {
     policy: Option<String>,
     reasons: Vec<String>,
     task_type: Option<String>,
+    /// The data documents that it had: version of all of them.
+    data: Option<String>,
+    /// That policy did not bite: its answer is not what ended the exchange.
+    mode: Option<String>,
 }
 
 impl Leaf {
@@ -168,22 +197,72 @@ impl Leaf {
     }
 }
 
-/// The bundles that decided, compiled. Of one that cannot be there is none.
+/// A bundle under the documents of a decision, or why it cannot decide that again.
+type Engine = Result<PolicyEngine, Skip>;
+
+/// The bundles that decided and those that are compared, compiled under each set of data documents that a decision had.
 #[derive(Default)]
-struct Engines(HashMap<String, Option<PolicyEngine>>);
+struct Engines {
+    /// Those that are compared: they may lie in folders only.
+    given: HashMap<String, Bundle>,
+    data: HashMap<String, Option<Data>>,
+    all: HashMap<(bool, String, Option<String>), Engine>,
+}
 
 impl Engines {
-    async fn get(&mut self, store: &Store, version: &str) -> Result<Option<PolicyEngine>, StoreError> {
-        if let Some(engine) = self.0.get(version) {
+    /// Takes a bundle that is compared, and tells its version. It must compile.
+    fn take(&mut self, bundle: Bundle) -> Result<String, ReplayFault> {
+        let engine = PolicyEngine::compile_patiently(bundle.clone(), &Data::default())?;
+        let version = engine.version().to_owned();
+        self.all.insert((true, version.clone(), None), Ok(engine));
+        self.given.insert(version.clone(), bundle);
+        Ok(version)
+    }
+
+    /// The bundle of this version: one that is compared, or, as it is kept, one that decided.
+    async fn get(
+        &mut self,
+        store: &Store,
+        (compared, version): (bool, &str),
+        data: Option<&str>,
+    ) -> Result<Engine, StoreError> {
+        let key = (compared, version.to_owned(), data.map(str::to_owned));
+        if let Some(engine) = self.all.get(&key) {
             return Ok(engine.clone());
         }
-        if self.0.len() >= MOST_ENGINES {
-            self.0.clear();
+        if self.all.len() >= MOST_ENGINES {
+            self.all.clear();
+            self.data.clear();
         }
-        let bundle = store.bundle(version).await?.and_then(|bytes| Bundle::from_bytes(&bytes).ok());
-        let engine = bundle.and_then(|bundle| PolicyEngine::compile_patiently(bundle).ok());
-        self.0.insert(version.to_owned(), engine.clone());
+        let bundle = match self.given.get(version).filter(|_| compared) {
+            Some(bundle) => Some(bundle.clone()),
+            None => store.bundle(version).await?.and_then(|bytes| Bundle::from_bytes(&bytes).ok()),
+        };
+        let engine = match (bundle, self.data(store, data).await?) {
+            (None, _) => Err(Skip::BundleGone),
+            (Some(_), None) => Err(Skip::DataGone),
+            (Some(bundle), Some(data)) => PolicyEngine::compile_patiently(bundle, &data).map_err(|fault| {
+                let is_of_data = matches!(fault, PolicyFault::Data { .. });
+                if is_of_data { Skip::DataUnfit } else { Skip::BundleGone }
+            }),
+        };
+        self.all.insert(key, engine.clone());
         Ok(engine)
+    }
+
+    /// All documents of this version; none that are not kept, or damaged.
+    async fn data(&mut self, store: &Store, version: Option<&str>) -> Result<Option<Data>, StoreError> {
+        let Some(version) = version else { return Ok(Some(Data::default())) };
+        if let Some(data) = self.data.get(version) {
+            return Ok(data.clone());
+        }
+        let data = match kept_documents(store, version).await {
+            Ok(data) => data,
+            Err(StoreError::Corrupt { .. }) => None,
+            Err(fault) => return Err(fault),
+        };
+        self.data.insert(version.to_owned(), data.clone());
+        Ok(data)
     }
 }
 
@@ -219,19 +298,14 @@ impl Always {
     }
 }
 
-/// A decision, and what made it.
+/// A decision, the bundle that was asked then, and those that are asked now.
 struct Entry {
     decided: Decided,
     leaf: Leaf,
-    engine: Option<PolicyEngine>,
+    asked: Option<Engine>,
+    base: Option<Engine>,
+    candidate: Engine,
     always: Always,
-}
-
-struct Bundles {
-    /// None is the one that decided.
-    base: Option<PolicyEngine>,
-    candidate: PolicyEngine,
-    examples: usize,
 }
 
 /// A thread that decides.
@@ -241,19 +315,18 @@ struct Hand {
 }
 
 impl Hand {
-    fn start(bundles: Arc<Bundles>) -> Self {
+    fn start(examples: usize) -> Self {
         let (pages, waiting) = channel(WAITING);
-        Self { pages, thread: thread::spawn(move || decide(&bundles, waiting)) }
+        Self { pages, thread: thread::spawn(move || decide(examples, waiting)) }
     }
 }
 
-fn decide(bundles: &Bundles, mut pages: Receiver<Vec<Entry>>) -> Tally {
-    let mut tally = Tally::new(bundles.examples);
+fn decide(examples: usize, mut pages: Receiver<Vec<Entry>>) -> Tally {
+    let mut tally = Tally::new(examples);
     while let Some(page) = pages.blocking_recv() {
         for entry in page {
-            match entry.case() {
-                Ok((case, engine)) => bundles.compare(&entry, &case, &engine, &mut tally),
-                Err(why) => tally.skip(why, &entry.decided.id),
+            if let Err(why) = entry.compare(&mut tally) {
+                tally.skip(why, &entry.decided.id);
             }
         }
     }
@@ -261,19 +334,18 @@ fn decide(bundles: &Bundles, mut pages: Receiver<Vec<Entry>>) -> Tally {
 }
 
 impl Entry {
-    /// The exchange to be decided again, and the bundle that decided it.
-    fn case(&self) -> Result<(Case, PolicyEngine), Skip> {
+    /// The exchange to be decided again.
+    fn case(&self) -> Result<Case, Skip> {
         let json = match self.decided.unpacked() {
             Some(Ok(json)) => json,
             Some(Err(_)) => return Err(Skip::Unreadable),
-            None if self.leaf.policy.is_none() => return Err(Skip::BeforePolicy),
+            None if self.leaf.policy.is_none() && !self.was_off() => return Err(Skip::BeforePolicy),
             None => return Err(Skip::InputGone),
         };
         let input: PolicyInput = serde_json::from_slice(&json).map_err(|_| unreadable(&json))?;
         if input.version != INPUT_VERSION {
             return Err(Skip::OtherSchema);
         }
-        let engine = self.engine.clone().ok_or(Skip::BundleGone)?;
         let began_with = format!("{}@{}", input.task.r#type, input.task.version);
         let labels = [Some(began_with.as_str()), self.leaf.task_type.as_deref()];
         let always_asks = labels.into_iter().flatten().any(|label| self.always.asks(&input.tenant.id, label));
@@ -283,7 +355,44 @@ impl Entry {
             reasons: self.leaf.reasons.clone(),
             granted: self.decided.record.as_deref().and_then(granted),
         };
-        Ok((Case::new(input, recorded), engine))
+        Ok(Case::new(input, recorded))
+    }
+
+    /// Ends the exchange by both bundles. First by the one that was asked then: what it does not bear on, none does.
+    fn compare(&self, tally: &mut Tally) -> Result<(), Skip> {
+        let case = self.case()?;
+        let asked = match &self.asked {
+            Some(asked) => Some(asked.as_ref().map_err(|why| *why)?),
+            None if self.was_off() => None,
+            None => return Err(Skip::BundleGone),
+        };
+        let mut judged = Judged { case: &case, all: BTreeMap::new() };
+        let then = match asked.map(|asked| judged.by(asked)) {
+            Some(said) if self.leaf.mode.is_none() => case.end(said),
+            // What it said did not bite.
+            Some(Ok(said)) => case.end(&Ok(said.unbound())),
+            Some(Err(_)) | None => case.end(&Ok(Judgement::unasked())),
+        };
+        match case.standing(&then) {
+            Standing::Decided => {}
+            Standing::RefusedElsewhere => {
+                tally.refused_elsewhere();
+                return Ok(());
+            }
+            Standing::FaultThen => return Err(Skip::FaultThen),
+            Standing::Unlike => return Err(Skip::Unlike),
+        }
+        let before = match &self.base {
+            Some(base) => case.end(judged.by(base.as_ref().map_err(|why| *why)?)),
+            None => then,
+        };
+        let after = case.end(judged.by(self.candidate.as_ref().map_err(|why| *why)?));
+        tally.compare(&before, &after, || self.subject(&case));
+        Ok(())
+    }
+
+    fn was_off(&self) -> bool {
+        self.leaf.mode.as_deref() == Some(Mode::Off.as_str())
     }
 
     fn subject(&self, case: &Case) -> Subject {
@@ -293,6 +402,7 @@ impl Entry {
             at: at.to_rfc3339_opts(SecondsFormat::Secs, true),
             agent: case.input().actor.id.clone(),
             task_type: self.leaf.task_type.clone().unwrap_or_default(),
+            data: self.leaf.data.clone(),
         }
     }
 }
@@ -315,26 +425,6 @@ fn granted(record: &[u8]) -> Option<GrantedRecord> {
         granted: Option<GrantedRecord>,
     }
     serde_json::from_slice::<Granted>(record).ok()?.granted
-}
-
-impl Bundles {
-    /// Ends the exchange by both bundles. First by the one that decided: what it does not bear on, none does.
-    fn compare(&self, entry: &Entry, case: &Case, decided: &PolicyEngine, tally: &mut Tally) {
-        let mut judged = Judged { case, all: BTreeMap::new() };
-        let then = case.end(judged.by(decided));
-        match case.standing(&then) {
-            Standing::Decided => {}
-            Standing::RefusedElsewhere => return tally.refused_elsewhere(),
-            Standing::FaultThen => return tally.skip(Skip::FaultThen, &entry.decided.id),
-            Standing::Unlike => return tally.skip(Skip::Unlike, &entry.decided.id),
-        }
-        let before = match &self.base {
-            Some(base) => case.end(judged.by(base)),
-            None => then,
-        };
-        let after = case.end(judged.by(&self.candidate));
-        tally.compare(&before, &after, || entry.subject(case));
-    }
 }
 
 /// The answers to one input, each bundle asked once.

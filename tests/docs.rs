@@ -214,7 +214,7 @@ mod docs {
             let parts: &[&str] = match command {
                 "policy" => &[
                     "check", "test", "coverage", "eval", "schema", "apply", "reload", "rollback", "status",
-                    "show", "replay", "diff", "canary", "promote",
+                    "show", "replay", "diff", "canary", "promote", "mode",
                 ],
                 "keys" => &["list", "rotate", "retire", "reload"],
                 "config" => &["check"],
@@ -227,7 +227,14 @@ mod docs {
             wanted.extend(parts.iter().flat_map(|part| options(&help(&[command, part]))));
             let nested: &[[&str; 2]] = match command {
                 "agent" => &[["secret", "add"], ["secret", "retire"]],
-                "policy" => &[["candidate", "load"], ["candidate", "drop"]],
+                "policy" => &[
+                    ["candidate", "load"],
+                    ["candidate", "drop"],
+                    ["data", "put"],
+                    ["data", "list"],
+                    ["data", "show"],
+                    ["data", "drop"],
+                ],
                 _ => &[],
             };
             wanted.extend(nested.iter().flat_map(|[of, part]| options(&help(&[command, of, part]))));

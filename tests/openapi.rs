@@ -18,6 +18,7 @@ mod openapi {
     const ADMIN_BOOTSTRAP: &str = include_str!("../src/admin/bootstrap.rs");
     const ADMIN_LOGIN: &str = include_str!("../src/admin/login.rs");
     const ADMIN_APPROVALS: &str = include_str!("../src/admin/approvals.rs");
+    const ADMIN_DATA: &str = include_str!("../src/admin/data.rs");
     const ADMIN_KEYS: &str = include_str!("../src/admin/keys.rs");
     const ADMIN_POLICY: &str = include_str!("../src/admin/policy.rs");
     const ADMIN_REVOCATIONS: &str = include_str!("../src/admin/revocations.rs");
@@ -78,6 +79,7 @@ mod openapi {
             ADMIN_BOOTSTRAP,
             ADMIN_LOGIN,
             ADMIN_APPROVALS,
+            ADMIN_DATA,
             ADMIN_KEYS,
             ADMIN_POLICY,
             ADMIN_REVOCATIONS,

@@ -72,6 +72,8 @@ pub enum RefusalCode {
     KeyNotReady,
     /// The policy bundle is not fit; the one in force stays in force.
     PolicyUnfit,
+    /// The data document is not taken: the message says why.
+    DataRefused,
     /// The agent's secrets stay as they are: the message says why.
     SecretRefused,
     /// No token of `taskgrant login` is shown over HTTPS, or none that lives (RFC 6750 §3.1).
@@ -143,6 +145,7 @@ impl IntoResponse for Refused {
             RefusalCode::ConfigurationFaulty
             | RefusalCode::ConfigurationWidens
             | RefusalCode::KeysFaulty
+            | RefusalCode::DataRefused
             | RefusalCode::PolicyUnfit => StatusCode::UNPROCESSABLE_ENTITY,
             RefusalCode::Conflict | RefusalCode::KeyNotReady | RefusalCode::SecretRefused => {
                 StatusCode::CONFLICT

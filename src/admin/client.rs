@@ -11,6 +11,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use openidconnect::url::form_urlencoded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -27,11 +28,14 @@ use crate::approvals::{Answer, Ballot, Cast};
 use crate::configuration::apply::Applied;
 use crate::configuration::apply::bootstrap::{BootstrapRequest, Bootstrapped};
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
+use crate::configuration::apply::data::{DataChanged, DataStatus, DataVersion, ShownDocument};
+use crate::configuration::apply::mode::{ModeChanged, ModeOrder};
 use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
 use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
 use crate::domain::ids::shown;
 use crate::domain::request::Presented;
 use crate::lockdown::{LockdownRequest, LockdownState};
+use crate::policy::data::DataPath;
 use crate::revocation::order::Revoked;
 use crate::rotation::{KeyInfo, Retired, Rotated, Stopped};
 use crate::tasks::tree::TaskView;
@@ -240,9 +244,58 @@ impl AdminClient {
         self.call(Method::POST, "/admin/v1/policy/promote", Some(request)).await
     }
 
+    /// `POST /admin/v1/policy/mode`.
+    pub async fn set_policy_mode(
+        &self,
+        request: &ModeOrder,
+    ) -> Result<Result<ModeChanged, Refused>, ClientFault> {
+        self.call(Method::POST, "/admin/v1/policy/mode", Some(request)).await
+    }
+
     /// `GET /admin/v1/policy/bundles/{version}`; `version` must be fit for a path.
     pub async fn policy_files(&self, version: &str) -> Result<Result<Vec<BundleFile>, Refused>, ClientFault> {
         self.call(Method::GET, &format!("/admin/v1/policy/bundles/{version}"), None::<&()>).await
+    }
+
+    /// `GET /admin/v1/data`.
+    pub async fn data(&self) -> Result<Result<DataStatus, Refused>, ClientFault> {
+        self.call(Method::GET, "/admin/v1/data", None::<&()>).await
+    }
+
+    /// `GET /admin/v1/data/{document}`.
+    pub async fn show_data(
+        &self,
+        path: &DataPath,
+        version: Option<&str>,
+    ) -> Result<Result<ShownDocument, Refused>, ClientFault> {
+        self.call(Method::GET, &data_target(path, ("version", version)), None::<&()>).await
+    }
+
+    /// `GET /admin/v1/data/{document}/versions`.
+    pub async fn data_versions(
+        &self,
+        path: &DataPath,
+    ) -> Result<Result<Vec<DataVersion>, Refused>, ClientFault> {
+        self.call(Method::GET, &format!("/admin/v1/data/{path}/versions"), None::<&()>).await
+    }
+
+    /// `PUT /admin/v1/data/{document}`.
+    pub async fn put_data(
+        &self,
+        path: &DataPath,
+        document: Vec<u8>,
+        reason: Option<&str>,
+    ) -> Result<Result<DataChanged, Refused>, ClientFault> {
+        self.send(Method::PUT, &data_target(path, ("reason", reason)), document).await
+    }
+
+    /// `DELETE /admin/v1/data/{document}`.
+    pub async fn drop_data(
+        &self,
+        path: &DataPath,
+        reason: Option<&str>,
+    ) -> Result<Result<DataChanged, Refused>, ClientFault> {
+        self.call(Method::DELETE, &data_target(path, ("reason", reason)), None::<&()>).await
     }
 
     /// `POST /admin/v1/revocations`.
@@ -318,6 +371,17 @@ impl AdminClient {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Result<T, Refused>, ClientFault> {
+        // Texts, flags and lists of them: writing these to memory cannot fail.
+        let body = body.and_then(|b| serde_json::to_vec(b).ok()).unwrap_or_default();
+        self.send(method, path, body).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Result<T, Refused>, ClientFault> {
         let exchange = self.exchange(method, path, body);
         let (status, body) =
             tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| ClientFault::Slow)??;
@@ -333,10 +397,8 @@ impl AdminClient {
         &self,
         method: Method,
         path: &str,
-        body: Option<&impl Serialize>,
+        body: Vec<u8>,
     ) -> Result<(StatusCode, Bytes), ClientFault> {
-        // Texts, flags and lists of them: writing these to memory cannot fail.
-        let body = body.and_then(|b| serde_json::to_vec(b).ok()).unwrap_or_default();
         match &self.0 {
             At::Socket(socket) => over_socket(socket, method, path, body).await,
             At::Https(remote) => remote.exchange(method, path, body).await,
@@ -403,6 +465,13 @@ fn unreachable(url: &str, error: &dyn std::error::Error) -> ClientFault {
         cause = inner;
     }
     ClientFault::Unreachable { url: url.to_owned(), why: cause.to_string() }
+}
+
+/// A document's path with one parameter.
+fn data_target(path: &DataPath, (name, value): (&str, Option<&str>)) -> String {
+    let Some(value) = value else { return format!("/admin/v1/data/{path}") };
+    let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+    format!("/admin/v1/data/{path}?{name}={value}")
 }
 
 /// No socket, or a left-over on which nobody answers.

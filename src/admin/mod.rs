@@ -6,6 +6,7 @@ pub mod approvals;
 pub mod asker;
 pub mod bootstrap;
 pub mod client;
+mod data;
 pub mod gate;
 pub mod keys;
 pub mod login;
@@ -53,6 +54,7 @@ pub fn over_https(routes: Router, gate: gate::Gate, (active, own_issuer): (Activ
 /// All routes of the admin API, for whoever is let in.
 pub fn router(desk: Desk) -> Router {
     api::router(desk.configuration.clone())
+        .merge(data::router(desk.configuration.clone()))
         .merge(policy::router(desk.configuration, desk.policy_folders))
         .merge(keys::router(desk.rotation))
         .merge(revocations::router(desk.revocation))

@@ -12,6 +12,7 @@ use super::api::{MAX_BODY, RefusalCode, Refused};
 use super::asker::Asker;
 use crate::configuration::apply::Configuration;
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
+use crate::configuration::apply::mode::{ModeChanged, ModeOrder};
 use crate::configuration::apply::policy::{BundleFile, PolicyChangeFault, PolicyChanged, PolicyStatus};
 
 /// `POST /admin/v1/policy/apply`.
@@ -70,15 +71,20 @@ impl From<PolicyChangeFault> for Refused {
     fn from(fault: PolicyChangeFault) -> Self {
         let error = match &fault {
             PolicyChangeFault::Unfit(_) => RefusalCode::PolicyUnfit,
+            PolicyChangeFault::Data(_) => RefusalCode::DataRefused,
             PolicyChangeFault::Stale(_)
             | PolicyChangeFault::Conflict
             | PolicyChangeFault::InForce(_)
             | PolicyChangeFault::Bites(_)
             | PolicyChangeFault::OtherCandidate(_) => RefusalCode::Conflict,
             PolicyChangeFault::Unknown(_)
+            | PolicyChangeFault::NoDocument(_)
+            | PolicyChangeFault::NoDataVersion(..)
             | PolicyChangeFault::NothingBefore
             | PolicyChangeFault::NoCandidate => RefusalCode::NotFound,
             PolicyChangeFault::NoReason
+            | PolicyChangeFault::NoTime
+            | PolicyChangeFault::NoEnd
             | PolicyChangeFault::TooMany(_)
             | PolicyChangeFault::TooManyNamed(_)
             | PolicyChangeFault::NotDeclared(_) => RefusalCode::BadRequest,
@@ -106,6 +112,7 @@ pub(super) fn router(configuration: Configuration, folders: Vec<PathBuf>) -> Rou
         .route("/admin/v1/policy/candidate/drop", post(drop_candidate))
         .route("/admin/v1/policy/canary", post(canary))
         .route("/admin/v1/policy/promote", post(promote))
+        .route("/admin/v1/policy/mode", post(mode))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Policies { configuration, folders })
 }
@@ -170,6 +177,15 @@ async fn canary(
 ) -> Result<Json<CandidateChanged>, Refused> {
     let Json(order) = request.map_err(Refused::unreadable)?;
     Ok(Json(policies.configuration.set_canary(order, &peer.account()).await?))
+}
+
+async fn mode(
+    State(policies): State<Policies>,
+    peer: Asker,
+    request: Result<Json<ModeOrder>, JsonRejection>,
+) -> Result<Json<ModeChanged>, Refused> {
+    let Json(order) = request.map_err(Refused::unreadable)?;
+    Ok(Json(policies.configuration.set_policy_mode(order, &peer.account()).await?))
 }
 
 async fn promote(

@@ -1,8 +1,10 @@
 //! `taskgrant policy`: what an admin sees of a bundle before it goes live, and the bundle in force.
 
 mod candidate;
+mod data;
 mod eval;
 mod live;
+mod mode;
 mod replay;
 
 use std::path::PathBuf;
@@ -45,10 +47,15 @@ enum Command {
     /// Try a bundle beside the one in force.
     #[command(subcommand)]
     Candidate(candidate::Command),
+    /// Documents that change without the bundle.
+    #[command(subcommand)]
+    Data(data::Command),
     /// Have the candidate's judgement bite for some principals instead of that of the bundle in force.
     Canary(candidate::SetCanary),
     /// Put the candidate in force, for all.
     Promote(candidate::Promote),
+    /// Say whether what policy says bites: for a time it may not.
+    Mode(mode::SetMode),
     /// Tell which bundle is in force, which were, what is tried beside it, and what was refused: exit code 1 if something was.
     Status(live::Common),
     /// Print a bundle that is or was in force.
@@ -91,8 +98,10 @@ pub(super) async fn run(args: &Args, clock: Arc<dyn Clock>, output: &mut Output<
         Command::Reload(common) => Ok(live::reload(common, clock, output).await),
         Command::Rollback(rollback) => Ok(live::rollback(rollback, clock, output).await),
         Command::Candidate(command) => Ok(candidate::candidate(command, clock, output).await),
+        Command::Data(command) => Ok(data::run(command, clock, output).await),
         Command::Canary(canary) => Ok(candidate::canary(canary, clock, output).await),
         Command::Promote(promote) => Ok(candidate::promote(promote, clock, output).await),
+        Command::Mode(args) => Ok(mode::set(args, clock, output).await),
         Command::Status(common) => Ok(live::status(common, clock, output).await),
         Command::Show(show) => Ok(live::show(show, clock, output).await),
         Command::Replay(args) => Ok(replay::run_replay(args, clock.as_ref(), output).await),

@@ -33,9 +33,12 @@ use crate::store::writer::Writer;
 
 pub mod bootstrap;
 pub mod candidate;
+pub mod data;
 pub mod kept;
+pub mod mode;
 pub mod policy;
 pub mod secrets;
+mod standing;
 
 /// Most names of files that the log keeps of one apply.
 const KEPT_FILES: usize = 100;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::Validator;
 use serde_json::{Map, Value};
 
 use crate::domain::build::Fault;
@@ -11,9 +11,7 @@ use crate::domain::details::BadDetails;
 use crate::domain::ids::{Name, shown};
 use crate::domain::objects::{ObjectKind, ObjectRef};
 use crate::domain::snapshot::{DetailType, Reach, Snapshot};
-
-/// Most bytes that a compiled `pattern` may take.
-const PATTERN_SIZE: usize = 1 << 20;
+use crate::policy::schema::{misfit, validator};
 
 /// The compiled schemas of all authorization-detail types of a snapshot.
 #[derive(Clone, Debug, Default)]
@@ -55,9 +53,7 @@ impl DetailSchemas {
         let kind = item.get("type").and_then(Value::as_str).and_then(|t| t.parse::<Name>().ok());
         let Some((kind, serving)) = kind.and_then(|k| self.by_name.get_key_value(&k)) else { return Ok(()) };
         for (_, validator) in serving.iter().filter(|(reach, _)| serves(reach)) {
-            if let Err(error) = validator.validate(item) {
-                // Masked: the answer to a client repeats no value, which may be somebody's data.
-                let why = format!("at `{}`: {}", error.instance_path(), error.masked());
+            if let Some(why) = misfit(validator, item) {
                 return Err(BadDetails::Schema { kind: kind.clone(), why: shown(&why) });
             }
         }
@@ -93,13 +89,6 @@ impl DetailSchemas {
         }
         faults
     }
-}
-
-fn validator(schema: &Value) -> Result<Validator, String> {
-    // The linear engine: a pattern must not be able to stop the server.
-    let patterns = PatternOptions::regex().size_limit(PATTERN_SIZE);
-    let options = jsonschema::options().offline().with_pattern_options(patterns);
-    options.build(schema).map_err(|error| format!("no usable JSON Schema: {error}"))
 }
 
 fn object(kind: ObjectKind, reach: &Reach, name: &Name) -> ObjectRef {

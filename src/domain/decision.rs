@@ -1,5 +1,7 @@
 //! One decision as the log keeps it: the clear, erasable record and what the leaf says of it (DESIGN §8).
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -115,6 +117,12 @@ pub struct Record {
     /// The candidate that was tried beside the bundle in force, if it bit, failed, or would have ended otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateRecord>,
+    /// The data documents that policy had in the place of the bundle's own; absent where it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataRecord>,
+    /// That policy did not bite, or a fault of it did not; absent where it did, or was not reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ModeRecord>,
     /// What the task type is labelled with under `data_class`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_class: Option<String>,
@@ -137,6 +145,34 @@ pub struct EnvelopeRecord {
     pub number: u32,
     /// Of how many.
     pub of: u32,
+}
+
+/// The data documents of one decision. The leaf has the version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// Version of all documents in force: a hash of their paths and versions.
+    pub version: String,
+    /// Those that the bundle takes: version by path.
+    pub documents: BTreeMap<String, String>,
+}
+
+/// That policy did not bite in one decision, and what it would have done. The leaf has the word of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeRecord {
+    /// `dry-run`; `off`, where policy was not asked; or `allow-within-ceiling`, where a fault of it was let pass.
+    pub mode: String,
+    /// What it would have changed, in the words of `taskgrant policy replay`; absent where nothing, or it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+    /// Why it would have denied, or asked people; with what the task type itself asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// What it would have left, if it would have narrowed.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub limits: Value,
+    /// Why it gave no answer, which would have been a denial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// What became of a candidate bundle in one decision. The decision itself names the bundle that bit.
@@ -189,7 +225,7 @@ pub struct Decision {
     pub task_type: Option<String>,
     /// The clear part. Its reasons are the decision's.
     pub record: Record,
-    /// The whole policy input as JSON, where policy was consulted.
+    /// The whole policy input as JSON, where policy was consulted, or would have been in another mode.
     pub input: Option<Vec<u8>>,
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::deferral::Approved;
+use super::lenience::{self, Said};
 use super::limits::{Attenuated, attenuate, deadline, ends, lifetime, task_types};
 use super::story::Story;
 use super::verify::{Origin, Verified};
@@ -30,7 +31,9 @@ use crate::hash::sha256;
 use crate::keys::jws::MAX_COMPACT;
 use crate::policy::candidate::Judged;
 use crate::policy::comparison::Unjudged;
+use crate::policy::input::PolicyInput;
 use crate::policy::judgement::{Judgement, Outcome};
+use crate::policy::mode::Mode;
 use crate::policy::replay::TASK_TYPE_APPROVAL;
 use crate::status::record_of;
 
@@ -110,9 +113,9 @@ impl Exchange {
         Ok(Wanted { scopes, resources, details, exchange_only })
     }
 
-    /// Step 7: policy on the verified facts, and what the task type itself wants approved. Where a candidate is tried, one of
-    /// both judgements bites; the other one is compared with it, and no more. What opens the admin API no bundle is asked about: a
-    /// bad one must not keep out who would replace it (DESIGN §9).
+    /// Step 7: policy on the verified facts as far as it bites in the mode of this moment, and what the task type itself wants
+    /// approved, which no mode lifts. What opens the admin API no bundle is asked about: a bad one must not keep out who would
+    /// replace it (DESIGN §9).
     fn judge(
         &self,
         at: &Moment,
@@ -133,24 +136,21 @@ impl Exchange {
             stats: self.tasks.stats(tree(&verified.origin)),
         };
         let input = facts::input(&self.parts.environment, at, verified, &asked);
-        let Judged { bites, shadow, pauses } = at.world.policy.judge(&input);
-        self.parts.metrics.judged(bites.took);
-        if pauses {
-            self.parts.metrics.candidate_paused();
-            warn!(
-                "the policy candidate runs over its limits again and again: as a shadow it is asked no more"
-            );
-        }
-        story.judged(bites.version, &input, bites.judgement.as_ref().ok());
         let approved = verified.approved.as_ref().is_some_and(|a| a.covers(TASK_TYPE_APPROVAL));
         let asks = needs_approval(verified, wanted) && !approved;
-        if let Some(shadow) = shadow {
-            self.parts.metrics.candidate_judged(shadow.candidate_took(&bites));
-            let lifetime = unjudged_lifetime(at, verified, wanted);
-            story.tried(shadow.compare(&bites, input, Unjudged { lifetime, asks }));
+        let mode = at.world.policy.mode(at.now);
+        let (judgement, let_pass) = if mode == Mode::Off {
+            story.not_asked(&input);
+            (Ok(Judgement::unasked()), Some(lenience::unasked()))
+        } else {
+            let unjudged = Unjudged { lifetime: unjudged_lifetime(at, verified, wanted), asks };
+            self.ask_policy(at, (mode, input, unjudged), story).in_mode(mode, self.parts.on_error)
+        };
+        if let Some(record) = let_pass {
+            self.parts.metrics.policy_let_pass(&record.mode, record.change.as_deref());
+            story.let_pass(record);
         }
-        let mut judgement =
-            bites.judgement.map_err(|fault| Refusal::PolicyFault { why: fault.to_string() })?;
+        let mut judgement = judgement.map_err(|fault| Refusal::PolicyFault { why: fault.to_string() })?;
         if asks {
             judgement.require_approval.insert(always_approved());
         }
@@ -158,6 +158,32 @@ impl Exchange {
             Outcome::Allow | Outcome::RequireApproval => Ok(judgement),
             Outcome::Deny => Err(Refusal::Policy { reasons: judgement.deny.into_iter().collect() }),
         }
+    }
+
+    /// Asks the bundle in force and, where one is tried, the candidate: one of both judgements counts; the other one is compared
+    /// with it, and no more.
+    fn ask_policy(
+        &self,
+        at: &Moment,
+        (mode, input, unjudged): (Mode, PolicyInput, Unjudged),
+        story: &mut Story,
+    ) -> Said {
+        let policy = &at.world.policy;
+        let judged = if mode == Mode::Enforce { policy.judge(&input) } else { policy.observe(&input) };
+        let Judged { bites, shadow, pauses } = judged;
+        self.parts.metrics.judged(bites.took);
+        if pauses {
+            self.parts.metrics.candidate_paused();
+            warn!(
+                "the policy candidate runs over its limits again and again: as a shadow it is asked no more"
+            );
+        }
+        story.judged(&bites, &input);
+        if let Some(shadow) = shadow {
+            self.parts.metrics.candidate_judged(shadow.candidate_took(&bites));
+            story.tried(shadow.compare(&bites, input.clone(), unjudged));
+        }
+        Said { input, unjudged, judgement: bites.judgement }
     }
 
     /// What policy limits is taken away, and said so; nothing left is a denial (L8). Then every ceiling once more.

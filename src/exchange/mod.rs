@@ -4,6 +4,7 @@ pub mod deferral;
 mod envelope;
 mod facts;
 mod grant;
+mod lenience;
 mod limits;
 pub mod preview;
 mod story;
@@ -21,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::aggregates::Aggregates;
 use crate::clock::watch::TimeWatch;
 use crate::clock::{Clock, Random};
+use crate::config::OnError;
 use crate::configuration::active::{Active, InForce};
 use crate::configuration::apply::Configuration;
 use crate::domain::approval::Approval;
@@ -93,6 +95,8 @@ pub struct Parts {
     pub status: StatusLists,
     /// Tells people that something waits for them.
     pub notifier: Notifier,
+    /// What becomes of an exchange when the policy engine fails.
+    pub on_error: OnError,
     /// What operators watch.
     pub metrics: Arc<Metrics>,
 }

@@ -7,15 +7,15 @@ use super::grant::Granted;
 use super::verify::{Origin, Verified};
 use crate::domain::approval::Approval;
 use crate::domain::claims::TokenClaims;
-use crate::domain::decision::{Decision, EnvelopeRecord, Kind, Outcome, Record};
+use crate::domain::decision::{Decision, EnvelopeRecord, Kind, ModeRecord, Outcome, Record};
 use crate::domain::ids::DecisionId;
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
 use crate::issuers::session::Session;
+use crate::policy::candidate::Ruling;
 use crate::policy::comparison::{Compared, Whose};
 use crate::policy::input::PolicyInput;
-use crate::policy::judgement::Judgement;
 
 /// A decision in the making.
 #[derive(Clone)]
@@ -99,14 +99,25 @@ impl Story {
         label.split('@').next().unwrap_or_default().to_owned()
     }
 
-    /// Policy was asked; `judgement` is absent when the engine failed.
-    pub(super) fn judged(&mut self, version: &str, input: &PolicyInput, judgement: Option<&Judgement>) {
-        self.decision.policy = Some(version.to_owned());
+    /// Policy was asked.
+    pub(super) fn judged(&mut self, ruling: &Ruling<'_>, input: &PolicyInput) {
+        self.decision.policy = Some(ruling.version.to_owned());
+        self.decision.record.data = ruling.data.cloned();
         self.decision.input = serde_json::to_vec(input).ok();
         self.decision.record.exceptions = input.exceptions.iter().map(|e| e.name.clone()).collect();
-        if let Some(judgement) = judgement {
+        if let Ok(judgement) = &ruling.judgement {
             self.decision.record.tags = judgement.tags.iter().cloned().collect();
         }
+    }
+
+    /// Policy was not asked. Its input is kept: what it would have said can be told later.
+    pub(super) fn not_asked(&mut self, input: &PolicyInput) {
+        self.decision.input = serde_json::to_vec(input).ok();
+    }
+
+    /// Policy did not bite, or a fault of it did not.
+    pub(super) fn let_pass(&mut self, record: ModeRecord) {
+        self.decision.record.mode = Some(record);
     }
 
     /// A candidate was asked too.

@@ -13,11 +13,14 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::standing::Standing;
+use crate::clock::Clock;
 use crate::clock::watch::TimeWatch;
+use crate::config::OnError;
 use crate::configuration::active::Active;
 use crate::issuers::keysets::KeySets;
 use crate::lockdown::Lockdowns;
 use crate::metrics::{Metrics, Now};
+use crate::policy::mode::Mode;
 use crate::status::StatusLists;
 use crate::store::Store;
 use crate::store::writer::Writer;
@@ -65,6 +68,10 @@ pub struct Readiness {
     pub standing: Standing,
     /// Told for information.
     pub active: Active,
+    /// Warned of, where it lets faults of policy pass.
+    pub on_error: OnError,
+    /// By which a mode of the policy ends.
+    pub clock: Arc<dyn Clock>,
     /// Told for information: what is issued lives on under lockdown, and may be asked about.
     pub lockdowns: Lockdowns,
     /// Told for information: one issuer that is down makes nothing unready.
@@ -87,6 +94,27 @@ impl Readiness {
         reasons.extend(self.time.check().err().map(|fault| fault.to_string()));
         reasons.extend(self.standing.reason());
         reasons
+    }
+}
+
+impl Readiness {
+    fn policy_mode(&self) -> Mode {
+        self.active.load().policy.mode(self.clock.now())
+    }
+
+    /// What is not as it should be, and makes nothing unready. Why, and whose word it was, is the admin API's.
+    fn warnings(&self) -> Vec<String> {
+        let mode = match self.policy_mode() {
+            Mode::Enforce => None,
+            mode @ (Mode::DryRun | Mode::Off) => Some(format!("policy mode `{}`", mode.as_str())),
+        };
+        let faults =
+            (self.on_error != OnError::Deny).then(|| format!("policy.on_error `{}`", self.on_error.as_str()));
+        [mode, faults]
+            .into_iter()
+            .flatten()
+            .map(|what| format!("what policy says may not bite: {what}"))
+            .collect()
     }
 }
 
@@ -118,6 +146,7 @@ pub(super) async fn readyz(State(readiness): State<Arc<Readiness>>) -> Response 
     let body = json!({
         "ready": reasons.is_empty(),
         "reasons": reasons,
+        "warnings": readiness.warnings(),
         "policy": readiness.active.load().policy.version(),
         "lockdown": readiness.lockdowns.count(),
         "key_sets": {"usable": usable.len(), "unusable": unusable.len()},
@@ -130,6 +159,7 @@ pub(super) async fn metrics(State(ops): State<Ops>) -> Response {
     let lockdown = ops.readiness.lockdowns.count();
     let status = ops.status.state();
     let now = Now {
+        policy_mode: ops.readiness.policy_mode().as_str(),
         lockdowns: lockdown.tenants + usize::from(lockdown.all),
         queue: ops.readiness.writer.waiting(),
         connections: (ops.connections)(),

@@ -34,8 +34,12 @@ pub struct Leaf(Vec<u8>);
 #[derive(Serialize)]
 struct Members {
     at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
     id: String,
     kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
@@ -53,8 +57,10 @@ impl Leaf {
     pub fn new(decision: &Decision, salt: &Salt, record: &[u8]) -> Self {
         let members = Members {
             at: decision.at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            data: decision.record.data.as_ref().map(|data| shown(&data.version)),
             id: decision.id.to_string(),
             kind: decision.kind.as_str(),
+            mode: decision.record.mode.as_ref().map(|mode| shown(&mode.mode)),
             outcome: decision.outcome.as_str(),
             policy: decision.policy.as_deref().map(shown),
             reasons: reason_codes(decision),
@@ -101,7 +107,7 @@ fn record_digest(salt: &Salt, record: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::decision::{Kind, Outcome, Reason, Record};
+    use crate::domain::decision::{DataRecord, Kind, ModeRecord, Outcome, Reason, Record};
     use crate::domain::ids::DecisionId;
     use crate::domain::principal::Principal;
     use chrono::DateTime;
@@ -132,6 +138,18 @@ mod tests {
     fn a_leaf_is_these_bytes() {
         let leaf = Leaf::new(&decision(&["b", "a", "b"]), &[0; 16], b"{}");
         insta::assert_snapshot!(String::from_utf8_lossy(leaf.as_bytes()), @r#"{"at":"2023-11-14T22:13:20.000001Z","id":"018bcfe5-6800-7101-8101-010101010101","kind":"exchange","outcome":"deny","policy":"sha256:ab","reasons":["a","b"],"record":"MzsT_wL1euGASbgspm83WSxaPY_VTkTiOuXHCFwk_So","task_type":"refund_order@3","tenant":"acme","v":1}"#);
+    }
+
+    #[test]
+    fn a_leaf_says_that_policy_did_not_bite_and_what_data_it_had() {
+        let mut decision = decision(&[]);
+        decision.record.mode = Some(ModeRecord { mode: "dry-run".into(), ..ModeRecord::default() });
+        let documents = [("assets".to_owned(), "sha256:ef".to_owned())].into();
+        decision.record.data = Some(DataRecord { version: "sha256:cd".into(), documents });
+        let leaf = Leaf::new(&decision, &[0; 16], b"{}");
+        let text = String::from_utf8_lossy(leaf.as_bytes()).into_owned();
+        assert!(text.contains(r#""kind":"exchange","mode":"dry-run","outcome":"deny""#), "{text}");
+        assert!(text.contains(r#"001Z","data":"sha256:cd","id":""#), "{text}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::hash::sha256;
 /// Heads the canonical bytes; a change of their form changes it.
 const MAGIC: &[u8] = b"taskgrant policy bundle 1\n";
 
-/// Files of Rego, tests, fixtures and data, by bundle path (`FOLDER/…`, segments parted by `/`).
+/// Files of Rego, tests, fixtures, data and schemas, by bundle path (`FOLDER/…`, segments parted by `/`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
     files: BTreeMap<String, String>,
@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Fixture,
     /// `FOLDER/data/**/*.json`
     Data,
+    /// `FOLDER/schemas/**/*.json`
+    Schema,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
         match (second, segments.next(), extension) {
             ("fixtures", Some(_), "json") => Some(Self::Fixture),
             ("data", Some(_), "json") => Some(Self::Data),
+            ("schemas", Some(_), "json") => Some(Self::Schema),
             ("fixtures" | "data", Some(_), _) => None,
             (_, _, "rego") if path.ends_with("_test.rego") => Some(Self::Tests),
             (_, _, "rego") => Some(Self::Rules),
@@ -114,6 +117,11 @@ impl Bundle {
     /// The paths and contents, in the order of the paths.
     pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().map(|(path, text)| (path.as_str(), text.as_str()))
+    }
+
+    /// Whether documents may be put beside it.
+    pub(super) fn has_schemas(&self) -> bool {
+        self.of_kind(Kind::Schema).next().is_some()
     }
 
     pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&str, &str)> {
@@ -244,6 +252,9 @@ mod tests {
             ("a/x_test.rego", Some(Kind::Tests)),
             ("a/fixtures/x.json", Some(Kind::Fixture)),
             ("a/data/teams/eu.json", Some(Kind::Data)),
+            ("a/schemas/teams/eu.json", Some(Kind::Schema)),
+            ("a/schemas/teams.yaml", None),
+            ("a/schemas/x.rego", Some(Kind::Rules)),
             ("a/data/teams.yaml", None),
             ("a/x.json", None),
             ("x.rego", None),

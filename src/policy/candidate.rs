@@ -15,10 +15,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::comparison::Comparisons;
+use super::data::Data;
 use super::engine::PolicyEngine;
 use super::fault::PolicyFault;
 use super::input::{PolicyInput, PrincipalFacts};
 use super::judgement::Judgement;
+use super::mode::{Mode, TimedMode};
+use crate::domain::decision::DataRecord;
 use crate::domain::ids::{ClientId, Name};
 use crate::hash::sha256;
 
@@ -137,6 +140,8 @@ pub struct Candidate {
     version: String,
     /// The fault is why this program cannot run it: then that is its answer to everything.
     engine: Result<PolicyEngine, PolicyFault>,
+    /// Version of all documents that were put, as it was compiled or failed to.
+    under: Option<String>,
     /// Since when it is the candidate.
     since: DateTime<Utc>,
     canary: Canary,
@@ -172,7 +177,13 @@ impl Candidate {
         now: DateTime<Utc>,
     ) -> Self {
         let (canary, seen) = (Canary::default(), Arc::new(Comparisons::new(now)));
-        Self { version, engine, since, canary, seen, overruns: Arc::default() }
+        Self { version, engine, under: None, since, canary, seen, overruns: Arc::default() }
+    }
+
+    /// The same, run by `engine` under these documents. One that is paused is asked again.
+    pub fn run_by(self, engine: Result<PolicyEngine, PolicyFault>, data: &Data) -> Self {
+        let under = data.version().map(str::to_owned);
+        Self { engine, under, overruns: Arc::default(), ..self }
     }
 
     /// The same for others. If these are others, one that is paused is asked again.
@@ -211,6 +222,24 @@ impl Candidate {
         &self.seen
     }
 
+    /// Whether it decides as if it had been compiled under all these documents.
+    pub fn is_under(&self, data: &Data) -> bool {
+        match &self.engine {
+            Ok(engine) => engine.is_under(data),
+            Err(_) => self.under.as_deref() == data.version(),
+        }
+    }
+
+    /// What runs it; none where this program cannot.
+    pub fn engine(&self) -> Option<&PolicyEngine> {
+        self.engine.as_ref().ok()
+    }
+
+    /// Its version, and the documents that were put beside it.
+    fn named(&self) -> (&str, Option<&DataRecord>) {
+        (&self.version, self.engine().and_then(PolicyEngine::data))
+    }
+
     /// What its engine says, asked so; a candidate without one fails.
     fn ask(
         &self,
@@ -225,11 +254,13 @@ impl Candidate {
 pub struct Policy {
     active: PolicyEngine,
     candidate: Option<Arc<Candidate>>,
+    data: Data,
+    mode: Option<TimedMode>,
 }
 
 impl From<PolicyEngine> for Policy {
     fn from(active: PolicyEngine) -> Self {
-        Self { active, candidate: None }
+        Self::new(active, None)
     }
 }
 
@@ -238,6 +269,8 @@ impl From<PolicyEngine> for Policy {
 pub struct Ruling<'policy> {
     /// Its version.
     pub version: &'policy str,
+    /// The documents that were put beside it.
+    pub data: Option<&'policy DataRecord>,
     /// What it says; of a fault, why it says nothing.
     pub judgement: Result<Judgement, PolicyFault>,
     /// How long it took.
@@ -274,7 +307,32 @@ impl Shadow<'_> {
 impl Policy {
     /// The bundle in force with this candidate beside it.
     pub fn new(active: PolicyEngine, candidate: Option<Candidate>) -> Self {
-        Self { active, candidate: candidate.map(Arc::new) }
+        Self { active, candidate: candidate.map(Arc::new), data: Data::default(), mode: None }
+    }
+
+    /// The same, where these are all documents that were put: its bundles were compiled under them.
+    pub fn under(self, data: Data) -> Self {
+        Self { data, ..self }
+    }
+
+    /// All documents that were put.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The same in this mode; in none it bites.
+    pub fn in_mode(self, mode: Option<TimedMode>) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The mode at this instant.
+    pub fn mode(&self, now: DateTime<Utc>) -> Mode {
+        self.mode.as_ref().map_or(Mode::Enforce, |mode| mode.at(now))
+    }
+
+    /// The mode that was set for a time, also where that is over.
+    pub fn timed_mode(&self) -> Option<&TimedMode> {
+        self.mode.as_ref()
     }
 
     /// Version of the bundle in force.
@@ -292,39 +350,56 @@ impl Policy {
         self.candidate.as_deref()
     }
 
-    /// The bundle of this version, if it is one of both and runs.
-    pub fn engine(&self, version: &str) -> Option<&PolicyEngine> {
-        let candidate = self.candidate.iter().filter_map(|candidate| candidate.engine.as_ref().ok());
-        candidate.chain([&self.active]).find(|engine| engine.version() == version)
+    /// The bundle of this version under these documents, if it is one of both and runs.
+    pub fn engine(&self, version: &str, data: &Data) -> Option<&PolicyEngine> {
+        let candidate = self.candidate.iter().filter_map(|candidate| candidate.engine());
+        candidate.chain([&self.active]).find(|engine| engine.version() == version && engine.is_under(data))
     }
 
     /// Asks the bundle that bites, then the other one.
     pub fn judge(&self, input: &PolicyInput) -> Judged<'_> {
-        let active = || self.active.judge(input);
+        self.ask(input, || self.active.judge(input), |candidate| candidate.canary.bites(input))
+    }
+
+    /// The same where nothing bites: a candidate is a shadow for everybody, and a panic of the bundle in force a fault.
+    pub fn observe(&self, input: &PolicyInput) -> Judged<'_> {
+        self.ask(input, || self.active.judge_guarded(input), |_| false)
+    }
+
+    fn ask(
+        &self,
+        input: &PolicyInput,
+        active: impl Fn() -> Result<Judgement, PolicyFault>,
+        canary: impl Fn(&Candidate) -> bool,
+    ) -> Judged<'_> {
+        let named = (self.version(), self.active.data());
         let Some(candidate) = &self.candidate else {
-            return Judged { bites: timed(self.version(), active), shadow: None, pauses: false };
+            return Judged { bites: timed(named, active), shadow: None, pauses: false };
         };
-        let canary = candidate.canary.bites(input);
+        let canary = canary(candidate);
         if !canary && candidate.is_paused() {
-            return Judged { bites: timed(self.version(), active), shadow: None, pauses: false };
+            return Judged { bites: timed(named, active), shadow: None, pauses: false };
         }
         // A shadow that panics has failed, and nothing else has.
         let (bites, ruling) = if canary {
-            let bites = timed(&candidate.version, || candidate.ask(|engine| engine.judge(input)));
-            (bites, timed(self.version(), || self.active.judge_guarded(input)))
+            let bites = timed(candidate.named(), || candidate.ask(|engine| engine.judge(input)));
+            (bites, timed(named, || self.active.judge_guarded(input)))
         } else {
-            let bites = timed(self.version(), active);
-            (bites, timed(&candidate.version, || candidate.ask(|engine| engine.judge_guarded(input))))
+            let bites = timed(named, active);
+            (bites, timed(candidate.named(), || candidate.ask(|engine| engine.judge_guarded(input))))
         };
         let pauses = candidate.overruns.count(if canary { &bites.judgement } else { &ruling.judgement });
         Judged { bites, shadow: Some(Shadow { candidate, canary, ruling }), pauses }
     }
 }
 
-fn timed(version: &str, judge: impl FnOnce() -> Result<Judgement, PolicyFault>) -> Ruling<'_> {
+fn timed<'policy>(
+    (version, data): (&'policy str, Option<&'policy DataRecord>),
+    judge: impl FnOnce() -> Result<Judgement, PolicyFault>,
+) -> Ruling<'policy> {
     let began = Instant::now();
     let judgement = judge();
-    Ruling { version, judgement, took: began.elapsed() }
+    Ruling { version, data, judgement, took: began.elapsed() }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::annotation::Annotation;
 use super::bundle::{Bundle, Kind};
+use super::declared;
 use super::fault::PolicyFault;
 use super::input::PolicyInput;
 use super::machine::{Machine, Parsed, add_module};
@@ -77,6 +78,7 @@ impl Report {
         match fault {
             PolicyFault::Source { at, problem } => self.error(at, problem),
             PolicyFault::File { path, problem } => self.error(path, problem),
+            PolicyFault::Data { path, problem } => self.error(format!("data.{path}"), problem),
             fault @ (PolicyFault::NotABundle
             | PolicyFault::Compile(_)
             | PolicyFault::Limit(_)
@@ -101,6 +103,9 @@ pub fn check(bundle: &Bundle, today: NaiveDate) -> Report {
     }
     if report.is_ok() {
         kept(bundle, today, &mut report);
+        if let Err(fault) = declared::check(bundle) {
+            report.fault(fault);
+        }
         match Pair::build(bundle) {
             Ok(pair) => behaviour(bundle, pair, &mut report),
             Err(fault) => report.fault(fault),

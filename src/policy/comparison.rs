@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::candidate::{Candidate, Ruling, Shadow};
+use super::fault::PolicyFault;
 use super::input::PolicyInput;
-use super::judgement::Outcome;
+use super::judgement::{Judgement, Outcome};
 use super::replay::{Case, Change, End, GrantedRecord, Recorded, TASK_TYPE_APPROVAL};
 use crate::domain::decision::{self, CandidateRecord, ShadowRecord};
 use crate::domain::ids::DecisionId;
@@ -35,6 +36,19 @@ impl Unjudged {
         let reasons = if self.asks { vec![TASK_TYPE_APPROVAL.to_owned()] } else { Vec::new() };
         let granted = Some(GrantedRecord { exp, ..GrantedRecord::default() });
         Case::new(input, Recorded { reasons, granted, ..Recorded::default() })
+    }
+
+    /// What a judgement that does not bite would have changed, and how the exchange would have ended by it; none where nothing.
+    pub fn let_pass(
+        self,
+        input: PolicyInput,
+        judged: &Result<Judgement, PolicyFault>,
+    ) -> Option<(Change, End)> {
+        let case = self.case(input);
+        let unbound = judged.as_ref().map_or_else(|_| Judgement::unasked(), Judgement::unbound);
+        let end = case.end(judged);
+        let change = case.end(&Ok(unbound)).change_to(&end)?;
+        Some((change, end))
     }
 }
 

@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::bundle::Bundle;
+use super::data::{Data, DataPath, Document};
+use super::declared::{self, Overlay, Schemas};
 use super::fault::PolicyFault;
 use super::input::PolicyInput;
 use super::judgement::Judgement;
 use super::machine::Worker;
 pub use super::machine::{Machine, RunLimits};
 use super::suite::patient;
+use crate::domain::decision::DataRecord;
 
 /// Numbers the engines of this process, so that a worker of another bundle is never taken for this one's.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -31,6 +34,9 @@ struct Seat {
 struct Compiled {
     generation: u64,
     bundle: Bundle,
+    /// Version of all documents that it was compiled under.
+    under: Option<String>,
+    overlay: Overlay,
     machine: Machine,
     limits: RunLimits,
 }
@@ -53,17 +59,25 @@ impl PolicyEngine {
 
     /// Compiles a bundle under these limits.
     pub fn compile_with(bundle: Bundle, limits: RunLimits) -> Result<Self, PolicyFault> {
-        let (worker, machine) = Worker::build(&bundle, limits)?;
+        Self::compile_under(bundle, &Data::default(), limits)
+    }
+
+    /// The same with those documents of `data` that the bundle declares in the place of its own.
+    pub fn compile_under(bundle: Bundle, data: &Data, limits: RunLimits) -> Result<Self, PolicyFault> {
+        declared::check(&bundle)?;
+        let overlay = Overlay::of(&bundle, data)?;
+        let (worker, machine) = Worker::build_under(&bundle, &overlay, limits)?;
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-        let engine = Self(Arc::new(Compiled { generation, bundle, machine, limits }));
+        let under = data.version().map(str::to_owned);
+        let engine = Self(Arc::new(Compiled { generation, bundle, under, overlay, machine, limits }));
         engine.seat(worker);
         Ok(engine)
     }
 
     /// The same for those who decide again what was decided, with nobody waiting: as many instructions, but more time, so that
     /// a busy machine changes no answer.
-    pub fn compile_patiently(bundle: Bundle) -> Result<Self, PolicyFault> {
-        Self::compile_with(bundle, patient())
+    pub fn compile_patiently(bundle: Bundle, data: &Data) -> Result<Self, PolicyFault> {
+        Self::compile_under(bundle, data, patient())
     }
 
     /// The hash that names the bundle.
@@ -74,6 +88,31 @@ impl PolicyEngine {
     /// The bundle.
     pub fn bundle(&self) -> &Bundle {
         &self.0.bundle
+    }
+
+    /// The documents in the place of the bundle's own, as a decision names them; none where it has its own only.
+    pub fn data(&self) -> Option<&DataRecord> {
+        self.0.overlay.record()
+    }
+
+    /// Whether it decides as if it had been compiled under all these documents.
+    pub fn is_under(&self, data: &Data) -> bool {
+        self.0.under.as_deref() == data.version() || !self.0.bundle.has_schemas()
+    }
+
+    /// Where documents may be put beside the bundle.
+    pub fn declared(&self) -> Result<Vec<DataPath>, PolicyFault> {
+        Ok(Schemas::of(&self.0.bundle)?.paths().cloned().collect())
+    }
+
+    /// Whether a document fits the schemas that the bundle has for its path.
+    pub fn check_document(&self, document: &Document) -> Result<(), PolicyFault> {
+        Schemas::of(&self.0.bundle)?.check(document)
+    }
+
+    /// Whether those of `data` that the bundle declares fit it.
+    pub fn fits(&self, data: &Data) -> Result<(), PolicyFault> {
+        Overlay::of(&self.0.bundle, data).map(drop)
     }
 
     /// How the bundle runs.
@@ -125,7 +164,7 @@ impl PolicyEngine {
             if let Some(seat) = seats.iter_mut().find(|seat| seat.generation == self.0.generation) {
                 return run(&mut seat.worker);
             }
-            let (worker, _) = Worker::build(&self.0.bundle, self.0.limits)?;
+            let (worker, _) = Worker::build_under(&self.0.bundle, &self.0.overlay, self.0.limits)?;
             run(self.sit(seats, worker))
         })
     }

@@ -44,6 +44,14 @@ pub enum PolicyFault {
     /// The engine refuses the bundle and does not say where.
     #[error("the bundle does not compile: {0}")]
     Compile(String),
+    /// A data document does not fit the bundle.
+    #[error("the data document `{path}` is not taken: {problem}")]
+    Data {
+        /// Where it lies below `data`.
+        path: String,
+        /// What is wrong with it; nothing of its values.
+        problem: String,
+    },
     /// The evaluation took more instructions or more time than allowed.
     #[error("the policy ran over its {0} limit")]
     Limit(&'static str),
@@ -64,6 +72,7 @@ impl PolicyFault {
         match self {
             Self::File { path, .. } => format!("`{path}` is not taken"),
             Self::Source { at, .. } => format!("{at}: it does not compile"),
+            Self::Data { path, .. } => format!("the data document `{path}` does not fit"),
             Self::Compile(_) => "the bundle does not compile".to_owned(),
             Self::NotABundle | Self::Limit(_) | Self::Panic => self.to_string(),
             Self::Evaluation(text) => match text.split_once(": ").and_then(|(at, _)| place(at)) {

@@ -126,6 +126,22 @@ impl Judgement {
         }
     }
 
+    /// Where policy is not asked: nothing is denied, asked or taken away.
+    pub fn unasked() -> Self {
+        Self {
+            allow: true,
+            deny: BTreeSet::new(),
+            require_approval: BTreeSet::new(),
+            limits: Limits::default(),
+            tags: BTreeSet::new(),
+        }
+    }
+
+    /// What is left of it where policy does not bite: the marks.
+    pub fn unbound(&self) -> Self {
+        Self { tags: self.tags.clone(), ..Self::unasked() }
+    }
+
     /// Takes back what people have approved: a reason that they saw does not ask again (DESIGN §4 step 8).
     pub(super) fn without(mut self, approved: Option<&ApprovalFacts>) -> Self {
         if let Some(approved) = approved {

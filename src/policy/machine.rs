@@ -14,6 +14,7 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, LimitError, Value};
 
 use super::bundle::{Bundle, Kind};
+use super::declared::Overlay;
 use super::exact::{Inexact, first_inexact};
 use super::fault::{Location, PolicyFault, compile_fault, evaluation_fault};
 use super::guards::Guards;
@@ -76,6 +77,22 @@ impl Parsed {
             add_data(&mut engine, path, text)?;
         }
         Ok(Self { engine, modules, entry })
+    }
+
+    /// The bundle's own data, all folders together.
+    pub(super) fn data(&self) -> Value {
+        self.engine.get_data()
+    }
+
+    /// Lays documents over the bundle's own data.
+    fn lay(&mut self, overlay: &Overlay) -> Result<(), PolicyFault> {
+        if overlay.is_empty() {
+            return Ok(());
+        }
+        let mut data = self.engine.get_data();
+        self.engine.clear_data();
+        overlay.lay(&mut data)?;
+        self.engine.add_data(data).map_err(|error| PolicyFault::Compile(error.to_string()))
     }
 
     /// The first thing that only the interpreter decides as Rego says.
@@ -183,9 +200,19 @@ pub enum Machine {
 }
 
 impl Worker {
-    /// Builds the fastest worker that can run the bundle, from its source.
+    /// Builds the fastest worker that can run the bundle, from its source, with its own data.
     pub(super) fn build(bundle: &Bundle, limits: RunLimits) -> Result<(Self, Machine), PolicyFault> {
+        Self::build_under(bundle, &Overlay::default(), limits)
+    }
+
+    /// The same with documents laid over its data.
+    pub(super) fn build_under(
+        bundle: &Bundle,
+        overlay: &Overlay,
+        limits: RunLimits,
+    ) -> Result<(Self, Machine), PolicyFault> {
         let mut parsed = Parsed::of(bundle, &[Kind::Rules], limits)?;
+        parsed.lay(overlay)?;
         if let Some(problem) = parsed.problems().into_iter().next() {
             return Err(problem.into());
         }

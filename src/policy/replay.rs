@@ -349,6 +349,9 @@ pub struct Subject {
     pub agent: String,
     /// The task type, as `name@version`.
     pub task_type: String,
+    /// Version of all data documents that it had in the place of a bundle's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
 }
 
 /// A decision that would end otherwise.
@@ -377,6 +380,10 @@ pub enum Skip {
     Unreadable,
     /// The bundle that decided is not kept, or does not compile by this program.
     BundleGone,
+    /// The data documents that it had are not kept, or damaged.
+    DataGone,
+    /// The data documents that it had do not fit the schema of a bundle that is asked.
+    DataUnfit,
     /// The engine failed then and does not now: no bundle is to blame.
     FaultThen,
     /// The bundle that decided answers otherwise now than the log says.
@@ -392,6 +399,8 @@ impl Skip {
             Self::OtherSchema => "other_schema",
             Self::Unreadable => "unreadable",
             Self::BundleGone => "bundle_gone",
+            Self::DataGone => "data_gone",
+            Self::DataUnfit => "data_unfit",
             Self::FaultThen => "fault_then",
             Self::Unlike => "unlike",
         }
@@ -405,6 +414,8 @@ impl Skip {
             Self::OtherSchema => "the input is of another version of its schema",
             Self::Unreadable => "the input cannot be read",
             Self::BundleGone => "the bundle that decided is not kept, or does not compile any more",
+            Self::DataGone => "the data documents that it had are not kept any more",
+            Self::DataUnfit => "the data documents that it had do not fit the schema of the bundle",
             Self::FaultThen => "the policy engine failed then, and does not now",
             Self::Unlike => "the bundle that decided answers otherwise now than the log says",
         }

@@ -227,6 +227,7 @@ fn tally(ends: &[(u32, u8)]) -> Tally {
             at: String::new(),
             agent: format!("agent-{}", number % 3),
             task_type: "t@1".to_owned(),
+            data: None,
         };
         match kind {
             0 => tally.compare(&end(reason("a")), &end(reason("a")), || subject),

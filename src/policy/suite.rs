@@ -47,6 +47,11 @@ pub enum Unfit {
     /// It cannot be read or does not compile: file and line are in it.
     #[error("policy: {0}")]
     Fault(#[from] PolicyFault),
+    /// A data document in force does not fit it.
+    #[error(
+        "policy: {0}; put one that fits both bundles, or take it away for the time of the change: `taskgrant policy data drop`"
+    )]
+    Data(PolicyFault),
     /// A test that it brings fails.
     #[error("policy: {at}: test `{name}` fails: {problem}")]
     Test {

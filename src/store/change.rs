@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
+use super::policy_data::DataRow;
 use super::rows::{BundleRow, ObjectRow};
 use crate::domain::approval::{Approval, NotFetched, Unmoved, Vote};
 use crate::domain::decision::{Decision, Reason};
@@ -12,9 +13,14 @@ use crate::domain::objects::ObjectRef;
 use crate::domain::record::{Bears, RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
 use crate::domain::refusal::Limited;
 
-/// The setting that tells which policy bundle is tried, and for whom it bites: of all settings the one that decisions hang on
-/// by itself.
+/// The setting that tells which policy bundle is tried, and for whom it bites.
 pub const CANDIDATE: &str = "policy_candidate";
+/// The setting that tells the mode of the policy.
+pub const MODE: &str = "policy_mode";
+/// The setting that tells which data documents the policy has.
+pub const DATA: &str = "policy_data";
+/// Of all settings those that decisions hang on by themselves.
+const DECIDING: [&str; 3] = [CANDIDATE, MODE, DATA];
 
 /// Everything that changes liveness, configuration or the log. What is spent without a decision goes to the same
 /// writer by [`Writer::spend`](super::writer::Writer::spend).
@@ -162,6 +168,8 @@ pub struct Configure {
     pub retire: Vec<ObjectRef>,
     /// The policy bundle that comes into force or is tried from now on; one that is kept already stays as it is.
     pub bundle: Option<BundleRow>,
+    /// Data documents of the policy; one that is kept already stays as it is.
+    pub documents: Vec<DataRow>,
     /// Settings to write over.
     pub settings: Vec<(String, String)>,
     /// The generation of the configuration that it was computed from, as for an issue. None where it stands on none.
@@ -173,14 +181,15 @@ pub struct Configure {
 impl Configure {
     /// A change that says only that something was done.
     pub fn only(decision: Decision) -> Self {
-        let (put, retire, bundle, settings, base) = (Vec::new(), Vec::new(), None, Vec::new(), None);
-        Self { put, retire, bundle, settings, base, decision }
+        let (put, retire, bundle, documents) = (Vec::new(), Vec::new(), None, Vec::new());
+        let (settings, base) = (Vec::new(), None);
+        Self { put, retire, bundle, documents, settings, base, decision }
     }
 
     /// Whether decisions may be others after it: then it begins a generation.
     pub(super) fn decides(&self) -> bool {
-        let tries = self.settings.iter().any(|(key, _)| key == CANDIDATE);
-        !self.put.is_empty() || !self.retire.is_empty() || self.bundle.is_some() || tries
+        let decides = self.settings.iter().any(|(key, _)| DECIDING.contains(&key.as_str()));
+        !self.put.is_empty() || !self.retire.is_empty() || self.bundle.is_some() || decides
     }
 }
 

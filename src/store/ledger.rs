@@ -10,6 +10,7 @@ use super::change::{
     Settlement, Spend, SpendKind,
 };
 use super::entry::Entry;
+use super::policy_data::DataRow;
 use super::read::Head;
 use super::rows::{BundleRow, Growth, Known, ObjectRow, TaskRow, TokenRow, micros};
 use crate::clock::watch::TOLERANCE;
@@ -66,6 +67,7 @@ pub(super) struct Writes<'b> {
     /// The version that is current after this batch, none for a retired object.
     pub(super) current: BTreeMap<ObjectRef, Option<i64>>,
     pub(super) bundles: Vec<BundleRow>,
+    pub(super) documents: Vec<DataRow>,
     pub(super) settings: BTreeMap<String, String>,
     /// Approvals as they stand after this batch.
     pub(super) approvals: BTreeMap<ApprovalId, Approval>,
@@ -496,6 +498,7 @@ impl<'b> Ledger<'b> {
         }
         self.writes.objects.extend(configure.put.iter().cloned());
         self.writes.bundles.extend(configure.bundle.iter().cloned());
+        self.writes.documents.extend(configure.documents.iter().cloned());
         self.writes.settings.extend(configure.settings.iter().cloned());
     }
 }

@@ -21,6 +21,7 @@ pub mod error;
 pub mod folder;
 pub mod health;
 mod ledger;
+pub mod policy_data;
 pub mod pruning;
 pub mod read;
 pub mod rows;

@@ -12,6 +12,7 @@ use super::batch::{
 };
 use super::decided::DECIDED;
 use super::folder::Location;
+use super::policy_data::{DATA, DATA_AT, PUT_DATA};
 use super::pruning::{
     NOTE_ISSUERS, OLDEST, PRUNE_APPROVALS, PRUNE_INPUTS, PRUNE_REVOCATIONS, PRUNE_TASKS, PRUNE_TOKENS,
 };
@@ -32,7 +33,10 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 39] = [
+const SHARED: [&str; 42] = [
+    PUT_DATA,
+    DATA,
+    DATA_AT,
     LOCK,
     PURGE,
     PUT_LIST,

@@ -18,6 +18,7 @@ use super::change::SpendKind;
 use super::entry::Entry;
 use super::error::StoreError;
 use super::ledger::{RevocationRow, Writes};
+use super::policy_data::PUT_DATA;
 use super::read::{Head, HeadRow};
 use super::rows::{BundleRow, Bytes, Known, KnownRow, ObjectRow, as_array, as_hex, micros, to_json};
 use super::status::StatusListRow;
@@ -267,10 +268,18 @@ impl Conn<'_> {
         let settings = to_json(&writes.settings);
         match self {
             Self::Sqlite(conn) => {
+                for row in &writes.documents {
+                    let put = query(PUT_DATA).bind(&row.version).bind(&row.path).bind(&row.content);
+                    put.bind(micros(row.created_at)).execute(&mut *conn).await?;
+                }
                 let query = query(CONFIGURE.sqlite).bind(touched).bind(objects).bind(bundles).bind(settings);
                 query.execute(conn).await.map(drop)?;
             }
             Self::Postgres(conn) => {
+                for row in &writes.documents {
+                    let put = query(PUT_DATA).bind(&row.version).bind(&row.path).bind(&row.content);
+                    put.bind(micros(row.created_at)).execute(&mut *conn).await?;
+                }
                 let query =
                     query(CONFIGURE.postgres).bind(touched).bind(objects).bind(bundles).bind(settings);
                 query.execute(conn).await.map(drop)?;

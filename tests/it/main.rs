@@ -25,6 +25,8 @@ mod clock;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod data;
+#[cfg(test)]
 mod details;
 #[cfg(test)]
 mod dev;
@@ -55,6 +57,8 @@ mod limits;
 mod lockdown;
 #[cfg(test)]
 mod login;
+#[cfg(test)]
+mod mode;
 #[cfg(test)]
 mod notify;
 #[cfg(test)]

@@ -204,6 +204,9 @@ fn told(status: &PolicyStatus, output: &mut Output<'_>) -> Exit {
     if let Some(refused) = &status.refused {
         output.line(&format!("refused:     at {}: {}", time(refused.at), refused.problem));
     }
+    if let Some(mode) = &status.mode {
+        super::mode::told(mode, output);
+    }
     if let Some(candidate) = &status.candidate {
         super::candidate::told(candidate, output);
     }

@@ -174,6 +174,11 @@ fn instant(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     if let Ok(day) = text.parse::<NaiveDate>() {
         return Some(day.and_time(NaiveTime::MIN).and_utc());
     }
+    now.checked_sub_signed(TimeDelta::try_seconds(seconds(text)?)?)
+}
+
+/// A time as `90s`, `30m`, `12h` or `7d`, in seconds.
+pub(super) fn seconds(text: &str) -> Option<i64> {
     let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let seconds = match unit {
         "s" => 1,
@@ -182,8 +187,7 @@ fn instant(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         "d" => 24 * 60 * 60,
         _ => return None,
     };
-    let ago = i64::from(count.parse::<u32>().ok()?).checked_mul(seconds)?;
-    now.checked_sub_signed(TimeDelta::try_seconds(ago)?)
+    i64::from(count.parse::<u32>().ok()?).checked_mul(seconds)
 }
 
 /// The log, to be read only.
@@ -201,13 +205,17 @@ async fn open(config: &Path) -> Result<Store, String> {
 }
 
 fn print(report: &Report, output: &mut Output<'_>) {
-    let Report { base, candidate, tally } = report;
+    let Report { base, candidate, data, tally } = report;
     output.line(&format!(
         "before:    {}",
         base.as_deref().unwrap_or("as recorded, by the bundle that decided")
     ));
     output.line(&format!("after:     {candidate}"));
     output.line(&format!("decisions: {} recorded, {} decided again", tally.recorded, tally.replayed));
+    for (version, count) in data {
+        output
+            .line(&format!("data:      {count} of these with the documents {version}, and with these again"));
+    }
     if tally.refused_elsewhere > 0 {
         let count = tally.refused_elsewhere;
         output.line(&format!(

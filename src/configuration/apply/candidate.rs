@@ -10,7 +10,8 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::kept::{is_named, of_bundle};
-use super::policy::{BundleFile, By, PolicyChangeFault, Standing, TRIES};
+use super::policy::{BundleFile, PolicyChangeFault, TRIES, UNFIT};
+use super::standing::{By, Standing};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
@@ -18,7 +19,9 @@ use crate::domain::snapshot::Snapshot;
 use crate::policy::bundle::Bundle;
 use crate::policy::candidate::{Canary, Candidate, Named, Policy};
 use crate::policy::comparison::Comparison;
+use crate::policy::data::Data;
 use crate::policy::engine::PolicyEngine;
+use crate::policy::fault::PolicyFault;
 use crate::policy::suite::{self, Unfit};
 use crate::store::change::{CANDIDATE, Configure};
 use crate::store::error::StoreError;
@@ -152,7 +155,7 @@ impl Configuration {
             Err(unfit) => {
                 let problem = unfit.to_string();
                 warn!(problem, "a candidate is not fit: nothing has changed");
-                self.0.refuse_bundle(&problem, by).await?;
+                self.0.record_refusal((UNFIT, &problem), by).await?;
                 Err(unfit.into())
             }
         }
@@ -213,24 +216,39 @@ impl Inner {
         &self,
         kept: KeptCandidate,
         (now, active): (&Policy, &str),
+        data: &Data,
     ) -> Result<Candidate, LoadFault> {
         if let Some(here) = now.candidate().filter(|here| kept.is(here)) {
             let here = here.clone().with(kept.canary);
-            return Ok(if now.version() == active { here } else { here.anew(self.clock.now()) });
+            let here = if now.version() == active { here } else { here.anew(self.clock.now()) };
+            if here.is_under(data) {
+                return Ok(here);
+            }
+            let engine = self.candidate_engine(&kept.version, now, data).await?;
+            return Ok(here.run_by(engine, data));
         }
-        let engine = match now.engine(&kept.version) {
-            Some(engine) => Ok(engine.clone()),
-            None => match super::kept::kept(&self.store, &kept.version).await {
-                Ok(engine) => Ok(engine),
-                Err(fault) => {
-                    let fault = of_bundle(fault)?;
-                    warn!(version = kept.version, %fault, "the candidate does not run here");
-                    Err(fault)
-                }
-            },
-        };
+        let engine = self.candidate_engine(&kept.version, now, data).await?;
         let KeptCandidate { version, since, canary, .. } = kept;
-        Ok(Candidate::new(version, engine, since, self.clock.now()).with(canary))
+        Ok(Candidate::new(version, engine.clone(), since, self.clock.now()).with(canary).run_by(engine, data))
+    }
+
+    async fn candidate_engine(
+        &self,
+        version: &str,
+        now: &Policy,
+        data: &Data,
+    ) -> Result<Result<PolicyEngine, PolicyFault>, LoadFault> {
+        if let Some(engine) = now.engine(version, data) {
+            return Ok(Ok(engine.clone()));
+        }
+        match super::kept::kept(&self.store, version, data).await {
+            Ok(engine) => Ok(Ok(engine)),
+            Err(fault) => {
+                let fault = of_bundle(fault)?;
+                warn!(version, %fault, "the candidate does not run here");
+                Ok(Err(fault))
+            }
+        }
     }
 
     async fn change_candidate(
@@ -242,6 +260,9 @@ impl Inner {
         for _ in 0..TRIES {
             let standing = self.standing().await?;
             let candidate = self.next_candidate(change, &standing, by)?;
+            if let Change::Load(engine, _) = change {
+                self.check_data(engine, by).await?;
+            }
             if candidate == standing.candidate && !standing.garbled {
                 return Ok(CandidateChanged { candidate, ended: None, decision_id: None });
             }

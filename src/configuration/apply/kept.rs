@@ -1,14 +1,16 @@
-//! The bundles that the store keeps: found by the beginning of a version, read, compiled.
+//! The bundles and data documents that the store keeps: found by the beginning of a version, read, compiled.
 
 use tokio::task::spawn_blocking;
 
 use super::LoadFault;
 use super::policy::PolicyChangeFault;
 use crate::policy::bundle::Bundle;
-use crate::policy::engine::PolicyEngine;
+use crate::policy::data::{Data, DataPath, Document};
+use crate::policy::engine::{PolicyEngine, RunLimits};
 use crate::policy::fault::PolicyFault;
 use crate::store::Store;
 use crate::store::error::StoreError;
+use crate::store::policy_data::KeptData;
 
 /// Fewest characters of a version that stand for it.
 const SHORTEST: usize = 8;
@@ -50,10 +52,34 @@ pub(super) async fn bundle(store: &Store, version: &str) -> Result<Bundle, LoadF
     if bundle.version() == version { Ok(bundle) } else { Err(fault("its content is another").into()) }
 }
 
-/// The bundle of this version, compiled.
-pub(super) async fn kept(store: &Store, version: &str) -> Result<PolicyEngine, LoadFault> {
-    let bundle = bundle(store, version).await?;
-    let compiled = spawn_blocking(move || PolicyEngine::compile(bundle)).await;
+/// The data document of this version.
+pub(super) async fn kept_document(store: &Store, version: &str) -> Result<Document, StoreError> {
+    let fault = |why: &str| StoreError::Corrupt { what: "data document", why: format!("`{version}`: {why}") };
+    let KeptData { path, content } =
+        store.policy_data(version).await?.ok_or_else(|| fault("it is not kept"))?;
+    let path = path.parse::<DataPath>().map_err(|why| fault(&why.to_string()))?;
+    let read = spawn_blocking(move || Document::read(path, &content)).await;
+    let document = read.map_err(|why| fault(&why.to_string()))?.map_err(|why| fault(&why.to_string()))?;
+    if document.version() == version { Ok(document) } else { Err(fault("its content is another")) }
+}
+
+/// All documents that were in force at once under this version; none where it is not kept.
+pub async fn kept_documents(store: &Store, version: &str) -> Result<Option<Data>, StoreError> {
+    let fault = |why: &str| StoreError::Corrupt { what: "policy data", why: format!("`{version}`: {why}") };
+    let Some(KeptData { content, .. }) = store.policy_data(version).await? else { return Ok(None) };
+    let mut documents = Vec::new();
+    for version in Data::listed(&content).map_err(|why| fault(&why))?.values() {
+        documents.push(kept_document(store, version).await?);
+    }
+    let data = Data::of(documents).map_err(|why| fault(&why.to_string()))?;
+    if data.version() == Some(version) { Ok(Some(data)) } else { Err(fault("its content is another")) }
+}
+
+/// The bundle of this version, compiled under these documents.
+pub(super) async fn kept(store: &Store, version: &str, data: &Data) -> Result<PolicyEngine, LoadFault> {
+    let (bundle, data) = (bundle(store, version).await?, data.clone());
+    let compiled =
+        spawn_blocking(move || PolicyEngine::compile_under(bundle, &data, RunLimits::default())).await;
     let compiled = compiled.unwrap_or(Err(PolicyFault::Panic));
     compiled.map_err(|fault| LoadFault::Policy { version: version.to_owned(), fault })
 }

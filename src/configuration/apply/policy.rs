@@ -8,32 +8,33 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::candidate::{CandidateStatus, KeptCandidate};
+use super::data::DataFault;
 use super::kept::{bundle, bundle_version, kept, of_bundle};
+use super::mode::KeptMode;
+use super::standing::{ACTIVE, BEFORE, By, FOLDER, Standing};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order, reason};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
 use crate::policy::bundle::Bundle;
-use crate::policy::candidate::{Canary, Policy};
+use crate::policy::candidate::Canary;
+use crate::policy::data::{Data, DataPath};
 use crate::policy::engine::PolicyEngine;
+use crate::policy::mode::Mode;
 use crate::policy::suite::{self, Unfit};
 use crate::store::change::{CANDIDATE, Change, CommitFault, Committed, Configure};
 use crate::store::error::StoreError;
 use crate::store::rows::BundleRow;
 
-/// The setting that names the bundle in force.
-const ACTIVE: &str = "policy";
-/// The setting that names the one before it.
-const BEFORE: &str = "policy_before";
-/// The setting that names the bundle that was last taken from folders.
-const FOLDER: &str = "policy_folder";
 /// Another replica may take its turn in between, but hardly again and again.
 pub(super) const TRIES: usize = 5;
+/// Code of the reason for which a bundle is refused.
+pub(super) const UNFIT: &str = "policy_unfit";
 
 /// What a change of the policy did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +100,12 @@ pub struct PolicyStatus {
     /// The bundle that this process refused last, unless it has taken one since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedBundle>,
+    /// The mode that the policy is in for a time; none where what it says bites.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<KeptMode>,
+    /// Version of all data documents that were put; none where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// The bundle that is tried beside the one in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateStatus>,
@@ -146,6 +153,15 @@ pub enum PolicyChangeFault {
          eight characters or more"
     )]
     OtherCandidate(String),
+    /// A mode other than `enforce` without a time, or with one that is too long.
+    #[error(
+        "for: say for how many seconds, at most {longest} (a day): it ends by itself",
+        longest = super::mode::LONGEST
+    )]
+    NoTime,
+    /// A time for `enforce`.
+    #[error("for: `enforce` has no end: leave the time out")]
+    NoEnd,
     /// The reason is empty.
     #[error("reason: say why, for the record")]
     NoReason,
@@ -158,6 +174,17 @@ pub enum PolicyChangeFault {
     /// A canary names somebody that is not declared.
     #[error("`{0}` is not declared: a canary names agents and tenants that there are")]
     NotDeclared(String),
+    /// A data document is not taken.
+    #[error("{0}; nothing has changed")]
+    Data(DataFault),
+    /// No document is in force at this path.
+    #[error("no document was put at `data.{0}`: `taskgrant policy data list` lists those that were")]
+    NoDocument(DataPath),
+    /// No such version of a document is kept.
+    #[error(
+        "no version `{1}` of `data.{0}` was ever in force, or several begin so; `taskgrant policy data list {0}` lists them"
+    )]
+    NoDataVersion(DataPath, String),
     /// No such bundle is kept.
     #[error("no bundle `{0}` was ever in force, or several begin so; `taskgrant policy status` lists them")]
     Unknown(String),
@@ -175,6 +202,12 @@ pub enum PolicyChangeFault {
 impl From<StoreError> for PolicyChangeFault {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<LoadFault> for PolicyChangeFault {
+    fn from(fault: LoadFault) -> Self {
+        Self::Unavailable(fault.to_string())
     }
 }
 
@@ -197,27 +230,6 @@ enum Origin {
     Candidate,
 }
 
-/// Who changes the policy, how, and why if that is said.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct By<'a> {
-    pub(super) command: &'static str,
-    pub(super) account: &'a str,
-    pub(super) reason: Option<&'a str>,
-}
-
-impl<'a> By<'a> {
-    pub(super) fn new(command: &'static str, account: &'a str, reason: Option<&'a str>) -> Self {
-        Self { command, account, reason }
-    }
-
-    /// Adds the reason, if there is one.
-    pub(super) fn tell_reason(&self, asked: &mut Value) {
-        if let (Some(reason), Some(asked)) = (self.reason, asked.as_object_mut()) {
-            asked.insert("reason".to_owned(), reason.into());
-        }
-    }
-}
-
 impl Origin {
     fn of(folders: &[PathBuf]) -> Self {
         if folders.is_empty() { Self::Starter } else { Self::Folders }
@@ -226,17 +238,6 @@ impl Origin {
     fn is_admin(self) -> bool {
         matches!(self, Self::Admin | Self::Candidate)
     }
-}
-
-/// What the settings say.
-pub(super) struct Standing {
-    pub(super) generation: i64,
-    pub(super) active: Option<String>,
-    before: Option<String>,
-    folder: Option<String>,
-    pub(super) candidate: Option<KeptCandidate>,
-    /// Whether what is stored of a candidate does not parse: then there is none.
-    pub(super) garbled: bool,
 }
 
 impl Configuration {
@@ -289,7 +290,7 @@ impl Configuration {
             Some(version) => bundle_version(&self.0.store, version, true).await?,
             None => self.0.standing().await?.before.ok_or(PolicyChangeFault::NothingBefore)?,
         };
-        let engine = kept(&self.0.store, &version).await.map_err(unfit)?;
+        let engine = kept(&self.0.store, &version, &Data::default()).await.map_err(unfit)?;
         self.change_policy(&engine, Origin::Admin, By::new("policy rollback", account, None)).await
     }
 
@@ -314,7 +315,7 @@ impl Configuration {
             Some(_) => return Err(standing.other_candidate()),
             None => standing.candidate.ok_or(PolicyChangeFault::NoCandidate)?.version,
         };
-        let engine = kept(&self.0.store, &version).await.map_err(unfit)?;
+        let engine = kept(&self.0.store, &version, &Data::default()).await.map_err(unfit)?;
         let by = By::new("policy promote", account, Some(why));
         self.change_policy(&engine, Origin::Candidate, by).await
     }
@@ -322,11 +323,15 @@ impl Configuration {
     /// What this process decides by, and what it could go back to.
     pub async fn policy_status(&self) -> Result<PolicyStatus, PolicyChangeFault> {
         let inner = &self.0;
-        let Standing { active, before, folder, candidate, .. } = inner.standing().await?;
+        let Standing { active, before, folder, candidate, data, .. } = inner.standing().await?;
         let kept = inner.store.bundles().await?.into_iter();
         let bundles = kept.filter_map(|(version, at)| Some(KeptBundle { version, first_at: at? })).collect();
         let (refused, serving) = (inner.refused().clone(), inner.active.load());
+        let now = inner.clock.now();
+        let mode = inner.kept_mode().await?.unwrap_or(None);
         Ok(PolicyStatus {
+            data: data.version,
+            mode: mode.filter(|kept| kept.timed.at(now) != Mode::Enforce),
             policy: active,
             serving: Some(serving.policy.version().to_owned()),
             candidate: candidate.map(|kept| CandidateStatus::new(kept, serving.policy.candidate())),
@@ -361,7 +366,7 @@ impl Configuration {
                 let problem = unfit.to_string();
                 error!(problem, "a policy bundle is not fit: the one in force stays in force");
                 self.0.metrics.policy_offered(false);
-                let at = self.0.refuse_bundle(&problem, by).await?;
+                let at = self.0.record_refusal((UNFIT, &problem), by).await?;
                 *self.0.refused() = Some(RefusedBundle { at, problem });
                 return Err(unfit.into());
             }
@@ -371,8 +376,8 @@ impl Configuration {
                 *self.0.refused() = None;
                 self.0.metrics.policy_offered(true);
             }
-            Err(stale @ PolicyChangeFault::Stale(_)) => {
-                let (at, problem) = (self.0.clock.now(), stale.to_string());
+            Err(refused @ (PolicyChangeFault::Stale(_) | PolicyChangeFault::Unfit(_))) => {
+                let (at, problem) = (self.0.clock.now(), refused.to_string());
                 *self.0.refused() = Some(RefusedBundle { at, problem });
                 self.0.metrics.policy_offered(false);
             }
@@ -403,39 +408,6 @@ impl Inner {
         self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(super) async fn standing(&self) -> Result<Standing, StoreError> {
-        // First: settings that are newer than the generation make the commit fail, older ones would be believed.
-        let generation = self.store.head().await?.generation;
-        let (active, before) = (self.store.setting(ACTIVE).await?, self.store.setting(BEFORE).await?);
-        let (folder, candidate) = (self.store.setting(FOLDER).await?, self.kept_candidate().await?);
-        let garbled = candidate.is_err();
-        Ok(Standing { generation, active, before, folder, candidate: candidate.unwrap_or(None), garbled })
-    }
-
-    /// The policy that the store says is in force. What is not compiled here yet is.
-    pub(super) async fn standing_policy(&self) -> Result<Policy, LoadFault> {
-        let now = self.active.load().policy.clone();
-        let active = match self.store.setting(ACTIVE).await? {
-            Some(version) => match now.engine(&version) {
-                Some(engine) => engine.clone(),
-                None => kept(&self.store, &version).await?,
-            },
-            None => now.active().clone(),
-        };
-        let candidate = match self.kept_candidate().await? {
-            Ok(Some(candidate)) => Some(self.candidate(candidate, (&now, active.version())).await?),
-            Ok(None) => None,
-            Err(why) => {
-                warn!(
-                    why,
-                    "what is stored of the policy candidate is unreadable: none is tried; load one, or drop it"
-                );
-                None
-            }
-        };
-        Ok(Policy::new(active, candidate))
-    }
-
     async fn change_policy(
         &self,
         engine: &PolicyEngine,
@@ -461,6 +433,9 @@ impl Inner {
             }
             if !from.is_admin() && !is_active && self.is_stale(version).await? {
                 return Err(PolicyChangeFault::Stale(version.to_owned()));
+            }
+            if !is_active {
+                self.check_data(engine, by).await?;
             }
             let change = self.change_of(engine, from, &standing, by)?;
             let decision_id = change.decision.id;
@@ -543,47 +518,39 @@ impl Inner {
         })
     }
 
-    /// Records that a bundle is not fit, and tells when that was.
-    pub(super) async fn refuse_bundle(&self, problem: &str, by: By<'_>) -> Result<DateTime<Utc>, ApplyFault> {
+    /// Whether the documents in force fit a bundle that is to decide, or to be tried: it would fail on every input, or decide by
+    /// what its schema rules out. One that they do not is refused.
+    pub(super) async fn check_data(
+        &self,
+        engine: &PolicyEngine,
+        by: By<'_>,
+    ) -> Result<(), PolicyChangeFault> {
+        let data = self.standing_data(self.active.load().policy.data()).await?;
+        let engine = engine.clone();
+        let fits = spawn_blocking(move || engine.fits(&data)).await;
+        let fits = fits.map_err(|ended| PolicyChangeFault::Unavailable(ended.to_string()))?;
+        let Err(fault) = fits else { return Ok(()) };
+        let unfit = Unfit::Data(fault);
+        self.record_refusal((UNFIT, &unfit.to_string()), by).await?;
+        Err(unfit.into())
+    }
+
+    /// Records why something is not done, and tells when that was.
+    pub(super) async fn record_refusal(
+        &self,
+        (code, problem): (&str, &str),
+        by: By<'_>,
+    ) -> Result<DateTime<Utc>, ApplyFault> {
         let mut asked = json!({ "command": by.command });
         by.tell_reason(&mut asked);
         let order = Order { options: Options::default(), actor: by.account, asked };
         let mut decision = self.decision(&order, Outcome::Deny)?;
         let at = decision.at;
-        decision.record.reasons.push(reason("policy_unfit", problem));
+        decision.record.reasons.push(reason(code, problem));
         if let Err(error) = self.writer.submit(Change::from(decision)).await {
-            warn!(%error, "a refused policy bundle could not be recorded");
+            warn!(%error, "a refused change of the policy could not be recorded");
         }
         Ok(at)
-    }
-}
-
-impl Standing {
-    fn unchanged(&self) -> PolicyChanged {
-        let policy = self.active.clone().unwrap_or_default();
-        let candidate = self.still_bites(&policy);
-        PolicyChanged { policy, before: None, decision_id: None, candidate }
-    }
-
-    /// The candidate, if it bites also beside `active`.
-    fn still_bites(&self, active: &str) -> Option<StillBites> {
-        let candidate = self.candidate.as_ref()?;
-        let KeptCandidate { version, canary, .. } = candidate.clone();
-        let bites = !canary.is_shadow() && version != active;
-        bites.then_some(StillBites { version, bites, canary })
-    }
-
-    fn is_in_force(&self, version: &str) -> bool {
-        self.active.as_deref() == Some(version)
-    }
-
-    fn tries(&self, version: &str) -> bool {
-        self.candidate.as_ref().is_some_and(|candidate| candidate.version == version)
-    }
-
-    fn other_candidate(self) -> PolicyChangeFault {
-        self.candidate
-            .map_or(PolicyChangeFault::NoCandidate, |other| PolicyChangeFault::OtherCandidate(other.version))
     }
 }
 

@@ -3,7 +3,7 @@
 use toml_edit::{ImDocument, TableLike};
 
 use super::{Findings, fault};
-use crate::config::{Config, ConfigFault};
+use crate::config::{Config, ConfigFault, OnError};
 use crate::configuration::fault::{Fault, Place};
 use crate::store::folder::Location;
 
@@ -75,6 +75,11 @@ pub(super) fn check(found: &mut Findings, settings: &SettingsFile, config: &Conf
         let message = "metrics in plain HTTP beyond loopback, for whoever gets there";
         let remedy = "let only the collector reach it";
         found.warning("open_metrics", settings.fault("metrics.listen", message, remedy));
+    }
+    if config.policy.on_error != OnError::Deny {
+        let message = "what policy fails on is granted within the ceilings";
+        let remedy = "use `deny`; while a bundle is mended, `taskgrant policy mode` lets pass for a time";
+        found.trial("policy_on_error", settings.fault("policy.on_error", message, remedy));
     }
     if ["debug", "trace"].iter().any(|level| config.log.level.contains(level)) {
         let message = "so much is logged that it slows the server and fills the disk";

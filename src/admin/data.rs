@@ -1,0 +1,90 @@
+//! `/admin/v1/data…`: the data documents of the policy.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use openidconnect::url::form_urlencoded;
+
+use super::api::{MAX_BODY, RefusalCode, Refused};
+use super::asker::Asker;
+use crate::configuration::apply::Configuration;
+use crate::configuration::apply::data::{DataChanged, DataStatus, DataVersion, ShownDocument};
+use crate::policy::data::DataPath;
+
+/// The routes over `configuration`.
+pub(super) fn router(configuration: Configuration) -> Router {
+    Router::new()
+        .route("/admin/v1/data", get(list))
+        .route("/admin/v1/data/{document}", get(show).put(put).delete(drop))
+        .route("/admin/v1/data/{document}/versions", get(versions))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(configuration)
+}
+
+fn bad(message: String) -> Refused {
+    Refused { error: RefusalCode::BadRequest, message, faults: Vec::new() }
+}
+
+fn path(text: &str) -> Result<DataPath, Refused> {
+    text.parse().map_err(|why| bad(format!("path: {why}")))
+}
+
+/// The one parameter that the query may have.
+fn parameter(name: &str, query: Option<String>) -> Result<Option<String>, Refused> {
+    let query = query.unwrap_or_default();
+    let mut found = None;
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        if key != name || found.is_some() {
+            return Err(bad(format!("`{key}`: only `{name}` may be said, once")));
+        }
+        found = Some(value.into_owned());
+    }
+    Ok(found)
+}
+
+async fn list(State(configuration): State<Configuration>) -> Result<Json<DataStatus>, Refused> {
+    Ok(Json(configuration.data_status().await?))
+}
+
+/// With `?version=` one that was in force.
+async fn show(
+    State(configuration): State<Configuration>,
+    Path(text): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ShownDocument>, Refused> {
+    let version = parameter("version", query)?;
+    Ok(Json(configuration.show_data(path(&text)?, version.as_deref()).await?))
+}
+
+async fn versions(
+    State(configuration): State<Configuration>,
+    Path(text): Path<String>,
+) -> Result<Json<Vec<DataVersion>>, Refused> {
+    Ok(Json(configuration.data_versions(path(&text)?).await?))
+}
+
+/// The body is the document. With `?reason=` why.
+async fn put(
+    State(configuration): State<Configuration>,
+    peer: Asker,
+    Path(text): Path<String>,
+    RawQuery(query): RawQuery,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<DataChanged>, Refused> {
+    let (path, why) = (path(&text)?, parameter("reason", query)?);
+    let body = body.map_err(|rejection| bad(rejection.body_text()))?;
+    let account = peer.account();
+    Ok(Json(configuration.put_data(path, body.to_vec(), (why.as_deref(), &account)).await?))
+}
+
+async fn drop(
+    State(configuration): State<Configuration>,
+    peer: Asker,
+    Path(text): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<DataChanged>, Refused> {
+    let (path, why) = (path(&text)?, parameter("reason", query)?);
+    Ok(Json(configuration.drop_data(path, (why.as_deref(), &peer.account())).await?))
+}
