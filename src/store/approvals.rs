@@ -7,7 +7,7 @@ use super::error::StoreError;
 use super::rows::{approval_columns, as_array, corrupt, from_json, instant, micros, parsed, to_json};
 use super::{Store, on_db};
 use crate::domain::approval::{Approval, ApprovalState};
-use crate::domain::ids::{ApprovalId, ClientId};
+use crate::domain::ids::{ApprovalId, ClientId, Name};
 use crate::domain::request::DeferralCode;
 use crate::hash::sha256;
 
@@ -31,6 +31,15 @@ pub(super) const APPROVALS_WAITING: &str = concat!(
 /// All that are kept, the newest first.
 pub(super) const APPROVALS_LATEST: &str =
     concat!("SELECT ", approval_columns!(), " FROM approvals ORDER BY id DESC LIMIT $1");
+/// Those of one tenant that wait.
+pub(super) const APPROVALS_WAITING_IN: &str = concat!(
+    "SELECT ",
+    approval_columns!(),
+    " FROM approvals WHERE state = 'pending' AND expires_at > $1 AND tenant = $2 ORDER BY expires_at, id LIMIT $3"
+);
+/// All of one tenant.
+pub(super) const APPROVALS_LATEST_IN: &str =
+    concat!("SELECT ", approval_columns!(), " FROM approvals WHERE tenant = $1 ORDER BY id DESC LIMIT $2");
 pub(super) const APPROVALS_OVERDUE: &str = concat!(
     "SELECT ",
     approval_columns!(),
@@ -169,6 +178,30 @@ impl Store {
     pub async fn approvals(&self, most: u32) -> Result<Vec<Approval>, StoreError> {
         read(on_db!(self.db(), pools =>
             sqlx::query_as(APPROVALS_LATEST).bind(i64::from(most)).fetch_all(&pools.read).await?))
+    }
+
+    /// What waits for people of `tenant` at `now`, as [`waiting`](Self::waiting).
+    pub async fn waiting_in(
+        &self,
+        tenant: &Name,
+        now: DateTime<Utc>,
+        most: u32,
+    ) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_WAITING_IN)
+            .bind(micros(now))
+            .bind(tenant.as_str())
+            .bind(i64::from(most))
+            .fetch_all(&pools.read)
+            .await?))
+    }
+
+    /// All approvals of `tenant` that are kept, as [`approvals`](Self::approvals).
+    pub async fn approvals_in(&self, tenant: &Name, most: u32) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_LATEST_IN)
+            .bind(tenant.as_str())
+            .bind(i64::from(most))
+            .fetch_all(&pools.read)
+            .await?))
     }
 
     /// What nobody decided before `now`, at most `most`.
