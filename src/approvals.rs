@@ -20,7 +20,7 @@ use crate::configuration::active::Active;
 use crate::configuration::apply::Configuration;
 use crate::domain::approval::{Approval, ApprovalState, Vote};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
-use crate::domain::ids::{ApprovalId, DecisionId};
+use crate::domain::ids::{ApprovalId, DecisionId, Name};
 use crate::domain::request::DeferralCode;
 use crate::domain::snapshot::Agent;
 use crate::issuers::session::Issuers;
@@ -272,6 +272,11 @@ impl Approvals {
     /// What waits for people, what ends first first; with `all` also what is settled, the newest first.
     pub async fn list(&self, all: bool) -> Result<Vec<ListedApproval>, NotCast> {
         view::list(&self.parts.store, self.parts.clock.now(), all).await
+    }
+
+    /// The same of one tenant.
+    pub async fn list_in(&self, tenant: &Name, all: bool) -> Result<Vec<ListedApproval>, NotCast> {
+        view::list_in(&self.parts.store, tenant, self.parts.clock.now(), all).await
     }
 
     /// One approval, with what the objects in force say of envelopes.

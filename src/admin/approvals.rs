@@ -79,9 +79,11 @@ async fn list(
     asker: Asker,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Vec<ListedApproval>>, Refused> {
-    let mut listed = approvals.list(query.as_deref() == Some("all=true")).await?;
-    listed.retain(|approval| sees(&asker, approval));
-    Ok(Json(listed))
+    let all = query.as_deref() == Some("all=true");
+    Ok(Json(match asker.only_tenant() {
+        Some(tenant) => approvals.list_in(tenant, all).await?,
+        None => approvals.list(all).await?,
+    }))
 }
 
 async fn show(
@@ -91,11 +93,8 @@ async fn show(
 ) -> Result<Json<ListedApproval>, Refused> {
     let id = id(&text)?;
     let approval = approvals.show(id).await?;
-    if sees(&asker, &approval) { Ok(Json(approval)) } else { Err(NotCast::Unknown(id).into()) }
-}
-
-fn sees(asker: &Asker, approval: &ListedApproval) -> bool {
-    asker.only_tenant().is_none_or(|tenant| *tenant == approval.tenant)
+    let theirs = asker.only_tenant().is_none_or(|tenant| *tenant == approval.tenant);
+    if theirs { Ok(Json(approval)) } else { Err(NotCast::Unknown(id).into()) }
 }
 
 type Sent<T> = Result<Json<T>, JsonRejection>;

@@ -116,6 +116,21 @@ pub async fn list(store: &Store, now: DateTime<Utc>, all: bool) -> Result<Vec<Li
     Ok(found.into_iter().map(|approval| ListedApproval::new(now, approval)).collect())
 }
 
+/// The same of one tenant: others do not crowd it out.
+pub(super) async fn list_in(
+    store: &Store,
+    tenant: &Name,
+    now: DateTime<Utc>,
+    all: bool,
+) -> Result<Vec<ListedApproval>, NotCast> {
+    let found = if all {
+        store.approvals_in(tenant, MOST).await?
+    } else {
+        store.waiting_in(tenant, now, MOST).await?
+    };
+    Ok(found.into_iter().map(|approval| at(now, approval)).collect())
+}
+
 /// One approval.
 pub async fn show(store: &Store, now: DateTime<Utc>, id: ApprovalId) -> Result<ListedApproval, NotCast> {
     let found = store.approval(id).await?.ok_or(NotCast::Unknown(id))?;

@@ -8,7 +8,7 @@ use super::rows::{approval_columns, as_array, corrupt, from_json, instant, micro
 use super::{Store, on_db};
 use crate::domain::approval::{Approval, ApprovalState, Vote};
 use crate::domain::envelope::OpenEnvelope;
-use crate::domain::ids::{ApprovalId, ClientId, TaskId};
+use crate::domain::ids::{ApprovalId, ClientId, Name, TaskId};
 use crate::domain::request::DeferralCode;
 use crate::hash::sha256;
 
@@ -32,6 +32,15 @@ pub(super) const APPROVALS_WAITING: &str = concat!(
 /// All that are kept, the newest first.
 pub(super) const APPROVALS_LATEST: &str =
     concat!("SELECT ", approval_columns!(), " FROM approvals ORDER BY id DESC LIMIT $1");
+/// Those of one tenant that wait.
+pub(super) const APPROVALS_WAITING_IN: &str = concat!(
+    "SELECT ",
+    approval_columns!(),
+    " FROM approvals WHERE state = 'pending' AND expires_at > $1 AND tenant = $2 ORDER BY expires_at, id LIMIT $3"
+);
+/// All of one tenant.
+pub(super) const APPROVALS_LATEST_IN: &str =
+    concat!("SELECT ", approval_columns!(), " FROM approvals WHERE tenant = $1 ORDER BY id DESC LIMIT $2");
 /// Those of one client with an envelope that may have something left in a task, the newest first.
 pub(super) const APPROVALS_OPEN: &str = concat!(
     "SELECT ",
@@ -209,6 +218,30 @@ impl Store {
     pub async fn approvals(&self, most: u32) -> Result<Vec<Approval>, StoreError> {
         read(on_db!(self.db(), pools =>
             sqlx::query_as(APPROVALS_LATEST).bind(i64::from(most)).fetch_all(&pools.read).await?))
+    }
+
+    /// What waits for people of `tenant` at `now`, as [`waiting`](Self::waiting).
+    pub async fn waiting_in(
+        &self,
+        tenant: &Name,
+        now: DateTime<Utc>,
+        most: u32,
+    ) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_WAITING_IN)
+            .bind(micros(now))
+            .bind(tenant.as_str())
+            .bind(i64::from(most))
+            .fetch_all(&pools.read)
+            .await?))
+    }
+
+    /// All approvals of `tenant` that are kept, as [`approvals`](Self::approvals).
+    pub async fn approvals_in(&self, tenant: &Name, most: u32) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_LATEST_IN)
+            .bind(tenant.as_str())
+            .bind(i64::from(most))
+            .fetch_all(&pools.read)
+            .await?))
     }
 
     /// What nobody decided before `now`, at most `most`.

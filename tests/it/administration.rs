@@ -439,7 +439,10 @@ async fn ap_03_over_https_the_token_says_who_answers_and_duties_stay_apart() {
     let own = as_person(json!({"sub": "alice", "groups": ["support-leads"]})).await;
     assert!(vote(&own).await.body["message"].as_str().unwrap().contains("on whose behalf"));
     let globex = as_person(json!({"org_id": "globex"})).await;
-    assert_eq!(platform.get(&globex, "/admin/v1/approvals").await.body, json!([]), "not their tenant's");
+    for path in ["/admin/v1/approvals", "/admin/v1/approvals?all=true"] {
+        assert_eq!(platform.get(&globex, path).await.body, json!([]), "not their tenant's");
+        assert_eq!(platform.get(&root, path).await.body[0]["id"], json!(id));
+    }
     assert_eq!(platform.get(&globex, &format!("/admin/v1/approvals/{id}")).await.status, 404);
     assert!(vote(&globex).await.body["message"].as_str().unwrap().contains("tenant"));
 
