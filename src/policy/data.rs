@@ -22,8 +22,8 @@ const SET: &[u8] = b"taskgrant policy documents 1\n";
 /// Most segments of a path, and most bytes of one.
 const MOST_SEGMENTS: usize = 8;
 const LONGEST_SEGMENT: usize = 64;
-/// Most bytes of all documents together, each without white space: a worker thread of a server holds some ten times as much for
-/// each, while rules may look at less than that in their instructions.
+/// Most bytes of all documents together, each without white space: a server holds several times as much in memory, and rules run
+/// into their limits long before they have looked at all of it.
 pub const MOST_BYTES: usize = 16 << 20;
 
 /// Where a document lies below `data`, as rules name it: `assets`, `teams.eu`.

@@ -193,6 +193,7 @@ fn no_statement_is_left_out_above() {
         include_str!("approvals.rs"),
         include_str!("batch.rs"),
         include_str!("decided.rs"),
+        include_str!("policy_data.rs"),
         include_str!("read.rs"),
         include_str!("status.rs"),
         include_str!("trees.rs"),
@@ -215,6 +216,7 @@ fn only_the_writer_opens_a_transaction() {
     let others = [
         ("approvals.rs", include_str!("approvals.rs")),
         ("decided.rs", include_str!("decided.rs")),
+        ("policy_data.rs", include_str!("policy_data.rs")),
         ("read.rs", include_str!("read.rs")),
         ("status.rs", include_str!("status.rs")),
         ("trees.rs", include_str!("trees.rs")),

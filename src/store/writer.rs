@@ -350,7 +350,7 @@ impl WriterTask {
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent
     /// ids, the write, the commit. A batch to prune adds six, approvals two, a revocation, the end of a lockdown, a change of
-    /// configuration and once a second a purge one each, and the first three of these on PostgreSQL one more: the notification, which goes out with the commit or
+    /// configuration and once a second a purge one each, a data document of the policy two, and the first three of these on PostgreSQL one more: the notification, which goes out with the commit or
     /// not at all.
     async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Settled>, StoreError> {
         let clock = Arc::clone(&self.clock);
