@@ -128,7 +128,7 @@ pub(super) async fn list_in(
     } else {
         store.waiting_in(tenant, now, MOST).await?
     };
-    Ok(found.into_iter().map(|approval| at(now, approval)).collect())
+    Ok(found.into_iter().map(|approval| ListedApproval::new(now, approval)).collect())
 }
 
 /// One approval.
