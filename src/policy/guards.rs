@@ -16,12 +16,12 @@ const ADDED_TO: [&str; 5] = ["allow", "deny", "require_approval", "limits", "tag
 
 /// The modules of a bundle, and which of their rules are of some task types only.
 pub(super) struct Guards {
-    modules: Vec<Guarded>,
+    modules: Vec<ModuleText>,
     named: BTreeSet<String>,
 }
 
 /// One module.
-struct Guarded {
+struct ModuleText {
     path: String,
     text: String,
     rules: usize,
@@ -38,7 +38,7 @@ struct GuardedRule {
 impl Guards {
     /// Reads parsed modules. None if no rule of theirs is guarded.
     pub(super) fn of<'m>(modules: impl Iterator<Item = &'m Module>) -> Option<Self> {
-        let modules: Vec<_> = modules.map(Guarded::of).collect();
+        let modules: Vec<_> = modules.map(ModuleText::of).collect();
         let rules = modules.iter().flat_map(|module| &module.guarded);
         let named: BTreeSet<_> = rules.flat_map(|rule| rule.types.iter().cloned()).collect();
         (!named.is_empty()).then_some(Self { modules, named })
@@ -56,7 +56,7 @@ impl Guards {
     }
 }
 
-impl Guarded {
+impl ModuleText {
     fn of(module: &Module) -> Self {
         let source = &module.package.span.source;
         let guarded = module.policy.iter().filter_map(|rule| GuardedRule::of(rule));
@@ -106,21 +106,14 @@ impl GuardedRule {
 
 /// The constants with which a condition compares the task type.
 fn types_in(condition: &Expr) -> Option<BTreeSet<String>> {
-    match condition {
-        Expr::BoolExpr { op: BoolOp::Eq, lhs, rhs, .. } if is_task_type(lhs) => text(rhs).map(one),
-        Expr::BoolExpr { op: BoolOp::Eq, lhs, rhs, .. } if is_task_type(rhs) => text(lhs).map(one),
-        Expr::Membership { key: None, value, collection, .. } if is_task_type(value) => {
-            let (Expr::Set { items, .. } | Expr::Array { items, .. }) = collection.as_ref() else {
-                return None;
-            };
-            items.iter().map(|item| text(item)).collect()
-        }
-        _ => None,
+    if let Expr::BoolExpr { op: BoolOp::Eq, lhs, rhs, .. } = condition {
+        let name = if is_task_type(lhs) { rhs } else { lhs };
+        let compares = is_task_type(lhs) || is_task_type(rhs);
+        return text(name).filter(|_| compares).map(|name| BTreeSet::from([name]));
     }
-}
-
-fn one(name: String) -> BTreeSet<String> {
-    BTreeSet::from([name])
+    let Expr::Membership { key: None, value, collection, .. } = condition else { return None };
+    let (Expr::Set { items, .. } | Expr::Array { items, .. }) = collection.as_ref() else { return None };
+    is_task_type(value).then(|| items.iter().map(|item| text(item)).collect()).flatten()
 }
 
 /// Whether this is `input.task.type`. A variable called `input` is not taken for the document: such a bundle is the interpreter's.
