@@ -18,7 +18,7 @@ pub use ballot::{Answer, Ballot, EnvelopeAsked, NotCast, Proved};
 use crate::clock::{Clock, Random};
 use crate::configuration::active::Active;
 use crate::configuration::apply::Configuration;
-use crate::domain::approval::{Approval, ApprovalState, Vote};
+use crate::domain::approval::{Approval, Vote};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::domain::ids::{ApprovalId, DecisionId, Name};
 use crate::domain::request::DeferralCode;
@@ -210,8 +210,7 @@ impl Approvals {
         let client_id = &agent.spec.client_id;
         let found = self.parts.store.approval_of_code(code).await?;
         let Some(approval) = found.filter(|approval| approval.client_id == *client_id) else { return Ok(()) };
-        let state = approval.state_at(self.parts.clock.now());
-        if !matches!(state, ApprovalState::Pending | ApprovalState::Approved) {
+        if approval.must_be_open(self.parts.clock.now()).is_err() {
             return Ok(());
         }
         let asked = json!({"revoke": approval.id});

@@ -8,7 +8,7 @@ use taskgrant::clock::{Clock as _, SystemClock};
 use taskgrant::policy::bundle::Bundle;
 use taskgrant::policy::engine::{Machine, PolicyEngine};
 use taskgrant::policy::input::PolicyInput;
-use taskgrant::store::decided::Span;
+use taskgrant::store::decided::{Decided, Span};
 
 use crate::drive::{Began, Cost, OPERATIONS, OWN, ROUNDS, Server, mean, post};
 use crate::micro::floor;
@@ -63,7 +63,7 @@ async fn recorded(idp: &Idp) -> Outcome<PolicyInput> {
     post(&server.router, "/oauth/token", &authorization(), request).await?;
     let soon = SystemClock.now() + chrono::TimeDelta::minutes(1);
     let decided = server.app.store.decided(&Span::new(None, soon, None), 1).await?;
-    let input = decided.first().and_then(|decided| decided.unpacked()).ok_or("no input on record")??;
+    let input = decided.first().and_then(Decided::unpacked).ok_or("no input on record")??;
     Ok(serde_json::from_slice(&input)?)
 }
 

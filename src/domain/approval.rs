@@ -314,7 +314,8 @@ impl Approval {
         self.request = Value::Null;
     }
 
-    fn must_be_open(&self, now: DateTime<Utc>) -> Result<(), Unmoved> {
+    /// Whether it waits for people, or for its token to be fetched.
+    pub fn must_be_open(&self, now: DateTime<Utc>) -> Result<(), Unmoved> {
         match self.state_at(now) {
             ApprovalState::Pending | ApprovalState::Approved => Ok(()),
             state @ (ApprovalState::Denied
