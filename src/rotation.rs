@@ -37,8 +37,8 @@ const CHANGED: &str = "signing_keys_changed";
 const REST: TimeDelta = TimeDelta::minutes(1);
 /// A key that is about to take over counts as signing: it may do so while it is being stopped.
 const SOON: Duration = Duration::from_secs(30);
-/// Who removes a key that nothing needs any more.
-const BY_ITSELF: &str = "the server";
+/// Who changes keys where nobody in particular does: by a signal, or because nothing needs a key any more.
+pub const BY_ITSELF: &str = "the server";
 
 /// What a key does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -286,8 +286,8 @@ impl Rotation {
         Ok(retired)
     }
 
-    /// Reads the key folder again. On a fault the keys that serve go on serving.
-    pub async fn reload(&self) -> Result<(), RotationFault> {
+    /// Reads the key folder again, at the word of `account`. On a fault the keys that serve go on serving.
+    pub async fn reload(&self, account: &str) -> Result<(), RotationFault> {
         let mut turn = self.0.turn.lock().await;
         let before = self.0.keys.ring();
         let ring = self.read_again().await?;
@@ -296,7 +296,7 @@ impl Rotation {
         let (before, now): (BTreeSet<String>, BTreeSet<String>) = (kids(&before), kids(&ring));
         if before != now {
             let asked = json!({"command": "keys reload", "before": before, "published": now});
-            if let Err(fault) = self.change(BY_ITSELF, asked, []).await {
+            if let Err(fault) = self.change(account, asked, []).await {
                 warn!(%fault, "other replicas could not be told of the keys: reload them too");
             }
         }

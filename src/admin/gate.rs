@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use tracing::warn;
 
-use super::api::{RefusalCode, Refused};
+use super::api::{MAX_BODY, RefusalCode, Refused};
 use crate::aggregates::Aggregates;
 use crate::clock::{Clock, Random};
 use crate::configuration::active::Active;
@@ -47,7 +47,7 @@ pub fn gated(router: Router, gate: Gate) -> Router {
 /// The roles in which a route may be called: answers are given by approvers alone, what is only read by auditors too, and all else
 /// is an admin's. A route that is new is one of the latter.
 fn roles(method: &Method, route: &str) -> &'static [Role] {
-    let reads = [Method::GET, Method::HEAD].contains(method);
+    let reads = reads(method);
     match route {
         "/admin/v1/approvals/{id}/approve" | "/admin/v1/approvals/{id}/deny" => &[Role::Approve],
         "/admin/v1/approvals" | "/admin/v1/approvals/{id}" if reads => &Role::ALL,
@@ -72,8 +72,28 @@ async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Re
         let message = format!("this takes the role `{wanted}`, and the token is for `{}`", operator.role);
         return no_store(gate.forbid(&operator, &called, (wanted, message)).await);
     }
+    if !reads(&called.0) {
+        // A body may take its time: whoever has been taken out meanwhile changes nothing any more.
+        let (head, body) = request.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return no_store(unread()) };
+        match gate.operator(&head.headers, &called).await {
+            Ok(_) => request = Request::from_parts(head, body.into()),
+            Err(response) => return no_store(response),
+        }
+    }
     request.extensions_mut().insert(Arc::new(operator));
     no_store(next.run(request).await)
+}
+
+/// Whether a call only reads.
+fn reads(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
+}
+
+/// The answer to a body that is too large, or broke off.
+fn unread() -> Response {
+    let message = format!("the body has more than {MAX_BODY} bytes, or broke off");
+    Refused { error: RefusalCode::BadRequest, message, faults: Vec::new() }.into_response()
 }
 
 impl Gate {

@@ -78,7 +78,7 @@ async fn retire(
     Ok(Json(rotation.retire(kid.as_deref(), &peer.account()).await?))
 }
 
-async fn reload(State(rotation): State<Rotation>) -> Result<Json<Vec<KeyInfo>>, Refused> {
-    rotation.reload().await?;
+async fn reload(State(rotation): State<Rotation>, peer: Asker) -> Result<Json<Vec<KeyInfo>>, Refused> {
+    rotation.reload(&peer.account()).await?;
     list(State(rotation)).await
 }

@@ -9,7 +9,7 @@ use super::tls::Tls;
 use crate::config::Config;
 use crate::configuration::apply::Configuration;
 use crate::limits::Limits;
-use crate::rotation::Rotation;
+use crate::rotation::{BY_ITSELF, Rotation};
 
 /// Re-reads the configuration file, the policy folders and the signing keys, and puts in force what may change while the server runs.
 pub struct Reload {
@@ -43,7 +43,7 @@ impl Reload {
         if let Err(fault) = self.policy.reload_policy(folders, "SIGHUP").await {
             error!(%fault, "the policy was not reloaded");
         }
-        if let Err(fault) = self.rotation.reload().await {
+        if let Err(fault) = self.rotation.reload(BY_ITSELF).await {
             error!(%fault, "the signing keys were not reloaded");
         }
     }

@@ -108,6 +108,9 @@ impl Exchange {
                 resources.insert(resource.spec.uri.clone());
             }
         }
+        if exchange_only && verified.task_type.is_built_in() {
+            return Err(Refusal::malformed("audience", "what opens the admin API is for it alone (depth 0)"));
+        }
         let resources = (!resources.is_empty()).then_some(resources);
         let (scopes, details) = (verified.wish.scope.clone(), verified.details.clone());
         Ok(Wanted { scopes, resources, details, exchange_only })

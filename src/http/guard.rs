@@ -58,7 +58,8 @@ async fn surround(State(guard): State<Guard>, mut request: Request, next: Next) 
     let certificate = guard.forwarding.certificate(link.as_deref(), request.headers());
     request.extensions_mut().insert(certificate);
     // What asks whether we are well is not refused for what others at its address do, nor they for it.
-    let admitted = if is_probe(request.uri().path()) { Ok(()) } else { guard.limits.address(source) };
+    let is_probe = guard.bodies == Bodies::First && is_probe(request.uri().path());
+    let admitted = if is_probe { Ok(()) } else { guard.limits.address(source) };
     let answered = match admitted {
         Ok(()) => guard.answer(request, next, link.as_deref()).await,
         Err(limited) => Err(OAuthError::limited(limited)),

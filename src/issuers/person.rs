@@ -82,7 +82,7 @@ pub fn is_a_person_just_now(
     };
     let client = session.client.as_deref();
     let held = client.is_none_or(|client| snapshot.agents().any(|agent| holds(agent, client)));
-    if held || session.may_act.is_some() {
+    if held || session.may_act.is_some() || !session.foreign_actors.is_empty() {
         return Err(NoPerson::AgentsSession { client: shown(client.unwrap_or("(none told)")) });
     }
     is_fresh(session.auth_time, now)

@@ -136,7 +136,7 @@ async fn ap_05_two_writers_at_once_let_no_more_through_than_it_is_for() {
 
 #[tokio::test]
 async fn l4_a_use_is_not_committed_after_what_ends_the_envelope() {
-    on_both(async |d| {
+    Box::pin(on_both(async |d| {
         let (root, held) = opened(d, 7).await;
         d.done(using(d, &root, held)).await;
         let open = d.store.envelopes(root.token.task_id, &root.token.agent, 9).await.unwrap();
@@ -168,7 +168,7 @@ async fn l4_a_use_is_not_committed_after_what_ends_the_envelope() {
         // What would lose anyway loses, and says why.
         d.done(d.revoke(vec![RevocationKey::task(root.token.task_id)])).await;
         d.lost(using(d, &root, held)).await;
-    })
+    }))
     .await;
 }
 
