@@ -15,10 +15,9 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::support::database;
 use crate::support::idp::Idp;
-use crate::support::postgres::Scratch;
 use crate::support::process::Site;
+use crate::support::replicas;
 use crate::support::server::{Answer, ORDERS, Server};
 
 const STARTER: &str = include_str!("../../policies/base/ceilings.rego");
@@ -287,13 +286,10 @@ async fn the_command_line_changes_the_policy_with_and_without_a_server_and_sighu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_decide_by_one_bundle_and_old_folders_take_nothing_back() {
-    let Some(scratch) = Scratch::new().await else { return };
-    let data = tempfile::tempdir().unwrap();
-    database::migrate(data.path(), &scratch.url()).await;
     let (old, new) = (Folder::new(), Folder::new());
     new.write(&deny("new"));
-    let one = Server::start_in(Arc::new(data), Idp::start().await, &old.toml()).await;
-    let keys = format!("[keys]\nfolder = '{}'", one.data.path().join("data/keys").display());
+    let Some(one) = replicas::first(&old.toml()).await else { return };
+    let keys = replicas::keys_of(&one);
     assert_eq!(denied(&one).await, None);
     // A rollout: the first replica with the new folder has all decide by it.
     let two = one.replica(&format!("{}\n{keys}", new.toml())).await.unwrap();

@@ -24,10 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::document::Document;
-use crate::support::database;
-use crate::support::idp::Idp;
-use crate::support::postgres::Scratch;
 use crate::support::process::{Site, free_port};
+use crate::support::replicas;
 use crate::support::server::{Answer, ORDERS, Server};
 
 const STARTER: &str = include_str!("../../policies/base/ceilings.rego");
@@ -803,12 +801,7 @@ async fn in_a_storm_of_canaries_each_token_is_decided_by_the_bundle_that_bit_at_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_try_the_same_candidate_on_the_same_people() {
-    let Some(scratch) = Scratch::new().await else { return };
-    let data = tempfile::tempdir().unwrap();
-    database::migrate(data.path(), &scratch.url()).await;
-    let one = Server::start_in(Arc::new(data), Idp::start().await, "").await;
-    let keys = format!("[keys]\nfolder = '{}'", one.data.path().join("data/keys").display());
-    let two = one.replica(&keys).await.unwrap();
+    let Some([one, two]) = replicas::two().await else { return };
     let version = load(&one, &deny("canary")).await;
     canary(&one, 30).await;
     // A refusal may come a moment late, by what was; a token never does.
@@ -822,7 +815,7 @@ async fn replicas_try_the_same_candidate_on_the_same_people() {
     let some = bitten(&one).await;
     assert!(!some.is_empty() && some.len() < 40, "{some:?}");
     assert_eq!(bitten(&two).await, some);
-    let three = one.replica(&keys).await.unwrap();
+    let three = one.replica(&replicas::keys_of(&one)).await.unwrap();
     assert_eq!(bitten(&three).await, some);
     let promoted = promote(&two).await.unwrap();
     assert_eq!(promoted.policy, version);
@@ -834,15 +827,12 @@ async fn replicas_try_the_same_candidate_on_the_same_people() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn folders_that_hold_a_promoted_or_tried_bundle_are_taken_beside_replicas() {
-    let Some(scratch) = Scratch::new().await else { return };
-    let data = tempfile::tempdir().unwrap();
-    database::migrate(data.path(), &scratch.url()).await;
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("sent");
     fs::create_dir(&rules).unwrap();
     fs::write(rules.join("rules.rego"), files("")[0].text.clone()).unwrap();
     let toml = format!("[policy]\nbundles = ['{}']", rules.display());
-    let server = Server::start_in(Arc::new(data), Idp::start().await, &toml).await;
+    let Some(server) = replicas::first(&toml).await else { return };
     let version = load(&server, &deny("tried")).await;
     give_up(&server).await.unwrap();
     // It is kept, but nobody has moved on from it: it was never in force.

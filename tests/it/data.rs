@@ -17,10 +17,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::document::Document;
-use crate::support::database;
-use crate::support::idp::{Idp, claims};
-use crate::support::postgres::Scratch;
+use crate::support::idp::claims;
 use crate::support::process::Site;
+use crate::support::replicas;
 use crate::support::server::{Answer, ORDERS, Server, secret};
 
 const STARTER: &str = include_str!("../../policies/base/ceilings.rego");
@@ -410,12 +409,7 @@ async fn in_a_storm_of_puts_each_token_is_decided_by_the_documents_in_force_at_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_have_the_same_documents() {
-    let Some(scratch) = Scratch::new().await else { return };
-    let data = tempfile::tempdir().unwrap();
-    database::migrate(data.path(), &scratch.url()).await;
-    let one = Server::start_in(Arc::new(data), Idp::start().await, "").await;
-    let keys = format!("[keys]\nfolder = '{}'", one.data.path().join("data/keys").display());
-    let two = one.replica(&keys).await.unwrap();
+    let Some([one, two]) = replicas::two().await else { return };
     try_apply(&one, bundle(&DECLARED)).await.unwrap();
     let changed = put(&one, "bounds", r#"{"most": 60}"#).await;
     // A token is never issued by what was.
@@ -438,7 +432,7 @@ async fn replicas_have_the_same_documents() {
         );
         soon(async || list(server).await.documents.len() == 2).await;
     }
-    let three = one.replica(&keys).await.unwrap();
+    let three = one.replica(&replicas::keys_of(&one)).await.unwrap();
     assert_eq!(lifetime(&three).await, 40);
 }
 

@@ -1,7 +1,6 @@
 //! The mode of the policy (DESIGN §6): for a time what it says may not bite, and everything else holds.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,10 +13,9 @@ use taskgrant::policy::mode::Mode;
 use tokio::time::sleep;
 
 use crate::document::Document;
-use crate::support::database;
-use crate::support::idp::{Idp, claims};
-use crate::support::postgres::Scratch;
+use crate::support::idp::claims;
 use crate::support::process::{Site, free_port};
+use crate::support::replicas;
 use crate::support::server::{Answer, ORDERS, Server, secret};
 
 const STARTER: &str = include_str!("../../policies/base/ceilings.rego");
@@ -372,12 +370,7 @@ async fn a_canary_bites_nobody_in_a_dry_run_and_is_compared() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_are_in_the_same_mode_and_record_its_end_once() {
-    let Some(scratch) = Scratch::new().await else { return };
-    let data = tempfile::tempdir().unwrap();
-    database::migrate(data.path(), &scratch.url()).await;
-    let one = Server::start_in(Arc::new(data), Idp::start().await, "").await;
-    let keys = format!("[keys]\nfolder = '{}'", one.data.path().join("data/keys").display());
-    let two = one.replica(&keys).await.unwrap();
+    let Some([one, two]) = replicas::two().await else { return };
     apply(&one, RULES).await;
     soon(async || ask(&two, "bob").await.status == 400).await;
     set(&one, Mode::DryRun).await;

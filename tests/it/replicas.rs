@@ -27,30 +27,12 @@ use crate::support::database;
 use crate::support::idp::{Idp, header};
 use crate::support::postgres::Scratch;
 use crate::support::process::Site;
+use crate::support::replicas::{first, two};
 use crate::support::server::{ORDERS, Server, secret};
 
 const ROOT: [(&str, &str); 2] = [("task_type", "refund_order"), ("resource", ORDERS)];
 /// Far more than any bound of ours: tests share their machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A server on a schema of its own; none where there is no PostgreSQL to test on.
-async fn first() -> Option<Server> {
-    let (scratch, data) = (Scratch::new().await?, tempfile::tempdir().unwrap());
-    database::migrate(data.path(), &scratch.url()).await;
-    Some(Server::start_in(Arc::new(data), Idp::start().await, "").await)
-}
-
-/// The TOML that has a replica share the key files of `server`.
-fn keys_of(server: &Server) -> String {
-    format!("[keys]\nfolder = '{}'", server.data.path().join("data/keys").display())
-}
-
-/// Two replicas that share their key files.
-async fn two() -> Option<[Server; 2]> {
-    let first = first().await?;
-    let second = first.replica(&keys_of(&first)).await.unwrap();
-    Some([first, second])
-}
 
 /// Waits for what a replica does once it has seen what another did.
 async fn soon(what: impl AsyncFn() -> bool) {
@@ -302,7 +284,7 @@ async fn keys_come_wait_sign_and_are_stopped_on_all_replicas() {
 
 #[tokio::test]
 async fn a_replica_without_the_key_that_signs_neither_starts_nor_goes_on() {
-    let Some(first) = first().await else { return };
+    let Some(first) = first("").await else { return };
     let kid = signs(&first).await;
     let Err(fault) = first.replica("").await else { panic!("it started with keys of its own") };
     let told = fault.to_string();

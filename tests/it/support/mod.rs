@@ -7,6 +7,7 @@ pub(crate) mod keyed;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod replicas;
 pub(crate) mod server;
 pub(crate) mod signer;
 pub(crate) mod tls;
