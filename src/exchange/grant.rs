@@ -127,7 +127,7 @@ impl Exchange {
         story: &mut Story,
     ) -> Result<Judgement, Refusal> {
         if verified.task_type.is_built_in() {
-            return Ok(Judgement::built_in());
+            return Ok(Judgement::unasked());
         }
         let wanted = &attenuated.wanted;
         let asked = facts::Asked {

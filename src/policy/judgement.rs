@@ -109,12 +109,6 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// The built-in policy of what opens the admin API: what the ceilings allow, it allows.
-    pub fn built_in() -> Self {
-        let (deny, require_approval, limits, tags) = Default::default();
-        Self { allow: true, deny, require_approval, limits, tags }
-    }
-
     /// Deny beats approval beats allow.
     pub fn outcome(&self) -> Outcome {
         if !self.allow || !self.deny.is_empty() {
@@ -126,7 +120,7 @@ impl Judgement {
         }
     }
 
-    /// Where policy is not asked: nothing is denied, asked or taken away.
+    /// Where no bundle is asked: nothing is denied, asked or taken away. Also the built-in policy of what opens the admin API.
     pub fn unasked() -> Self {
         Self {
             allow: true,
