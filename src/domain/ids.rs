@@ -136,6 +136,11 @@ impl Name {
     pub fn is_reserved(&self) -> bool {
         &*self.0 == "taskgrant" || self.0.starts_with("taskgrant.")
     }
+
+    /// Whether an object of this name in `tenant` comes with the product: no admin declares it.
+    pub fn is_built_in(&self, tenant: &Self) -> bool {
+        tenant.is_system() && self.is_reserved()
+    }
 }
 
 impl AgentClass {

@@ -117,7 +117,7 @@ impl ObjectRef {
     /// Whether it is part of the product, as the platform's objects under the name `taskgrant` are: no file of an
     /// admin declares such an object, so that none is missing where it is not declared.
     pub fn is_built_in(&self) -> bool {
-        self.tenant.is_system() && self.name.is_reserved()
+        self.name.is_built_in(&self.tenant)
     }
 }
 

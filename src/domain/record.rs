@@ -319,7 +319,7 @@ impl TokenRecord {
     /// The lockdowns under which this token is not issued; they leave it alone once it is. None holds up what opens the admin
     /// API: whoever ends a lockdown must get in (DESIGN §9).
     pub fn held_up_by(&self) -> Vec<RevocationKey> {
-        if self.task_type_tenant.is_system() && self.task_type.is_reserved() {
+        if self.task_type.is_built_in(&self.task_type_tenant) {
             return Vec::new();
         }
         vec![RevocationKey::lockdown(None), RevocationKey::lockdown(Some(&self.tenant))]

@@ -100,7 +100,7 @@ pub struct Resource {
 impl Resource {
     /// Whether it comes with the product: then nothing that is declared leads to it.
     pub fn is_built_in(&self) -> bool {
-        self.reach.tenant.is_system() && self.name.is_reserved()
+        self.name.is_built_in(&self.reach.tenant)
     }
 }
 
@@ -133,7 +133,7 @@ impl TaskType {
 
     /// Whether it comes with the product.
     pub fn is_built_in(&self) -> bool {
-        self.reach.tenant.is_system() && self.name.is_reserved()
+        self.name.is_built_in(&self.reach.tenant)
     }
 
     /// The role in which it opens the admin API, if it is built in.
