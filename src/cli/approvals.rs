@@ -144,11 +144,8 @@ impl Command {
             let why = "--session-token and --user are for the socket: with --server the token of `taskgrant login` says who you are";
             return if session { Err(why.to_owned()) } else { Ok(Some(Given::Said(said))) };
         }
-        let session_token_type = match vote.session_token_type.as_str() {
-            "id_token" => SessionTokenKind::IdToken,
-            "jwt" => SessionTokenKind::Jwt,
-            _ => SessionTokenKind::AccessToken,
-        };
+        let kind: Result<SessionTokenKind, _> = vote.session_token_type.parse();
+        let session_token_type = kind.map_err(|kinds| format!("--session-token-type: {kinds}"))?;
         let session_token = match &vote.user {
             Some(name) => sign_in(vote, name).await?,
             None => token::read(vote.session_token.as_deref().unwrap_or("-"), stdin)?,

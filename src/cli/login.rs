@@ -6,6 +6,7 @@ mod provider;
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::str::FromStr as _;
 
 use serde_json::Value;
 
@@ -112,7 +113,7 @@ async fn login(
     let form = [
         ("grant_type", TOKEN_EXCHANGE.to_owned()),
         ("subject_token", session),
-        ("subject_token_type", ACCESS_TOKEN.replace("access_token", kind)),
+        ("subject_token_type", ACCESS_TOKEN.replace("access_token", kind.as_str())),
         ("task_type", args.role.task_type().to_owned()),
         ("resource", info.resource.clone()),
     ];
@@ -167,14 +168,14 @@ async fn session(
     console: &Console,
     http: &Http,
     (stdin, output): (&mut (dyn Read + Send), &mut Output<'_>),
-) -> Result<(String, &'static str), String> {
+) -> Result<(String, SessionTokenKind), String> {
+    let named = args.session_token_type.as_deref().map(SessionTokenKind::from_str).transpose()?;
     if let Some(place) = &args.session_token {
-        let kind = args.session_token_type.as_deref().map_or(SessionTokenKind::AccessToken, kind_of);
-        return Ok((token::read(place, stdin)?, name_of(kind)));
+        return Ok((token::read(place, stdin)?, named.unwrap_or(SessionTokenKind::AccessToken)));
     }
     let sign_in = sign_in(args, console)?;
-    let wanted = match &args.session_token_type {
-        Some(named) => kind_of(named),
+    let wanted = match named {
+        Some(named) => named,
         None if sign_in.session_tokens.contains(&SessionTokenKind::IdToken) => SessionTokenKind::IdToken,
         None => SessionTokenKind::AccessToken,
     };
@@ -184,7 +185,7 @@ async fn session(
     } else {
         provider.in_a_browser(&args.scope, output).await?
     };
-    Ok((tokens.pick(wanted)?, name_of(wanted)))
+    Ok((tokens.pick(wanted)?, wanted))
 }
 
 /// Where to sign in.
@@ -197,21 +198,4 @@ fn sign_in<'c>(args: &LoginArgs, console: &'c Console) -> Result<&'c SignIn, Str
     };
     let known: Vec<&str> = all.iter().map(|sign_in| sign_in.issuer.as_str()).collect();
     found.ok_or_else(|| format!("say where with --sign-in-at: {}", known.join(", ")))
-}
-
-fn kind_of(word: &str) -> SessionTokenKind {
-    match word {
-        "id_token" => SessionTokenKind::IdToken,
-        "jwt" => SessionTokenKind::Jwt,
-        _ => SessionTokenKind::AccessToken,
-    }
-}
-
-/// The last word of its URN (RFC 8693 §3).
-fn name_of(kind: SessionTokenKind) -> &'static str {
-    match kind {
-        SessionTokenKind::AccessToken => "access_token",
-        SessionTokenKind::IdToken => "id_token",
-        SessionTokenKind::Jwt => "jwt",
-    }
 }

@@ -13,15 +13,6 @@ use crate::keys::algorithm::Algorithm;
 use crate::keys::dates::BadDate;
 use crate::keys::fault::JwsFault;
 
-/// The URN's last word (RFC 8693 §3).
-pub(super) fn kind_name(kind: SessionTokenKind) -> &'static str {
-    match kind {
-        SessionTokenKind::AccessToken => "access_token",
-        SessionTokenKind::IdToken => "id_token",
-        SessionTokenKind::Jwt => "jwt",
-    }
-}
-
 /// Why a session token is not accepted.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SessionFault {
@@ -44,7 +35,7 @@ pub enum SessionFault {
     #[error("`aud` does not hold an `accept.audience` of its issuer: the token is for another party")]
     Audience,
     /// Declared as something that it is not (T18).
-    #[error("the token is not of the type declared by `subject_token_type`, `{}`", kind_name(*.0))]
+    #[error("the token is not of the type declared by `subject_token_type`, `{}`", .0.as_str())]
     Kind(SessionTokenKind),
     /// The issuer's settings make it both an access token and an ID token.
     #[error(

@@ -1,5 +1,7 @@
 //! The declared trusted issuer: whose sessions count, and what their principals may delegate.
 
+use std::str::FromStr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -116,6 +118,27 @@ pub enum SessionTokenKind {
     IdToken,
     /// `urn:ietf:params:oauth:token-type:jwt`.
     Jwt,
+}
+
+impl SessionTokenKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::AccessToken, Self::IdToken, Self::Jwt];
+
+    /// The URN's last word (RFC 8693 §3).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessToken => "access_token",
+            Self::IdToken => "id_token",
+            Self::Jwt => "jwt",
+        }
+    }
+}
+
+impl FromStr for SessionTokenKind {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or("access_token, id_token or jwt")
+    }
 }
 
 /// What the subjects of an issuer are.
