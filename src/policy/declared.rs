@@ -30,7 +30,7 @@ pub(super) struct Schemas(Vec<Declared>);
 
 impl Schemas {
     /// Reads the schemas of `bundle`. Faults name the file.
-    pub(super) fn of(bundle: &Bundle) -> Result<Self, PolicyFault> {
+    fn of(bundle: &Bundle) -> Result<Self, PolicyFault> {
         let mut all: Vec<Declared> = Vec::new();
         for (file, text) in bundle.of_kind(Kind::Schema) {
             let fault = |problem: String| PolicyFault::File { path: file.to_owned(), problem };
@@ -98,12 +98,13 @@ impl Schemas {
     }
 }
 
-/// Whether the schemas of `bundle` are schemas, and what it has itself at their paths fits.
-pub(super) fn check(bundle: &Bundle) -> Result<(), PolicyFault> {
-    if !bundle.has_schemas() {
-        return Ok(());
+/// The schemas of `bundle`, where all of them are schemas, and what it has itself at their paths fits.
+pub(super) fn check(bundle: &Bundle) -> Result<Schemas, PolicyFault> {
+    let schemas = Schemas::of(bundle)?;
+    if !schemas.0.is_empty() {
+        schemas.check_own(&Parsed::of(bundle, &[], RunLimits::default())?.data())?;
     }
-    Schemas::of(bundle)?.check_own(&Parsed::of(bundle, &[], RunLimits::default())?.data())
+    Ok(schemas)
 }
 
 fn data_fault(path: &DataPath, problem: String) -> PolicyFault {
@@ -120,16 +121,10 @@ struct Laid {
 }
 
 impl Overlay {
-    /// Those of `data` that `bundle` declares; each must fit.
-    pub(super) fn of(bundle: &Bundle, data: &Data) -> Result<Self, PolicyFault> {
-        let Some(version) = data.version().filter(|_| bundle.has_schemas()) else {
-            return Ok(Self::default());
-        };
-        let schemas = Schemas::of(bundle)?;
+    /// Those of `data` that a bundle with these schemas declares; each must fit.
+    pub(super) fn of(schemas: &Schemas, data: &Data) -> Result<Self, PolicyFault> {
         let used: Vec<Document> = data.documents().filter(|d| schemas.declare(d.path())).cloned().collect();
-        if used.is_empty() {
-            return Ok(Self::default());
-        }
+        let Some(version) = data.version().filter(|_| !used.is_empty()) else { return Ok(Self::default()) };
         let record = record(version, &used);
         let mut documents = Vec::new();
         for document in used {

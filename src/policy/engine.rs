@@ -34,6 +34,7 @@ struct Seat {
 struct Compiled {
     generation: u64,
     bundle: Bundle,
+    schemas: Schemas,
     /// Version of all documents that it was compiled under.
     under: Option<String>,
     overlay: Overlay,
@@ -64,12 +65,13 @@ impl PolicyEngine {
 
     /// The same with those documents of `data` that the bundle declares in the place of its own.
     pub fn compile_under(bundle: Bundle, data: &Data, limits: RunLimits) -> Result<Self, PolicyFault> {
-        declared::check(&bundle)?;
-        let overlay = Overlay::of(&bundle, data)?;
+        let schemas = declared::check(&bundle)?;
+        let overlay = Overlay::of(&schemas, data)?;
         let (worker, machine) = Worker::build_under(&bundle, &overlay, limits)?;
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
         let under = data.version().map(str::to_owned);
-        let engine = Self(Arc::new(Compiled { generation, bundle, under, overlay, machine, limits }));
+        let engine =
+            Self(Arc::new(Compiled { generation, bundle, schemas, under, overlay, machine, limits }));
         engine.seat(worker);
         Ok(engine)
     }
@@ -101,18 +103,18 @@ impl PolicyEngine {
     }
 
     /// Where documents may be put beside the bundle.
-    pub fn declared(&self) -> Result<Vec<DataPath>, PolicyFault> {
-        Ok(Schemas::of(&self.0.bundle)?.paths().cloned().collect())
+    pub fn declared(&self) -> impl Iterator<Item = &DataPath> {
+        self.0.schemas.paths()
     }
 
     /// Whether a document fits the schemas that the bundle has for its path.
     pub fn check_document(&self, document: &Document) -> Result<(), PolicyFault> {
-        Schemas::of(&self.0.bundle)?.check(document)
+        self.0.schemas.check(document)
     }
 
     /// Whether those of `data` that the bundle declares fit it.
     pub fn fits(&self, data: &Data) -> Result<(), PolicyFault> {
-        Overlay::of(&self.0.bundle, data).map(drop)
+        Overlay::of(&self.0.schemas, data).map(drop)
     }
 
     /// How the bundle runs.
