@@ -83,7 +83,7 @@ fn envelope(approval: &Approval, now: DateTime<Utc>) -> Option<ListedEnvelope> {
         exchanges,
         minutes,
         used: open.used,
-        until: open.terms.until(open.since).min(open.task_deadline),
+        until: open.ends(open.terms),
         task_id: Some(open.task_id),
         ended: open.left(Some(open.terms), now).err(),
     })

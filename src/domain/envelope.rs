@@ -122,9 +122,13 @@ impl OpenEnvelope {
             return Err(EnvelopeEnd::Cancelled);
         }
         let terms = self.terms.and(allowed.ok_or(EnvelopeEnd::NotAllowed)?);
-        let left =
-            EnvelopeLeft { of: terms.exchanges, until: terms.until(self.since).min(self.task_deadline) };
+        let left = EnvelopeLeft { of: terms.exchanges, until: self.ends(terms) };
         self.is_within(left, now).map(|()| left)
+    }
+
+    /// When it ends, for so many minutes: with its task at the latest.
+    pub fn ends(&self, terms: EnvelopeTerms) -> DateTime<Utc> {
+        terms.until(self.since).min(self.task_deadline)
     }
 
     /// Whether no configuration or time lets anything more through: it is taken back or used up.
@@ -202,8 +206,7 @@ impl Approval {
 
     /// Its token is fetched, and with that the envelope is open. It is kept for as long as that.
     pub fn open(&mut self, envelope: OpenEnvelope) {
-        self.expires_at =
-            self.expires_at.max(envelope.terms.until(envelope.since).min(envelope.task_deadline));
+        self.expires_at = self.expires_at.max(envelope.ends(envelope.terms));
         self.envelope = Some(envelope);
     }
 

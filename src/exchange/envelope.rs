@@ -32,10 +32,13 @@ impl Exchange {
         }
         let client_id = verified.agent.spec.client_id.clone();
         let found = self.parts.store.envelopes(asked.task_id(), &client_id, MOST).await;
+        let mut heard = false;
         for approval in found.map_err(|_| Refusal::StoreFault)? {
             let Some(approved) = self.covered(at, verified, asked, &approval).await? else { continue };
             // Who said no to the very same is heard first (T38).
-            self.asked_before(at, &client_id, &likeness(verified, asked)).await?;
+            if !std::mem::replace(&mut heard, true) {
+                self.asked_before(at, &client_id, &likeness(verified, asked)).await?;
+            }
             let (before, inherited) = (story.clone(), verified.approved.replace(approved));
             match self.grant(at, verified, story) {
                 Ok(granted) if granted.asks.is_empty() => return Ok(Some(granted)),
