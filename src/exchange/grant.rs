@@ -29,7 +29,7 @@ use crate::domain::resource::ResourceUri;
 use crate::domain::snapshot::{Resource, TaskType};
 use crate::hash::sha256;
 use crate::keys::jws::MAX_COMPACT;
-use crate::policy::candidate::Judged;
+use crate::policy::candidate::{Judged, Shadow};
 use crate::policy::comparison::Unjudged;
 use crate::policy::input::PolicyInput;
 use crate::policy::judgement::{Judgement, Outcome};
@@ -143,7 +143,7 @@ impl Exchange {
         let asks = needs_approval(verified, wanted) && !approved;
         let mode = at.world.policy.mode(at.now);
         let (judgement, let_pass) = if mode == Mode::Off {
-            story.not_asked(&input);
+            story.not_asked(&input, at.world.policy.active().data());
             (Ok(Judgement::unasked()), Some(lenience::unasked()))
         } else {
             let unjudged = Unjudged { lifetime: unjudged_lifetime(at, verified, wanted), asks };
@@ -182,11 +182,12 @@ impl Exchange {
             );
         }
         story.judged(&bites, &input);
+        let by_candidate = shadow.as_ref().is_some_and(Shadow::is_canary);
         if let Some(shadow) = shadow {
             self.parts.metrics.candidate_judged(shadow.candidate_took(&bites));
             story.tried(shadow.compare(&bites, input.clone(), unjudged));
         }
-        Said { input, unjudged, judgement: bites.judgement }
+        Said { input, unjudged, by_candidate, judgement: bites.judgement }
     }
 
     /// What policy limits is taken away, and said so; nothing left is a denial (L8). Then every ceiling once more.

@@ -15,11 +15,14 @@ use crate::policy::mode::Mode;
 pub(super) struct Said {
     pub(super) input: PolicyInput,
     pub(super) unjudged: Unjudged,
+    /// Whether a candidate says so, and not the bundle in force.
+    pub(super) by_candidate: bool,
     pub(super) judgement: Result<Judgement, PolicyFault>,
 }
 
 impl Said {
-    /// What of it bites; and what is recorded where not all of it does.
+    /// What of it bites; and what is recorded where not all of it does. A fault is lifted only where nobody who asks can bring it
+    /// about by a claim (L11), and the bundle in force would not have answered.
     pub(super) fn in_mode(
         self,
         mode: Mode,
@@ -27,14 +30,18 @@ impl Said {
     ) -> (Result<Judgement, PolicyFault>, Option<ModeRecord>) {
         let word = match (mode, &self.judgement, on_error) {
             (Mode::DryRun | Mode::Off, _, _) => mode.as_str(),
-            (Mode::Enforce, Err(_), OnError::AllowWithinCeiling) => on_error.as_str(),
-            (Mode::Enforce, Ok(_), _) | (Mode::Enforce, Err(_), OnError::Deny) => {
-                return (self.judgement, None);
+            (Mode::Enforce, Err(fault), OnError::AllowWithinCeiling) if self.is_lifted(fault) => {
+                on_error.as_str()
             }
+            (Mode::Enforce, _, _) => return (self.judgement, None),
         };
-        let Self { input, unjudged, judgement } = self;
+        let Self { input, unjudged, judgement, .. } = self;
         let record = ModeRecord { mode: word.to_owned(), ..would(unjudged, input, &judgement) };
         (Ok(judgement.map_or_else(|_| Judgement::unasked(), |said| said.unbound())), Some(record))
+    }
+
+    fn is_lifted(&self, fault: &PolicyFault) -> bool {
+        !self.by_candidate && !matches!(fault, PolicyFault::Claimed(_))
     }
 }
 

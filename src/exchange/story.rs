@@ -7,7 +7,7 @@ use super::grant::Granted;
 use super::verify::{Origin, Verified};
 use crate::domain::approval::Approval;
 use crate::domain::claims::TokenClaims;
-use crate::domain::decision::{Decision, EnvelopeRecord, Kind, ModeRecord, Outcome, Record};
+use crate::domain::decision::{DataRecord, Decision, EnvelopeRecord, Kind, ModeRecord, Outcome, Record};
 use crate::domain::ids::DecisionId;
 use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
@@ -110,9 +110,11 @@ impl Story {
         }
     }
 
-    /// Policy was not asked. Its input is kept: what it would have said can be told later.
-    pub(super) fn not_asked(&mut self, input: &PolicyInput) {
+    /// Policy was not asked. Its input and the documents beside the bundle in force are kept: what it would have said can be told
+    /// later.
+    pub(super) fn not_asked(&mut self, input: &PolicyInput, data: Option<&DataRecord>) {
         self.decision.input = serde_json::to_vec(input).ok();
+        self.decision.record.data = data.cloned();
     }
 
     /// Policy did not bite, or a fault of it did not.

@@ -161,7 +161,7 @@ impl Overruns {
 
     /// Counts an answer. Whether it is the one that was too much.
     fn count(&self, judgement: &Result<Judgement, PolicyFault>) -> bool {
-        let overran = matches!(judgement, Err(PolicyFault::Limit(_)));
+        let overran = judgement.as_ref().is_err_and(PolicyFault::is_overrun);
         let next = |so_far| (so_far < MOST_OVERRUNS).then_some(if overran { so_far + 1 } else { 0 });
         let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         overran && before == Ok(MOST_OVERRUNS - 1)
@@ -215,6 +215,11 @@ impl Candidate {
     /// Whether this process asks it no more where it does not bite, since it ran over its limits again and again.
     pub fn is_paused(&self) -> bool {
         self.overruns.are_enough()
+    }
+
+    /// For whom it bites.
+    pub fn canary(&self) -> &Canary {
+        &self.canary
     }
 
     /// What was seen of it in this process.
@@ -292,12 +297,17 @@ pub struct Judged<'policy> {
 #[derive(Debug)]
 pub struct Shadow<'policy> {
     pub(super) candidate: &'policy Arc<Candidate>,
-    /// Whether the candidate bites, and this is the answer of the bundle in force.
+    /// See [`Self::is_canary`].
     pub(super) canary: bool,
     pub(super) ruling: Ruling<'policy>,
 }
 
 impl Shadow<'_> {
+    /// Whether the candidate bites, and this is the answer of the bundle in force.
+    pub fn is_canary(&self) -> bool {
+        self.canary
+    }
+
     /// How long the candidate took, whichever of both bites.
     pub fn candidate_took(&self, bites: &Ruling<'_>) -> Duration {
         if self.canary { bites.took } else { self.ruling.took }

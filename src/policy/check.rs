@@ -84,7 +84,8 @@ impl Report {
             | PolicyFault::Limit(_)
             | PolicyFault::Evaluation(_)
             | PolicyFault::Panic
-            | PolicyFault::Output(_)) => self.error("bundle", fault),
+            | PolicyFault::Output(_)
+            | PolicyFault::Claimed(_)) => self.error("bundle", fault),
         }
     }
 }

@@ -84,14 +84,21 @@ impl Schemas {
     /// Whether what the bundle itself has at these paths fits: else its rules would be tested on what could never be put.
     fn check_own(&self, data: &Value) -> Result<(), PolicyFault> {
         for Declared { file, path, validator } in &self.0 {
-            let found = path.segments().try_fold(data, |at, segment| {
-                at.as_object().ok().and_then(|members| members.get(&Value::from(segment)))
-            });
+            let fault = |problem: String| PolicyFault::File { path: file.clone(), problem };
+            let mut found = Some(data);
+            for segment in path.segments() {
+                let Some(at) = found else { break };
+                let members = at.as_object().map_err(|_| {
+                    fault(format!("nothing can be put at `data.{path}`: what the bundle itself has above it is no object"))
+                })?;
+                found = members.get(&Value::from(segment));
+            }
             let Some(found) = found else { continue };
             let own = serde_json::to_value(found).map_err(|why| data_fault(path, why.to_string()))?;
             if let Some(why) = misfit(validator, &own) {
-                let problem = format!("what the bundle itself has at `data.{path}` does not fit: {why}");
-                return Err(PolicyFault::File { path: file.clone(), problem });
+                return Err(fault(format!(
+                    "what the bundle itself has at `data.{path}` does not fit: {why}"
+                )));
             }
         }
         Ok(())
@@ -256,6 +263,7 @@ mod tests {
             (&[("a/schemas/a.b.json", "{}"), ("a/schemas/a.json", "{}")], "meet"),
             (&[("a/schemas/taskgrant.json", "{}")], "no path of a document"),
             (&[("a/schemas/x.json", NUMBERS), ("a/data/x.json", r#"{"a": "b"}"#)], "the bundle itself"),
+            (&[("a/schemas/x/y/z.json", "{}"), ("a/data/x.json", r#"{"y": []}"#)], "above it is no object"),
         ] {
             let fault = suite::admit(bundle(files)).unwrap_err().to_string();
             assert!(fault.contains(about), "{about}: {fault}");

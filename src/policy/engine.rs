@@ -112,9 +112,13 @@ impl PolicyEngine {
         self.0.schemas.check(document)
     }
 
-    /// Whether those of `data` that the bundle declares fit it.
+    /// Whether it could decide under `data`: those documents that the bundle declares fit their schemas, find a place in its own
+    /// data, and the rules compile beside them.
     pub fn fits(&self, data: &Data) -> Result<(), PolicyFault> {
-        Overlay::of(&self.0.schemas, data).map(drop)
+        if self.is_under(data) {
+            return Ok(());
+        }
+        Self::compile_under(self.0.bundle.clone(), data, self.0.limits).map(drop)
     }
 
     /// How the bundle runs.
@@ -131,15 +135,17 @@ impl PolicyEngine {
     ///
     /// Where the agent claims something, the policy is asked again as if it had claimed nothing, and the stricter of
     /// both answers holds in each member: a claim can deny, ask or narrow, and never lift any of that (L11, T39). What
-    /// people have approved does not ask again.
+    /// people have approved does not ask again. A fault that the claim alone brings about is told apart
+    /// ([`PolicyFault::Claimed`]): nothing may be lifted for it.
     pub fn judge(&self, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
         self.with_worker(|worker| {
-            let judgement = Judgement::parse(&worker.decide(input)?)?;
+            let mut ask = |input: &PolicyInput| Judgement::parse(&worker.decide(input)?);
             let judgement = if input.claimed.is_empty() {
-                judgement
+                ask(input)?
             } else {
-                let unclaimed = PolicyInput { claimed: BTreeMap::new(), ..input.clone() };
-                judgement.and(Judgement::parse(&worker.decide(&unclaimed)?)?)
+                let claiming = ask(input);
+                let unclaimed = ask(&PolicyInput { claimed: BTreeMap::new(), ..input.clone() })?;
+                claiming.map_err(|fault| PolicyFault::Claimed(Box::new(fault)))?.and(unclaimed)
             };
             Ok(judgement.without(input.approval.as_ref()))
         })
@@ -271,6 +277,9 @@ mod tests {
         assert_eq!(ask.unwrap().outcome(), Outcome::RequireApproval);
         let faulty = judged("allow if true\nlimits contains {\"lifetime\": -1} if not input.claimed.fast");
         assert!(matches!(faulty, Err(PolicyFault::Output(_))), "{faulty:?}");
+        let by_claim = judged("allow if true\nlimits contains {\"lifetime\": -1} if input.claimed.fast");
+        let Err(PolicyFault::Claimed(fault)) = by_claim else { panic!("{by_claim:?}") };
+        assert!(matches!(*fault, PolicyFault::Output(_)), "{fault:?}");
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub enum PolicyFault {
     /// The answer is not a judgement.
     #[error("the policy's output is refused: {0}")]
     Output(String),
+    /// What the agent claims brings this about: without the claim the policy answers.
+    #[error("with what the agent claims, {0}")]
+    Claimed(Box<PolicyFault>),
 }
 
 impl PolicyFault {
@@ -80,6 +83,16 @@ impl PolicyFault {
                 None => "the policy failed".to_owned(),
             },
             Self::Output(_) => "the policy's output is refused".to_owned(),
+            Self::Claimed(fault) => format!("with what the agent claims, {}", fault.kind()),
+        }
+    }
+
+    /// Whether the evaluation ran over its limits, whoever brought that about.
+    pub fn is_overrun(&self) -> bool {
+        match self {
+            Self::Limit(_) => true,
+            Self::Claimed(fault) => fault.is_overrun(),
+            _ => false,
         }
     }
 }

@@ -14,7 +14,8 @@ pub fn validator(schema: &Value) -> Result<Validator, String> {
     options.build(schema).map_err(|error| format!("no usable JSON Schema: {error}"))
 }
 
-/// Where and why `value` does not fit. Masked: no value is repeated, which may be somebody's data.
+/// Where and why `value` does not fit. Masked: no value is repeated, which may be somebody's data; names of members are, since
+/// the place is told by them.
 pub fn misfit(validator: &Validator, value: &Value) -> Option<String> {
     let error = validator.validate(value).err()?;
     Some(format!("at `{}`: {}", error.instance_path(), error.masked()))

@@ -457,10 +457,11 @@ async fn a_candidate_that_this_program_does_not_compile_stops_no_start_and_fails
     assert!(told.kept.version == gone && told.problem.unwrap().contains("sent/rules.rego:1"));
     ask(&server).await.token();
     assert_eq!(seen(&server).await.faults, 1);
-    canary(&server, 100).await;
-    assert_eq!(ask(&server).await.status, 503);
-    let refused = promote(&server).await.unwrap_err();
-    assert!(refused.error == RefusalCode::PolicyUnfit && refused.message.contains("sent/rules.rego:1"));
+    let bites = set(&server, CanaryOrder { percent: 100, ..CanaryOrder::default() }).await.unwrap_err();
+    for refused in [bites, promote(&server).await.unwrap_err()] {
+        assert!(refused.error == RefusalCode::PolicyUnfit && refused.message.contains("sent/rules.rego:1"));
+    }
+    ask(&server).await.token();
     give_up(&server).await.unwrap();
     ask(&server).await.token();
 }

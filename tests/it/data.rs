@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use taskgrant::admin::api::{RefusalCode, Refused};
 use taskgrant::admin::policy::{ApplyPolicy, LoadCandidate, RollbackPolicy};
+use taskgrant::configuration::apply::candidate::CanaryOrder;
 use taskgrant::configuration::apply::data::{DataChanged, DataStatus, ShownDocument};
+use taskgrant::configuration::apply::mode::ModeOrder;
 use taskgrant::configuration::apply::policy::{BundleFile, PolicyChanged};
 use taskgrant::domain::ids::DecisionId;
 use taskgrant::policy::data::{DataPath, MOST_BYTES};
+use taskgrant::policy::mode::Mode;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -323,6 +326,60 @@ async fn a_candidate_takes_the_documents_that_it_declares_and_one_that_cannot_fa
     assert_eq!(server.decision(&answer).await.record["candidate"]["disagrees"], "fault");
     put(&server, "bounds", r#"{"most": 20}"#).await;
     assert_eq!((status().await.problem, lifetime(&server).await), (None, 20));
+}
+
+#[tokio::test]
+async fn a_decision_that_no_policy_was_asked_about_names_the_documents_of_then_too() {
+    let server = start().await;
+    let data = put(&server, "bounds", r#"{"most": 60}"#).await.data;
+    let order = ModeOrder { mode: Mode::Off, lasts: Some(600), reason: "locked out".to_owned() };
+    server.admin().await.set_policy_mode(&order).await.unwrap().unwrap();
+    let answer = ask(&server).await;
+    answer.token();
+    let told = server.decision(&answer).await;
+    assert_eq!((&told.leaf["mode"], &told.leaf["data"]), (&json!("off"), &json!(data)));
+    assert_eq!(told.record["data"]["version"], json!(data));
+}
+
+#[tokio::test]
+async fn no_document_is_taken_that_would_stop_a_candidate_that_bites_and_no_stopped_one_gets_to_bite() {
+    let server = start().await;
+    let tight = r#"{"type": "object", "properties": {"most": {"type": "integer", "minimum": 80}}}"#;
+    let files = bundle(&[DECLARED[1], ("sent/schemas/bounds.json", tight)]);
+    let load = LoadCandidate { files, shadow: false, reason: None };
+    server.admin().await.load_candidate(&load).await.unwrap().unwrap();
+    let canary = async |percent| {
+        let order = CanaryOrder { percent, ..CanaryOrder::default() };
+        server.admin().await.set_canary(&order).await.unwrap()
+    };
+    canary(100).await.unwrap();
+    let refused = try_put(&server, "bounds", r#"{"most": 60}"#).await.unwrap_err();
+    assert_eq!(refused.error, RefusalCode::DataRefused);
+    assert!(refused.message.contains("`bounds`"), "{}", refused.message);
+    assert_eq!(lifetime(&server).await, 90);
+    put(&server, "bounds", r#"{"most": 85}"#).await;
+    assert_eq!(lifetime(&server).await, 85);
+    // A shadow may fail: then it does not get to bite.
+    canary(0).await.unwrap();
+    put(&server, "bounds", r#"{"most": 60}"#).await;
+    let refused = canary(100).await.unwrap_err();
+    assert_eq!(refused.error, RefusalCode::PolicyUnfit);
+    assert!(refused.message.contains("`bounds`"), "{}", refused.message);
+    assert_eq!(lifetime(&server).await, 60);
+}
+
+#[tokio::test]
+async fn folders_that_do_not_fit_the_documents_in_force_do_not_keep_a_server_from_starting() {
+    let site = tempfile::tempdir().unwrap();
+    let folder = site.path().join("sent");
+    write(site.path(), bundle(&DECLARED));
+    let toml = format!("[policy]\nbundles = ['{}']", folder.display());
+    let server = Server::start_with(&toml).await;
+    put(&server, "bounds", r#"{"most": 60}"#).await;
+    let tight = r#"{"type": "object", "properties": {"most": {"type": "integer", "minimum": 80}}}"#;
+    write(site.path(), bundle(&[("sent/schemas/bounds.json", tight)]));
+    let server = server.restart_with(&toml).await;
+    assert_eq!(lifetime(&server).await, 60, "the bundle in force goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -253,6 +253,37 @@ async fn a_fault_is_let_pass_within_the_ceilings_where_the_configuration_says_so
 }
 
 #[tokio::test]
+async fn l11_t39_no_claim_brings_a_fault_about_that_lifts_what_policy_says() {
+    let faults = "limits contains {\"lifetime\": -1} if input.claimed.broken";
+    let server = under(&format!("{RULES}\n{faults}"), "[policy]\non_error = 'allow-within-ceiling'").await;
+    let form = [&ROOT[..], &[("claimed", r#"{"broken": true}"#)]].concat();
+    for sub in ["bob", "carol", "erin", "alice"] {
+        let answer = ask_with(&server, sub, &form).await;
+        assert_eq!(answer.status, 503, "{sub}: {answer:?}");
+        let told = server.decision(&answer).await;
+        assert_eq!(told.record.get("mode"), None, "{sub}: nothing is lifted");
+    }
+    ask(&server, "alice").await.token();
+    // What fails without the claim too is lifted as before.
+    ask_with(&server, "mallory", &form).await.token();
+}
+
+#[tokio::test]
+async fn a_fault_of_a_candidate_lifts_nothing_that_the_bundle_in_force_says() {
+    let server = under(RULES, "[policy]\non_error = 'allow-within-ceiling'").await;
+    let rules = "limits contains {\"lifetime\": -1}";
+    let load = LoadCandidate { files: files(rules), shadow: false, reason: None };
+    server.admin().await.load_candidate(&load).await.unwrap().unwrap();
+    ask(&server, "alice").await.token();
+    let all = CanaryOrder { percent: 100, ..CanaryOrder::default() };
+    server.admin().await.set_canary(&all).await.unwrap().unwrap();
+    for sub in ["bob", "alice"] {
+        let answer = ask(&server, sub).await;
+        assert_eq!(answer.status, 503, "{sub}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_mode_ends_by_itself_at_its_instant_and_that_is_recorded_once() {
     let server = under(RULES, "").await;
     set(&server, Mode::DryRun).await;

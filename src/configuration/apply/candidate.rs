@@ -251,6 +251,19 @@ impl Inner {
         }
     }
 
+    /// Whether a candidate that is to bite runs here, under the documents in force: else it would refuse whomever it bites.
+    async fn check_bites(&self, kept: &KeptCandidate, by: By<'_>) -> Result<(), PolicyChangeFault> {
+        if kept.canary.is_shadow() {
+            return Ok(());
+        }
+        let now = self.active.load().policy.clone();
+        let data = self.standing_data(now.data()).await?;
+        match self.candidate_engine(&kept.version, &now, &data).await? {
+            Ok(_) => Ok(()),
+            Err(fault) => Err(self.refuse_unfit(fault.into(), by).await?),
+        }
+    }
+
     async fn change_candidate(
         &self,
         change: &Change,
@@ -260,8 +273,10 @@ impl Inner {
         for _ in 0..TRIES {
             let standing = self.standing().await?;
             let candidate = self.next_candidate(change, &standing, by)?;
-            if let Change::Load(engine, _) = change {
-                self.check_data(engine, by).await?;
+            match (change, &candidate) {
+                (Change::Load(engine, _), _) => self.check_data(engine, by).await?,
+                (Change::Canary(_), Some(kept)) => self.check_bites(kept, by).await?,
+                (Change::Canary(_) | Change::Drop(_), _) => {}
             }
             if candidate == standing.candidate && !standing.garbled {
                 return Ok(CandidateChanged { candidate, ended: None, decision_id: None });

@@ -18,7 +18,7 @@ use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
 use crate::policy::candidate::Policy;
 use crate::policy::data::{BadDocument, Data, DataPath, Document};
-use crate::policy::engine::{PolicyEngine, RunLimits};
+use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
 use crate::store::change::{Configure, DATA};
 use crate::store::error::StoreError;
@@ -351,6 +351,7 @@ impl Inner {
 async fn prepared(policy: &Policy, change: &Change) -> Result<Result<Data, DataFault>, PolicyChangeFault> {
     let (active, data, change) = (policy.active().clone(), policy.data().clone(), change.clone());
     let candidate = policy.candidate().and_then(|candidate| candidate.engine()).cloned();
+    let bites = policy.candidate().is_some_and(|candidate| !candidate.canary().is_shadow());
     let run = move || {
         let next = change.after(&data)?;
         if let Change::Put(document) = &change {
@@ -363,8 +364,10 @@ async fn prepared(policy: &Policy, change: &Change) -> Result<Result<Data, DataF
                 return Err(DataFault::NotDeclared(document.path().clone()));
             }
         }
-        // The rules have to run on it too.
-        PolicyEngine::compile_under(active.bundle().clone(), &next, RunLimits::default())?;
+        // The rules have to run on it too: those of every bundle that bites.
+        for engine in [&active].into_iter().chain(candidate.iter().filter(|_| bites)) {
+            engine.fits(&next)?;
+        }
         Ok(next)
     };
     spawn_blocking(run).await.map_err(|ended| PolicyChangeFault::Unavailable(ended.to_string()))

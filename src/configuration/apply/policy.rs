@@ -249,7 +249,10 @@ impl Configuration {
         folders: &[PathBuf],
     ) -> Result<(), PolicyChangeFault> {
         match self.change_policy(found, Origin::of(folders), By::new("serve", "the server", None)).await {
-            Err(stale @ PolicyChangeFault::Stale(_)) => warn!("{stale}"),
+            // What is in force goes on.
+            Err(left @ (PolicyChangeFault::Stale(_) | PolicyChangeFault::Unfit(Unfit::Data(_)))) => {
+                warn!("{left}");
+            }
             begun => drop(begun?),
         }
         let _turn = self.0.turn.lock().await;
@@ -529,10 +532,20 @@ impl Inner {
         let engine = engine.clone();
         let fits = spawn_blocking(move || engine.fits(&data)).await;
         let fits = fits.map_err(|ended| PolicyChangeFault::Unavailable(ended.to_string()))?;
-        let Err(fault) = fits else { return Ok(()) };
-        let unfit = Unfit::Data(fault);
+        match fits {
+            Ok(()) => Ok(()),
+            Err(fault) => Err(self.refuse_unfit(Unfit::Data(fault), by).await?),
+        }
+    }
+
+    /// Records that a bundle is not fit, and gives the fault back.
+    pub(super) async fn refuse_unfit(
+        &self,
+        unfit: Unfit,
+        by: By<'_>,
+    ) -> Result<PolicyChangeFault, ApplyFault> {
         self.record_refusal((UNFIT, &unfit.to_string()), by).await?;
-        Err(unfit.into())
+        Ok(unfit.into())
     }
 
     /// Records why something is not done, and tells when that was.
