@@ -72,7 +72,7 @@ impl Guide<'_> {
                 format!("curl -s {}/.well-known/oauth-authorization-server", self.demo.issuer),
             ),
             ("every address, user and secret", format!("{data}/dev.json")),
-            ("the policy, yours to change (restart)", format!("{data}/policies/support/support.rego")),
+            ("the policy, yours to change, live", format!("{data}/policies/support/support.rego")),
             (
                 "your own agents and task types",
                 format!("{program} apply --config {data}/taskgrant.toml -f DIR"),
