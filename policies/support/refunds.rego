@@ -82,6 +82,22 @@ deny contains {
 }
 
 # METADATA
+# title: People approve refunds above an amount
+# description: Below it agents refund alone. A currency that is left out of `ask_above` has no such amount, so each refund is asked for.
+# custom:
+#   owner: group:payments-platform
+#   review_by: 2027-03-31
+require_approval contains {
+	"code": "refund_above",
+	"message": "a refund of this amount needs the approval of a person",
+	"public": true,
+} if {
+	one_refund
+	"ask_above" in object.keys(data.support.refunds)
+	not unasked_refund
+}
+
+# METADATA
 # title: One amount
 # description: A service that reads the amount of another detail would refund what nobody has compared with the limit.
 # custom:
@@ -174,6 +190,12 @@ small_refund if {
 	refunds[0].amount <= data.support.refunds.amount[refunds[0].currency]
 }
 
+unasked_refund if {
+	is_number(refunds[0].amount)
+	is_number(data.support.refunds.ask_above[refunds[0].currency])
+	refunds[0].amount <= data.support.refunds.ask_above[refunds[0].currency]
+}
+
 own_order if refunds[0].tenant == input.tenant.id
 
 young_order if {
@@ -197,7 +219,7 @@ entitled_to_premium if {
 	group in data.support.refunds.premium_groups
 }
 
-support_problems contains "data.support.refunds: it is not `task_types`, `amount`, `days` and `premium_groups`" if {
+support_problems contains "data.support.refunds: it is not `task_types`, `amount`, `days`, `premium_groups` and perhaps `ask_above`" if {
 	is_object(data.support)
 	some "refunds", value in data.support
 	not sound_refunds(value)
@@ -210,12 +232,22 @@ no_object(value) if not is_object(value)
 
 sound_refunds(value) if {
 	is_object(value)
-	object.keys(value) == {"amount", "days", "premium_groups", "task_types"}
+	object.keys(value) - {"ask_above"} == {"amount", "days", "premium_groups", "task_types"}
 	is_array(value.task_types)
 	is_array(value.premium_groups)
 	is_number(value.days)
 	is_object(value.amount)
 	every limit in value.amount {
+		is_number(limit)
+	}
+	sound_ask_above(value)
+}
+
+sound_ask_above(value) if not "ask_above" in object.keys(value)
+
+sound_ask_above(value) if {
+	is_object(value.ask_above)
+	every limit in value.ask_above {
 		is_number(limit)
 	}
 }

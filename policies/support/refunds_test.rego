@@ -87,6 +87,18 @@ test_amounts if {
 	codes == {"refund_amount"} with input as without("currency") with data.support as rules
 }
 
+asks := {reason.code | some reason in exchange.require_approval}
+
+test_people_approve_above_an_amount if {
+	asking := {"refunds": object.union(rules.refunds, {"ask_above": {"EUR": 100}})}
+	asks == set() with input as bent({"amount": 100}) with data.support as asking
+	asks == {"refund_above"} with input as bent({"amount": 100.01}) with data.support as asking
+	asks == {"refund_above"} with input as bent({"amount": 1, "currency": "GBP"}) with data.support as asking
+	codes == set() with input as bent({"amount": 150}) with data.support as asking
+	asks == {"refund_above"} with input as without("amount") with data.support as asking
+	asks == set() with input as bent({"amount": 200}) with data.support as rules
+}
+
 test_no_amount_beside_the_refund if {
 	every amount in [1, 5000, "1", null] {
 		call := {"type": "tool_call", "tools": ["refund_order"], "amount": amount}
@@ -145,6 +157,8 @@ test_malformed_data_denies if {
 		{"refunds": object.union(refunds, {"amount": 200})},
 		{"refunds": object.union(refunds, {"amount": {"EUR": "200"}})},
 		{"refunds": object.union(refunds, {"premium_groups": {}})},
+		{"refunds": object.union(refunds, {"ask_above": 100})},
+		{"refunds": object.union(refunds, {"ask_above": {"EUR": "100"}})},
 	]
 	passed := [document |
 		some document in malformed

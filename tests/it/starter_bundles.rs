@@ -153,6 +153,18 @@ impl Trial {
         self.seen.extend(told);
     }
 
+    /// The request waits for a person for this reason and no other.
+    async fn asks(&mut self, code: &str, ask: Ask) {
+        let answer = ask.send(&self.server).await;
+        answer.refused(400, "interaction_required", "approval_required");
+        let reasons = &self.server.decision(&answer).await.record["reasons"];
+        assert_eq!(
+            (reasons[0]["code"].as_str(), reasons.as_array().unwrap().len()),
+            (Some(code), 1),
+            "{reasons}"
+        );
+    }
+
     /// Every denial of the starter has stopped a request, and something has passed.
     fn saw_all(&self) {
         assert!(self.passed > 0);
@@ -324,6 +336,7 @@ async fn support() {
     let premium = json!({"groups": ["support", "premium-support"]});
     trial.passes("entitled", Ask { session: premium, ..refund(json!({"data": ["premium"]})) }).await;
     trial.stops(&["refund_amount"], refund(json!({"amount": 201}))).await;
+    trial.asks("refund_above", refund(json!({"amount": 151}))).await;
     let call = json!({"type": "tool_call", "tools": ["refund_order"]});
     trial.passes("a tool", Ask { beside: Some(call.clone()), ..refund(json!({})) }).await;
     let mut dear = call;
