@@ -10,12 +10,14 @@ use taskgrant::approvals::Ballot;
 use taskgrant::domain::approval::{ApprovalState, Narrowing};
 use taskgrant::revocation::target::Target;
 use taskgrant::terminal::output::Exit;
+use tokio::task::JoinSet;
 
 use crate::support::approvals::{
     DEFERRED, approve, ask_as, ballot, code, command, fetch, fetch_as, id, lead, state, vote, waiting,
 };
 use crate::support::database::on_postgres;
 use crate::support::idp::claims;
+use crate::support::replicas;
 use crate::support::server::{Answer, ORDERS, Server};
 
 const CLOSE: [(&str, &str); 3] =
@@ -81,7 +83,7 @@ async fn ap_01_a_code_that_is_redeemed_twice_at_once_yields_one_token() {
     let server = Arc::new(Server::start().await);
     let asked = ask(&server, &CLOSE).await;
     approve(&server, &asked).await;
-    let mut racing = tokio::task::JoinSet::new();
+    let mut racing = JoinSet::new();
     for _ in 0..12 {
         let (server, code) = (server.clone(), code(&asked).to_owned());
         racing.spawn(async move { fetch_as(&server, "support-agent", &code).await });
@@ -470,6 +472,30 @@ async fn what_waits_outlives_a_restart() {
     approve(&server, &asked).await;
     let server = server.restart().await;
     fetch(&server, &asked).await.token();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_outlives_the_loss_of_its_replica_and_is_fetched_once_from_all_of_them() {
+    let Some([one, two]) = replicas::two().await else { return };
+    let asked = ask(&one, &CLOSE).await;
+    approve(&two, &asked).await;
+    let servers = [one, two].map(Arc::new);
+    let mut racing = JoinSet::new();
+    for server in servers.iter().cycle().take(12).cloned() {
+        let code = code(&asked).to_owned();
+        racing.spawn(async move { fetch_as(&server, "support-agent", &code).await });
+    }
+    let answers = racing.join_all().await;
+    let (issued, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!(issued.len(), 1);
+    for answer in refused {
+        answer.refused(400, "invalid_grant", "deferral_code_used");
+    }
+    let [one, two] = servers.map(|server| Arc::into_inner(server).unwrap());
+    let asked = ask(&one, &CLOSE).await;
+    one.stop().await;
+    approve(&two, &asked).await;
+    fetch(&two, &asked).await.token();
 }
 
 #[tokio::test]

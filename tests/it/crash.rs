@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::store::raw::Raw;
+use crate::support::approvals::DEFERRED;
 use crate::support::idp::claims;
 use crate::support::process::Site;
 use crate::support::server::{ACCESS_TOKEN, ORDERS, TOKEN_EXCHANGE, encode, http, now, secret};
@@ -59,6 +60,34 @@ async fn every_token_received_has_its_record_and_decision_after_ten_kills() {
     let process = site.start().await;
     introspect(&site, &received).await;
     assert_eq!(process.terminate().await.code(), Some(0), "{}", site.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_people_outlives_a_kill_at_each_step_and_is_fetched_once() {
+    let (site, http) = (Site::new().await, http());
+    site.apply().await;
+    let process = site.start().await;
+    let form = [("task_type", "close_account"), ("scope", "refunds:write"), ("completion_mode", "deferred")];
+    let Answer::Refused(asked) = site.exchange(&http, &site.session(0, 0), &form).await else { panic!() };
+    let asked: Value = serde_json::from_str(asked.strip_prefix("400: ").unwrap()).unwrap();
+    let (code, id) = (asked["deferral_code"].as_str().unwrap(), asked["approval_id"].as_str().unwrap());
+    process.kill();
+    let process = site.start().await;
+    std::fs::write(site.path("lead.jwt"), site.lead()).unwrap();
+    let args = ["approvals", "approve", id, "--session-token", "lead.jwt", "--reason", "seen"];
+    let (exit, told) = site.told(&args).await;
+    assert_eq!(exit, 0, "{told}");
+    process.kill();
+    let process = site.start().await;
+    let form = [("grant_type", DEFERRED), ("deferral_code", code)];
+    let fetch = async || site.post(&http, "/oauth/token", "support-agent", &form).await;
+    let Answer::Token(fetched) = fetch().await else { panic!("not fetched") };
+    assert_eq!(fetched["scope"], "refunds:write");
+    process.kill();
+    let process = site.start().await;
+    let Answer::Refused(again) = fetch().await else { panic!("fetched twice") };
+    assert!(again.contains("deferral_code_used"), "{again}");
+    process.kill();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,6 +151,17 @@ impl Site {
             "iss": self.idp.issuer, "sub": format!("alice-{client}"), "aud": self.issuer, "client_id": "console",
             "azp": "console", "sid": format!("{client}-{count}"), "auth_time": now - 60, "iat": now,
             "exp": now + 3600, "org_id": "acme", "groups": ["support"],
+        });
+        self.idp.sign("at+jwt", &claims)
+    }
+
+    /// A session of somebody who approves.
+    fn lead(&self) -> String {
+        let now = now();
+        let claims = json!({
+            "iss": self.idp.issuer, "sub": "erin", "aud": self.issuer, "client_id": "back-office", "azp": "back-office",
+            "sid": "sid-of-erin", "auth_time": now, "iat": now, "exp": now + 600, "org_id": "acme",
+            "groups": ["support-leads"],
         });
         self.idp.sign("at+jwt", &claims)
     }
