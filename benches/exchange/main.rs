@@ -1,8 +1,8 @@
 //! What one exchange costs: F (the signature arithmetic), V (a naive server), X (the whole), as
 //! `docs/reference/performance.md` defines them and tells how to run this. Linux only; nothing leaves loopback.
 //!
-//! `cargo bench --bench exchange` measures in process, `-- policy` only judgements, `-- growth [LIVE]` only how it grows, `-- load`
-//! servers over HTTP.
+//! `cargo bench --bench exchange` measures in process, `-- policy` only judgements, `-- replay [DECISIONS]` only replay,
+//! `-- growth [LIVE]` only how it grows, `-- load` servers over HTTP.
 
 mod drive;
 mod growth;
@@ -10,6 +10,7 @@ mod load;
 mod micro;
 mod naive;
 mod policy;
+mod replay;
 mod world;
 
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Live tokens of the larger world, unless told otherwise.
 const LIVE: usize = 1_000_000;
+/// Decisions that are replayed, unless told otherwise.
+const DECISIONS: usize = 100_000;
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
@@ -43,10 +46,15 @@ fn run(args: &[String]) -> Outcome<()> {
             let idp = Idp::start().await?;
             micro::run(out, &idp).await?;
             policy::run(out, &idp).await?;
+            replay::run(out, &idp, DECISIONS).await?;
             growth::run(out, &idp, LIVE).await
         }),
         [policy] if policy == "policy" => one_thread()?.block_on(async {
             policy::run(out, &Idp::start().await?).await //
+        }),
+        [replay, rest @ ..] if replay == "replay" && rest.len() < 2 => one_thread()?.block_on(async {
+            let decisions = rest.first().map_or(Ok(DECISIONS), |decisions| decisions.parse())?;
+            replay::run(out, &Idp::start().await?, decisions).await
         }),
         [growth, rest @ ..] if growth == "growth" && rest.len() < 2 => one_thread()?.block_on(async {
             let live = rest.first().map_or(Ok(LIVE), |live| live.parse())?;
@@ -56,7 +64,7 @@ fn run(args: &[String]) -> Outcome<()> {
         [naive, rest @ ..] if naive == "naive" => {
             tokio::runtime::Runtime::new()?.block_on(load::serve_naive(rest))
         }
-        _ => Err("usage: exchange [policy | growth [LIVE-TOKENS] | load]".into()),
+        _ => Err("usage: exchange [policy | replay [DECISIONS] | growth [LIVE-TOKENS] | load]".into()),
     }
 }
 
