@@ -21,8 +21,8 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// What of it bites; and what is recorded where not all of it does. A fault is lifted only where nobody who asks can bring it
-    /// about by a claim (L11), and the bundle in force would not have answered.
+    /// What of it bites; and what is recorded where not all of it does. A fault is lifted only where no claim brings it about
+    /// (L11), and the bundle in force has it; never a panic, which says nothing of the bundle.
     pub(super) fn in_mode(
         self,
         mode: Mode,
@@ -41,7 +41,7 @@ impl Said {
     }
 
     fn is_lifted(&self, fault: &PolicyFault) -> bool {
-        !self.by_candidate && !matches!(fault, PolicyFault::Claimed(_))
+        !self.by_candidate && !matches!(fault, PolicyFault::Claimed(_) | PolicyFault::Panic)
     }
 }
 

@@ -244,14 +244,6 @@ impl Candidate {
     fn named(&self) -> (&str, Option<&DataRecord>) {
         (&self.version, self.engine().and_then(PolicyEngine::data))
     }
-
-    /// What its engine says, asked so; a candidate without one fails.
-    fn ask(
-        &self,
-        ask: impl FnOnce(&PolicyEngine) -> Result<Judgement, PolicyFault>,
-    ) -> Result<Judgement, PolicyFault> {
-        self.engine.as_ref().map_err(Clone::clone).and_then(ask)
-    }
 }
 
 /// What judges: the bundle in force, and the candidate if there is one.
@@ -368,20 +360,17 @@ impl Policy {
 
     /// Asks the bundle that bites, then the other one.
     pub fn judge(&self, input: &PolicyInput) -> Judged<'_> {
-        self.ask(input, || self.active.judge(input), |candidate| candidate.canary.bites(input))
+        self.ask(input, |candidate| candidate.canary.bites(input))
     }
 
-    /// The same where nothing bites: a candidate is a shadow for everybody, and a panic of the bundle in force a fault.
+    /// The same where nothing bites: a candidate is a shadow for everybody.
     pub fn observe(&self, input: &PolicyInput) -> Judged<'_> {
-        self.ask(input, || self.active.judge_guarded(input), |_| false)
+        self.ask(input, |_| false)
     }
 
-    fn ask(
-        &self,
-        input: &PolicyInput,
-        active: impl Fn() -> Result<Judgement, PolicyFault>,
-        canary: impl Fn(&Candidate) -> bool,
-    ) -> Judged<'_> {
+    fn ask(&self, input: &PolicyInput, canary: impl Fn(&Candidate) -> bool) -> Judged<'_> {
+        let active = || self.active.judge(input);
+        let tried = |candidate: &Candidate| candidate.engine.as_ref().map_err(Clone::clone)?.judge(input);
         let named = (self.version(), self.active.data());
         let Some(candidate) = &self.candidate else {
             return Judged { bites: timed(named, active), shadow: None, pauses: false };
@@ -390,13 +379,12 @@ impl Policy {
         if !canary && candidate.is_paused() {
             return Judged { bites: timed(named, active), shadow: None, pauses: false };
         }
-        // A shadow that panics has failed, and nothing else has.
         let (bites, ruling) = if canary {
-            let bites = timed(candidate.named(), || candidate.ask(|engine| engine.judge(input)));
-            (bites, timed(named, || self.active.judge_guarded(input)))
+            let bites = timed(candidate.named(), || tried(candidate));
+            (bites, timed(named, active))
         } else {
             let bites = timed(named, active);
-            (bites, timed(candidate.named(), || candidate.ask(|engine| engine.judge_guarded(input))))
+            (bites, timed(candidate.named(), || tried(candidate)))
         };
         let pauses = candidate.overruns.count(if canary { &bites.judgement } else { &ruling.judgement });
         Judged { bites, shadow: Some(Shadow { candidate, canary, ruling }), pauses }

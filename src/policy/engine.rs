@@ -138,23 +138,21 @@ impl PolicyEngine {
     /// people have approved does not ask again. A fault that the claim alone brings about is told apart
     /// ([`PolicyFault::Claimed`]): nothing may be lifted for it.
     pub fn judge(&self, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
-        self.with_worker(|worker| {
-            let mut ask = |input: &PolicyInput| Judgement::parse(&worker.decide(input)?);
-            let judgement = if input.claimed.is_empty() {
-                ask(input)?
-            } else {
-                let claiming = ask(input);
-                let unclaimed = ask(&PolicyInput { claimed: BTreeMap::new(), ..input.clone() })?;
-                claiming.map_err(|fault| PolicyFault::Claimed(Box::new(fault)))?.and(unclaimed)
-            };
-            Ok(judgement.without(input.approval.as_ref()))
-        })
+        let judgement = if input.claimed.is_empty() {
+            self.ask(input)?
+        } else {
+            let claiming = self.ask(input);
+            let unclaimed = self.ask(&PolicyInput { claimed: BTreeMap::new(), ..input.clone() })?;
+            claiming.map_err(|fault| PolicyFault::Claimed(Box::new(fault)))?.and(unclaimed)
+        };
+        Ok(judgement.without(input.approval.as_ref()))
     }
 
-    /// The same where a panic is a fault, and nothing else of it is left.
-    pub(super) fn judge_guarded(&self, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
-        self.guarded(|| self.judge(input))
+    fn ask(&self, input: &PolicyInput) -> Result<Judgement, PolicyFault> {
+        self.guarded(|| self.with_worker(|worker| Judgement::parse(&worker.decide(input)?)))
     }
+
+    /// A panic is a fault, and nothing else of it is left.
 
     fn guarded<T>(&self, run: impl FnOnce() -> Result<T, PolicyFault>) -> Result<T, PolicyFault> {
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
@@ -424,7 +422,7 @@ mod tests {
         let judged = engine.guarded(|| engine.with_worker(|_| -> Result<(), _> { panic!("in a shadow") }));
         assert_eq!(judged, Err(PolicyFault::Panic));
         WORKERS.with_borrow(|seats| assert!(seats.is_empty()));
-        assert!(engine.judge_guarded(&good_input()).unwrap().allow);
+        assert!(engine.judge(&good_input()).unwrap().allow);
     }
 
     #[test]
