@@ -31,6 +31,7 @@ use crate::hash::sha256;
 use crate::keys::jws::MAX_COMPACT;
 use crate::policy::candidate::{Judged, Shadow};
 use crate::policy::comparison::Unjudged;
+use crate::policy::fault::PolicyFault;
 use crate::policy::input::PolicyInput;
 use crate::policy::judgement::{Judgement, Outcome};
 use crate::policy::mode::Mode;
@@ -175,6 +176,9 @@ impl Exchange {
         let judged = if mode == Mode::Enforce { policy.judge(&input) } else { policy.observe(&input) };
         let Judged { bites, shadow, pauses } = judged;
         self.parts.metrics.judged(bites.took);
+        if bites.judgement == Err(PolicyFault::Panic) {
+            self.parts.metrics.panicked();
+        }
         if pauses {
             self.parts.metrics.candidate_paused();
             warn!(
