@@ -76,6 +76,11 @@ struct By {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct In {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
     table: &'static str,
 }
@@ -159,6 +164,8 @@ pub struct Metrics {
     pruned: Family<Of, Counter>,
     pruning_behind: Gauge,
     lockdowns: Gauge,
+    replicas: Family<In, Gauge>,
+    replica_reports: Family<Result, Counter>,
     connections_closed: Family<By, Counter>,
     queue: Gauge,
     connections: Gauge,
@@ -212,6 +219,8 @@ impl Default for Metrics {
             pruned: Family::default(),
             pruning_behind: Gauge::default(),
             lockdowns: Gauge::default(),
+            replicas: Family::default(),
+            replica_reports: Family::default(),
             connections_closed: Family::default(),
             queue: Gauge::default(),
             connections: Gauge::default(),
@@ -273,11 +282,10 @@ impl Metrics {
         );
         let behind = self.pruning_behind.clone();
         r.register("pruning_behind_seconds", "For how long a task has waited to be taken out", behind);
-        r.register(
-            "lockdowns",
-            "Lockdowns in force: one of all tenants counts as one",
-            self.lockdowns.clone(),
-        );
+        let lockdowns = self.lockdowns.clone();
+        r.register("lockdowns", "Lockdowns in force: one of all tenants counts as one", lockdowns);
+        r.register("replicas", "Servers of the deployment by state", self.replicas.clone());
+        r.register("replica_reports", "Reports of this server by result", self.replica_reports.clone());
         let closed = self.connections_closed.clone();
         r.register("connections_closed", "Connections closed for others or for waiting too long", closed);
         r.register("writer_queue", "Changes that wait to be committed", self.queue.clone());
@@ -422,6 +430,19 @@ impl Metrics {
     /// For how long a task has waited that could have been taken out first.
     pub fn pruning_behind(&self, behind: TimeDelta) {
         self.pruning_behind.set(behind.num_seconds());
+    }
+
+    /// So many servers there are in each state: `same` as what the store says, `differs`, `lost`.
+    pub fn replicas(&self, states: [(&'static str, usize); 3]) {
+        for (state, count) in states {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.replicas.get_or_create(&In { state }).set(count);
+        }
+    }
+
+    /// Whether what this server tells of itself was written.
+    pub fn replica_told(&self, ok: bool) {
+        self.replica_reports.get_or_create(&Result { result: result(ok) }).inc();
     }
 
     /// A connection was closed to make room (`crowded`) or for keeping us waiting (`late`).

@@ -24,6 +24,7 @@ mod ledger;
 pub mod policy_data;
 pub mod pruning;
 pub mod read;
+pub mod replicas;
 pub mod rows;
 pub mod schema;
 pub mod status;

@@ -20,6 +20,7 @@ use super::read::{
     BUNDLE, BUNDLES, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS,
     TASK, TASK_OF_ISSUER, TOKEN,
 };
+use super::replicas::{DROP_REPLICA, FORGET_REPLICAS, PUT_REPLICA, REPLICAS};
 use super::schema::APPLIED;
 use super::status::{
     HAND_OVERS, LIST, LISTS, REVOKED_SINCE, TASKS_NAMED, TASKS_PAGE, TOKENS_NAMED, TOKENS_OF_TASKS,
@@ -33,7 +34,11 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 44] = [
+const SHARED: [&str; 48] = [
+    PUT_REPLICA,
+    FORGET_REPLICAS,
+    DROP_REPLICA,
+    REPLICAS,
     PUT_DATA,
     DATA,
     DATA_AT,
@@ -195,6 +200,7 @@ fn no_statement_is_left_out_above() {
         include_str!("decided.rs"),
         include_str!("policy_data.rs"),
         include_str!("read.rs"),
+        include_str!("replicas.rs"),
         include_str!("status.rs"),
         include_str!("trees.rs"),
         include_str!("mod.rs"),
@@ -218,6 +224,7 @@ fn only_the_writer_opens_a_transaction() {
         ("decided.rs", include_str!("decided.rs")),
         ("policy_data.rs", include_str!("policy_data.rs")),
         ("read.rs", include_str!("read.rs")),
+        ("replicas.rs", include_str!("replicas.rs")),
         ("status.rs", include_str!("status.rs")),
         ("trees.rs", include_str!("trees.rs")),
         ("mod.rs", include_str!("mod.rs")),

@@ -53,6 +53,14 @@ impl WriteConnection {
         }
     }
 
+    /// The connection, for a statement that stands alone.
+    pub(super) fn conn(&mut self) -> Conn<'_> {
+        match self {
+            Self::Sqlite { connection, .. } => Conn::Sqlite(connection),
+            Self::Postgres(connection) => Conn::Postgres(connection),
+        }
+    }
+
     /// Gives up a connection on which a commit failed: its state, and that of the thread behind it, is not known. Only
     /// that to memory stays, since the data would be lost with it.
     pub(super) fn give_up(mut self) {

@@ -21,6 +21,7 @@ use super::entry::{Entry, salt};
 use super::error::StoreError;
 use super::ledger::{Ledger, forgotten_before};
 use super::pruning::{Before, Pruned, prune};
+use super::replicas::ReplicaNews;
 use super::status::StatusListRow;
 use super::transaction::{Batch, WriteConnection};
 use crate::clock::Clock;
@@ -45,6 +46,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often what was spent is forgotten, unless more waits.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
 
+/// How long it may take to write what this server tells of itself: what waits to be committed waits behind it.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// For how long a status list is kept after the last of its tokens.
 const LISTS_AFTER: TimeDelta = TimeDelta::hours(2);
 
@@ -56,6 +60,7 @@ enum Settled {
     Spend(Result<(), Loss>),
     List,
     Prune(Pruned),
+    Told,
 }
 
 /// What the writer is asked to do, with all that can be computed before the lock.
@@ -64,19 +69,20 @@ enum Work {
     Spend(Spend),
     List(StatusListRow),
     Prune(Before),
+    Tell(ReplicaNews),
 }
 
 impl Work {
     fn change(&self) -> Option<&Change> {
         match self {
             Self::Change { change, .. } => Some(change),
-            Self::Spend(_) | Self::List(_) | Self::Prune(_) => None,
+            Self::Spend(_) | Self::List(_) | Self::Prune(_) | Self::Tell(_) => None,
         }
     }
 
     fn spends(&self) -> impl Iterator<Item = &Spend> {
         let alone = match self {
-            Self::Change { .. } | Self::List(_) | Self::Prune(_) => None,
+            Self::Change { .. } | Self::List(_) | Self::Prune(_) | Self::Tell(_) => None,
             Self::Spend(spend) => Some(spend),
         };
         self.change().into_iter().flat_map(Change::spends).chain(alone)
@@ -144,6 +150,7 @@ impl Writer {
             last_purge: None,
             failures: 0,
             failing: failing.clone(),
+            is_heard: true,
             metrics,
         };
         // Nobody may go on issuing beside a writer that is in a state nobody thought of (L3).
@@ -176,7 +183,9 @@ impl Writer {
         let entry = Box::new(Entry::new(change.decision(), salt, self.keep_inputs));
         match self.send(Work::Change { change, entry }).await? {
             Settled::Change(committed) => Ok(committed),
-            Settled::Spend(_) | Settled::List | Settled::Prune(_) => Err(CommitFault::Unavailable),
+            Settled::Spend(_) | Settled::List | Settled::Prune(_) | Settled::Told => {
+                Err(CommitFault::Unavailable)
+            }
         }
     }
 
@@ -185,7 +194,9 @@ impl Writer {
     pub async fn spend(&self, spend: Spend) -> Result<Result<(), Loss>, CommitFault> {
         match self.send(Work::Spend(spend)).await? {
             Settled::Spend(outcome) => Ok(outcome),
-            Settled::Change(_) | Settled::List | Settled::Prune(_) => Err(CommitFault::Unavailable),
+            Settled::Change(_) | Settled::List | Settled::Prune(_) | Settled::Told => {
+                Err(CommitFault::Unavailable)
+            }
         }
     }
 
@@ -199,8 +210,16 @@ impl Writer {
     pub async fn prune(&self, before: Before) -> Result<Pruned, CommitFault> {
         match self.send(Work::Prune(before)).await? {
             Settled::Prune(pruned) => Ok(pruned),
-            Settled::Change(_) | Settled::Spend(_) | Settled::List => Err(CommitFault::Unavailable),
+            Settled::Change(_) | Settled::Spend(_) | Settled::List | Settled::Told => {
+                Err(CommitFault::Unavailable)
+            }
         }
+    }
+
+    /// Writes what this server tells of itself. It is no decision and stands in no commit: where it cannot be written, as in a
+    /// database that only reads, nothing else fails, and the log says so once.
+    pub async fn tell(&self, news: ReplicaNews) -> Result<(), CommitFault> {
+        self.send(Work::Tell(news)).await.map(drop)
     }
 
     async fn send(&self, work: Work) -> Answer {
@@ -229,6 +248,8 @@ struct WriterTask {
     failures: u32,
     /// Whether there are such, for the handles.
     failing: Arc<AtomicBool>,
+    /// Whether what this server told of itself last could be written.
+    is_heard: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -239,8 +260,42 @@ impl WriterTask {
             if received > 0 {
                 self.gather(&mut batch).await;
             }
-            self.settle(take(&mut batch)).await;
+            let news = batch.extract_if(.., |job| matches!(job.work, Work::Tell(_))).collect();
+            if !batch.is_empty() || self.failures > 0 {
+                self.settle(take(&mut batch)).await;
+            }
+            self.tell_all(news).await;
         }
+    }
+
+    /// Writes what this server tells of itself, after all that somebody waits for, and not while commits fail.
+    async fn tell_all(&mut self, news: Vec<Job>) {
+        for job in news {
+            let told = match &job.work {
+                Work::Tell(news) if self.failures == 0 => self.tell_in_time(news).await,
+                Work::Tell(_) | Work::Change { .. } | Work::Spend(_) | Work::List(_) | Work::Prune(_) => {
+                    Err(CommitFault::Unavailable)
+                }
+            };
+            self.metrics.replica_told(told.is_ok());
+            job.answer(told.map(|()| Settled::Told));
+        }
+    }
+
+    async fn tell_in_time(&mut self, news: &ReplicaNews) -> Result<(), CommitFault> {
+        let slow = StoreError::CommitSlow(TELL_TIMEOUT.as_secs());
+        let telling = async { self.connect().await?.conn().tell(news).await };
+        let told = tokio::time::timeout(TELL_TIMEOUT, telling).await.unwrap_or(Err(slow));
+        self.rest(&told);
+        let was_heard = std::mem::replace(&mut self.is_heard, told.is_ok());
+        match &told {
+            Err(error) if was_heard => {
+                tracing::warn!(%error, "what this server tells of itself cannot be written: other replicas do not see it");
+            }
+            Ok(()) if !was_heard => tracing::info!("what this server tells of itself is written again"),
+            Ok(()) | Err(_) => {}
+        }
+        told.map_err(|_| CommitFault::Unavailable)
     }
 
     /// Waits for changes; how many came, none when all handles are gone. After a failure it waits only so long, and then
@@ -316,22 +371,25 @@ impl WriterTask {
         let began = Instant::now();
         let slow = StoreError::CommitSlow(COMMIT_TIMEOUT.as_secs());
         let result = tokio::time::timeout(COMMIT_TIMEOUT, self.commit(batch)).await.unwrap_or(Err(slow));
+        self.rest(&result);
         match &result {
-            Err(error) if !error.is_data() => {
-                self.metrics.commit_failed();
-                if let Some(connection) = self.connection.take() {
-                    connection.give_up();
-                }
-            }
-            Ok(_) | Err(_) => {
-                self.connection = self.connection.take().and_then(WriteConnection::kept);
-                self.last_commit = Instant::now();
-            }
-        }
-        if result.is_ok() {
-            self.metrics.committed(batch.len(), began.elapsed());
+            Ok(_) => self.metrics.committed(batch.len(), began.elapsed()),
+            Err(error) if !error.is_data() => self.metrics.commit_failed(),
+            Err(_) => {}
         }
         result
+    }
+
+    /// Keeps the connection for what comes next, or gives it up where it may be broken.
+    fn rest<T>(&mut self, result: &Result<T, StoreError>) {
+        if result.as_ref().is_err_and(|error| !error.is_data()) {
+            if let Some(connection) = self.connection.take() {
+                connection.give_up();
+            }
+        } else {
+            self.connection = self.connection.take().and_then(WriteConnection::kept);
+            self.last_commit = Instant::now();
+        }
     }
 
     /// The writer's connection: the one it has, if that is still good, or a new one.
@@ -373,6 +431,8 @@ impl WriterTask {
             Work::Change { change, entry } => Settled::Change(ledger.take(change, entry)),
             Work::Spend(spend) => Settled::Spend(ledger.spend(spend)),
             Work::List(_) => Settled::List,
+            // Never in a commit.
+            Work::Tell(_) => Settled::Told,
             Work::Prune(_) => Settled::Prune(each.next().copied().unwrap_or_default()),
         });
         let settled = settled.collect();

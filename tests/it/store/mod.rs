@@ -8,6 +8,7 @@ mod issuing;
 mod logging;
 mod pruning;
 pub(crate) mod raw;
+mod replicas;
 mod revoking;
 mod status;
 
