@@ -274,7 +274,7 @@ async fn keys_come_wait_sign_and_are_stopped_on_all_replicas() {
     let fresh = stopped.signing.unwrap();
     soon(async || !published(&first).await.contains(&new)).await;
     soon(async || signs(&first).await == fresh && signs(&second).await == fresh).await;
-    assert_eq!(published(&first).await, published(&second).await);
+    soon(async || published(&first).await == published(&second).await).await;
     for server in [&first, &second] {
         assert_eq!(server.introspect("support-agent", &doomed).await.body, json!({"active": false}));
         let child = server.exchange("support-agent", &doomed, &[("resource", ORDERS)]).await;
