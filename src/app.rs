@@ -29,7 +29,7 @@ use self::connections::Connections;
 pub use self::fault::StartFault;
 use self::follow::Follower;
 use self::front::Front;
-use self::parts::{bind, outward_of, tls_of, writer_of};
+use self::parts::{bind, outward_of, replica_of, tls_of, writer_of};
 use self::reload::Reload;
 use self::tls::Tls;
 use crate::aggregates::{Aggregates, Refused};
@@ -307,6 +307,8 @@ impl App {
         let publishing = tokio::spawn(self.status.clone().publish());
         let pruning = tokio::spawn(self.pruning().run());
         let expiring = tokio::spawn(self.approvals().expire_always());
+        let telling =
+            tokio::spawn(self.configuration.tell_as(replica_of(&listener, &self.random, &self.clock)));
         let (ended, admin_stop) = oneshot::channel::<()>();
         let admin = tokio::spawn(self.admin()?.serve(self.admin_router(), async { drop(admin_stop.await) }));
         let (unserved, https_stop) = oneshot::channel::<()>();
@@ -342,12 +344,16 @@ impl App {
         if tokio::time::timeout(DRAIN, async { tokio::join!(admin, https, ops) }).await.is_err() {
             warn!("the admin API did not end in time");
         }
-        self.close().await;
+        self.close(telling).await;
         Ok(())
     }
 
-    /// Lets the writer commit all that waits, and closes the store.
-    async fn close(self) {
+    /// Ends what is told of this server, lets the writer commit all that waits, and closes the store.
+    async fn close(self, telling: JoinHandle<()>) {
+        // It must have ended before the row goes, or it might write another one.
+        telling.abort();
+        drop(telling.await);
+        self.configuration.leave().await;
         let Self { writer, active, configuration, rotation, lockdowns, status, writer_task, store, .. } =
             self;
         if status.close().await.is_err() {

@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use rustix::system::uname;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
 use super::fault::StartFault;
 use super::tls::{Tls, TlsFault};
-use crate::clock::Clock;
+use crate::clock::{Clock, Random};
 use crate::config::Config;
+use crate::configuration::apply::replicas::Replica;
+use crate::domain::ids::shown;
 use crate::issuers::keyset::Freshness;
 use crate::issuers::keysets::KeySets;
 use crate::issuers::outbound::{Outbound, OutboundPolicy};
@@ -59,6 +62,18 @@ pub(super) fn writer_of(
         metrics: metrics.clone(),
     };
     Writer::spawn_with(store, clock.clone(), settings)
+}
+
+/// This process among the servers of its deployment: host and port name it, also after a restart. Where those of two are the same,
+/// as in containers, an id of its own tells them apart.
+pub(super) fn replica_of(listener: &TcpListener, random: &Random, clock: &Arc<dyn Clock>) -> Replica {
+    let system = uname();
+    let host = shown(&system.nodename().to_string_lossy());
+    let name = match listener.local_addr() {
+        Ok(at) => format!("{host}:{}", at.port()),
+        Err(_) => host,
+    };
+    Replica { id: hex::encode(random.bytes::<8>()), name, started_at: clock.now() }
 }
 
 pub(super) fn bind(at: SocketAddr) -> Result<TcpListener, StartFault> {

@@ -6,6 +6,7 @@ mod eval;
 mod live;
 mod mode;
 mod replay;
+mod replicas;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use self::policy::RefusedBundle;
+use self::replicas::Replica;
 use super::active::{Active, InForce};
 use super::documents::{self, Document, Source};
 use super::fault::Fault;
@@ -37,6 +38,7 @@ pub mod data;
 pub mod kept;
 pub mod mode;
 pub mod policy;
+pub mod replicas;
 pub mod secrets;
 mod standing;
 
@@ -157,6 +159,10 @@ struct Inner {
     random: SystemRandom,
     /// The bundle that this process refused last, as long as it took none since.
     refused: std::sync::Mutex<Option<RefusedBundle>>,
+    /// As which server of the deployment this process is told of; none where it serves nothing.
+    replica: std::sync::Mutex<Option<Replica>>,
+    /// The generation that could not be put in force here last, and why.
+    behind: std::sync::Mutex<Option<(i64, String)>>,
     /// Held from reading what is in force until what replaces it is in force.
     turn: Mutex<()>,
 }
@@ -186,8 +192,19 @@ impl Configuration {
         (clock, metrics): (Arc<dyn Clock>, Arc<Metrics>),
         own_issuer: String,
     ) -> Self {
-        let (random, refused, turn) = (SystemRandom::new(), std::sync::Mutex::default(), Mutex::new(()));
-        Self(Arc::new(Inner { store, writer, active, clock, metrics, own_issuer, random, refused, turn }))
+        Self(Arc::new(Inner {
+            store,
+            writer,
+            active,
+            clock,
+            metrics,
+            own_issuer,
+            random: SystemRandom::new(),
+            refused: std::sync::Mutex::default(),
+            replica: std::sync::Mutex::default(),
+            behind: std::sync::Mutex::default(),
+            turn: Mutex::new(()),
+        }))
     }
 
     /// Applies `sources` on behalf of `actor`, an account for the log.
@@ -214,7 +231,8 @@ impl Configuration {
         // An apply that has committed puts its own objects into force; of many that wait here only the first one reads.
         let _turn = inner.turn.lock().await;
         if inner.active.load().generation < stored {
-            let generation = inner.take_stored().await?;
+            let taken = inner.take_stored().await;
+            let generation = taken.inspect_err(|why| inner.falls_behind(stored, why))?;
             tracing::info!(generation, "the configuration was read again: the store's was newer");
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! How a candidate's answers differ from those of the bundle in force: one exchange at a time, and all that this process saw.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Add;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -199,6 +200,35 @@ pub struct Disagreement {
     pub decision_ids: Vec<DecisionId>,
 }
 
+/// How often both bundles were compared, and how that went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Exchanges that both bundles judged.
+    pub compared: u64,
+    /// Those that both would end alike.
+    pub agreed: u64,
+    /// Those that they would not.
+    pub disagreed: u64,
+    /// Those for which the candidate bit.
+    pub enforced: u64,
+    /// Those to which the candidate gave no answer.
+    pub faults: u64,
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            compared: self.compared.saturating_add(other.compared),
+            agreed: self.agreed.saturating_add(other.agreed),
+            disagreed: self.disagreed.saturating_add(other.disagreed),
+            enforced: self.enforced.saturating_add(other.enforced),
+            faults: self.faults.saturating_add(other.faults),
+        }
+    }
+}
+
 /// What was seen, as it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comparison {
@@ -219,6 +249,13 @@ pub struct Comparison {
     pub last_fault: Option<FaultSeen>,
     /// How they disagreed, the most frequent first.
     pub disagreements: Vec<Disagreement>,
+}
+
+impl From<&Comparison> for Counts {
+    fn from(seen: &Comparison) -> Self {
+        let Comparison { compared, agreed, disagreed, enforced, faults, .. } = *seen;
+        Self { compared, agreed, disagreed, enforced, faults }
+    }
 }
 
 impl Comparisons {
@@ -253,6 +290,11 @@ impl Comparisons {
         seen.faults == 1
     }
 
+    /// The numbers alone.
+    pub fn counts(&self) -> Counts {
+        self.seen().counts()
+    }
+
     /// All of it.
     pub fn told(&self) -> Comparison {
         let seen = self.seen();
@@ -266,13 +308,14 @@ impl Comparisons {
         };
         let mut disagreements: Vec<_> = seen.rows.iter().map(told).collect();
         disagreements.sort_by_key(|row| std::cmp::Reverse(row.count));
+        let Counts { compared, agreed, disagreed, enforced, faults } = seen.counts();
         Comparison {
             since: seen.since,
-            compared: seen.compared,
-            agreed: seen.compared - seen.disagreed,
-            disagreed: seen.disagreed,
-            enforced: seen.enforced,
-            faults: seen.faults,
+            compared,
+            agreed,
+            disagreed,
+            enforced,
+            faults,
             last_fault: seen.last_fault.clone(),
             disagreements,
         }
@@ -280,6 +323,11 @@ impl Comparisons {
 }
 
 impl Seen {
+    fn counts(&self) -> Counts {
+        let Self { compared, disagreed, enforced, faults, .. } = *self;
+        Counts { compared, agreed: compared - disagreed, disagreed, enforced, faults }
+    }
+
     fn disagree(&mut self, kind: Change, codes: &BTreeSet<String>, whose: &Whose) {
         let none = BTreeSet::from([String::new()]);
         for code in if codes.is_empty() { &none } else { codes } {

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use taskgrant::admin::keys::StopRequest;
+use taskgrant::admin::policy::{ApplyPolicy, LoadCandidate};
 use taskgrant::approvals::{Ballot, EnvelopeAsked};
 use taskgrant::clock::{Clock as _, Random};
+use taskgrant::configuration::apply::policy::{BundleFile, PolicyStatus};
+use taskgrant::configuration::apply::replicas::{Difference, ReplicaStatus, Runs};
 use taskgrant::domain::decision::{Decision, Kind, Outcome, Record};
 use taskgrant::domain::record::RevocationKey;
 use taskgrant::store::Store;
@@ -27,7 +30,7 @@ use crate::support::database;
 use crate::support::idp::{Idp, header};
 use crate::support::postgres::Scratch;
 use crate::support::process::Site;
-use crate::support::replicas::{first, two};
+use crate::support::replicas::{first, keys_of, two};
 use crate::support::server::{ORDERS, Server, secret};
 
 const ROOT: [(&str, &str); 2] = [("task_type", "refund_order"), ("resource", ORDERS)];
@@ -430,4 +433,138 @@ async fn a_deployment_on_sqlite_moves_to_postgresql_with_nothing_lost() {
     after.verify(&store.head().await.unwrap()).await;
     store.close().await;
     scratch.remove().await;
+}
+
+async fn status(server: &Server) -> PolicyStatus {
+    // Once it serves, its admin socket is there.
+    assert_eq!(server.get("/healthz", &[]).await.status, 200);
+    server.admin().await.policy().await.unwrap().unwrap()
+}
+
+const ROWS: &str = "SELECT count(*) FROM replicas";
+
+/// Its port, by which the name of a replica ends.
+fn port(url: &str) -> &str {
+    url.rsplit(':').next().unwrap()
+}
+
+/// What is told of the replica that listens at the port of `url`.
+fn at(told: &PolicyStatus, url: &str) -> Option<ReplicaStatus> {
+    let name = format!(":{}", port(url));
+    told.replicas.iter().find(|replica| replica.name.ends_with(&name)).cloned()
+}
+
+fn bundle(rules: &str) -> Vec<BundleFile> {
+    let starter = include_str!("../../policies/base/ceilings.rego");
+    vec![BundleFile { path: "sent/rules.rego".to_owned(), text: format!("{starter}\n{rules}\n") }]
+}
+
+#[tokio::test]
+async fn a_server_alone_tells_of_itself_as_replicas_do_and_takes_its_row_out() {
+    let server = Server::start().await;
+    let (data, told) = (server.data.clone(), status(&server).await);
+    let [own] = told.replicas.as_slice() else { panic!("{told:?}") };
+    assert_eq!(at(&told, &server.issuer).as_ref(), Some(own));
+    assert_eq!((own.lost, own.differs.as_slice(), &own.told.runs), (false, [].as_slice(), &Some(Runs::Vm)));
+    assert_eq!(
+        (own.told.serving.as_ref(), own.told.generation),
+        (told.policy.as_ref(), Some(told.generation))
+    );
+    soon(async || server.count(ROWS).await == 1).await;
+    server.stop().await;
+    assert_eq!(database::count(data.path(), ROWS).await, 0);
+}
+
+#[tokio::test]
+async fn policy_status_prints_a_table_where_a_replica_differs_and_none_where_all_is_well() {
+    let site = Site::new().await;
+    let server = site.start().await;
+    site.apply().await;
+    let (code, told) = site.told(&["policy", "status"]).await;
+    assert!(code == 0 && !told.contains("replicas:"), "{code}: {told}");
+    fs::create_dir(site.path("rules")).unwrap();
+    fs::write(site.path("rules/rules.rego"), &bundle("")[0].text).unwrap();
+    server.kill();
+    site.configure("[policy]\nbundles = ['rules']");
+    let server = site.start().await;
+    fs::write(site.path("rules/bad.rego"), "package taskgrant.exchange\nallow if").unwrap();
+    server.hang_up();
+    site.logged("not fit").await;
+    let (code, told) = site.told(&["policy", "status"]).await;
+    assert_eq!(code, 1, "{told}");
+    assert!(
+        told.contains("replicas:    1, 1 differ, 0 lost; `*` marks"),
+        "who was killed is not there: {told}"
+    );
+    let row = told.lines().skip_while(|line| !line.starts_with("  NAME")).nth(1).unwrap();
+    assert!(row.contains(&format!(":{}* ", port(&site.issuer))), "{told}");
+    assert!(told.contains("      refused:     at ") && told.contains("rules/bad.rego:2:"), "{told}");
+    server.terminate().await;
+    let (_, told) = site.told(&["policy", "status"]).await;
+    assert!(!told.contains("replicas:"), "nothing is served from a folder: {told}");
+}
+
+#[tokio::test]
+async fn what_one_replica_refuses_and_sees_of_a_candidate_the_other_one_tells_too() {
+    let Some([first, second]) = two().await else { return };
+    let both = async || status(&second).await.replicas;
+    soon(async || both().await.len() == 2).await;
+    soon(async || both().await.iter().all(|replica| replica.differs.is_empty() && !replica.lost)).await;
+
+    let deny =
+        r#"deny contains {"code": "no", "message": "m", "public": true} if input.principal.sub == "bob""#;
+    let candidate = LoadCandidate { files: bundle(deny), shadow: false, reason: None };
+    first.admin().await.load_candidate(&candidate).await.unwrap().unwrap();
+    soon(async || both().await.iter().all(|replica| replica.told.candidate.is_some())).await;
+    for (server, sub) in [(&first, "alice"), (&first, "bob"), (&second, "bob")] {
+        let session = server.session(json!({"sub": sub, "sid": sub}));
+        server.exchange("support-agent", &session, &ROOT).await.token();
+    }
+    // A bundle that is refused is news, and what was counted goes with it.
+    let bad = ApplyPolicy { files: bundle("allow if") };
+    let refused = first.admin().await.apply_policy(&bad).await.unwrap().unwrap_err();
+    soon(async || at(&status(&second).await, first.url()).unwrap().told.refused.is_some()).await;
+    let told = status(&second).await;
+    let there = at(&told, first.url()).unwrap();
+    assert_eq!(there.differs, [Difference::Refused]);
+    let problem = there.told.refused.unwrap().problem;
+    assert!(problem.contains("sent/rules.rego:") && refused.message.contains(&problem), "{problem}");
+    assert_eq!(told.refused, None, "the one that answers refused nothing");
+    assert_eq!(at(&told, second.url()).unwrap().differs, []);
+    let total = told.candidate.unwrap().total.unwrap();
+    assert_eq!((total.compared, total.agreed, total.disagreed, total.faults), (3, 1, 2, 0));
+    // It takes one: then nothing is refused any more.
+    first.admin().await.apply_policy(&ApplyPolicy { files: bundle("") }).await.unwrap().unwrap();
+    soon(async || both().await.iter().all(|replica| replica.differs.is_empty())).await;
+    second.stop().await;
+    assert_eq!(status(&first).await.replicas.len(), 1, "it has said that it ends");
+}
+
+#[tokio::test]
+async fn a_replica_that_was_killed_is_told_to_be_lost_until_it_is_back() {
+    let Some(server) = first("").await else { return };
+    let site = Site::new().await;
+    fs::copy(server.data.path().join("database-url"), site.path("url")).unwrap();
+    site.reconfigure("data = 'data'", "data = 'data'\ndatabase_file = 'url'");
+    site.reconfigure(
+        &format!("public_url = '{}'", site.issuer),
+        &format!("public_url = '{}'", server.issuer),
+    );
+    site.configure(&keys_of(&server));
+    let other = async || at(&status(&server).await, &site.issuer);
+    let process = site.start().await;
+    soon(async || other().await.is_some_and(|other| !other.lost && other.differs.is_empty())).await;
+    process.kill();
+    let killed = other().await.unwrap();
+    assert!(!killed.lost, "not yet");
+    server.sql(&format!("UPDATE replicas SET seen_at = seen_at - 61000000 WHERE id = '{}'", killed.id)).await;
+    let lost = other().await.unwrap();
+    assert!(lost.lost && lost.differs.is_empty(), "{lost:?}");
+    assert_eq!(lost.seen_at, killed.seen_at - TimeDelta::seconds(61), "since then");
+
+    let process = site.start().await;
+    soon(async || other().await.is_some_and(|other| other.id != killed.id)).await;
+    assert_eq!(status(&server).await.replicas.len(), 2, "it is in the place of the one that was killed");
+    process.terminate().await;
+    assert_eq!(other().await, None);
 }

@@ -13,7 +13,7 @@ use crate::cli::time;
 use crate::clock::Clock;
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged, CandidateStatus, KeptCandidate};
 use crate::policy::candidate::{Canary, Named};
-use crate::policy::comparison::Comparison;
+use crate::policy::comparison::{Comparison, Counts};
 use crate::terminal::output::{Exit, Output};
 
 /// Rows of the table of disagreements that are printed; `--json` has them all.
@@ -224,8 +224,8 @@ fn lists(canary: &Canary) -> String {
     told.collect()
 }
 
-/// Tells of the candidate in `policy status`.
-pub(super) fn told(status: &CandidateStatus, output: &mut Output<'_>) {
+/// Tells of the candidate in `policy status`, of a deployment of so many servers.
+pub(super) fn told(status: &CandidateStatus, servers: usize, output: &mut Output<'_>) {
     let KeptCandidate { version, since, account, canary } = &status.kept;
     output.line(&format!("candidate:   {version}, since {} ({account})", time(*since)));
     output.line(&format!("mode:        {}", mode(canary)));
@@ -235,18 +235,21 @@ pub(super) fn told(status: &CandidateStatus, output: &mut Output<'_>) {
     if status.paused {
         output.line("paused:      it ran over its limits again and again: here it is asked no more where it does not bite");
     }
+    if let Some(total) = status.total.filter(|_| servers > 1) {
+        output.line(&format!("seen by all: {}", counted(total)));
+    }
     if let Some(seen) = &status.seen {
         seen_here(seen, output);
     }
 }
 
+fn counted(counts: Counts) -> String {
+    let Counts { compared, agreed, disagreed, enforced, faults } = counts;
+    format!("{compared} compared, {agreed} agreed, {disagreed} disagreed, {faults} faults; bit in {enforced}")
+}
+
 fn seen_here(seen: &Comparison, output: &mut Output<'_>) {
-    let Comparison { since, compared, agreed, disagreed, enforced, faults, .. } = seen;
-    output.line(&format!(
-        "seen here:   {compared} compared, {agreed} agreed, {disagreed} disagreed, {faults} faults; bit in {enforced}; \
-         since {}",
-        time(*since)
-    ));
+    output.line(&format!("seen here:   {}; since {}", counted(seen.into()), time(seen.since)));
     if let Some(fault) = &seen.last_fault {
         output.line(&format!("last fault:  {} (decision {})", fault.problem, fault.decision_id));
     }

@@ -130,7 +130,8 @@ pub(super) async fn status(args: &Common, clock: Arc<dyn Clock>, output: &mut Ou
         Desk::Folder(folder) => {
             let status = folder.configuration.policy_status().await;
             // Nothing is served from a folder.
-            Ok(status.map(|told| PolicyStatus { serving: None, ..told }).map_err(Refused::from))
+            let told = |told| PolicyStatus { serving: None, replicas: Vec::new(), ..told };
+            Ok(status.map(told).map_err(Refused::from))
         }
     };
     at_desk(args, clock, output, ask, told).await
@@ -208,13 +209,14 @@ fn told(status: &PolicyStatus, output: &mut Output<'_>) -> Exit {
         super::mode::told(mode, output);
     }
     if let Some(candidate) = &status.candidate {
-        super::candidate::told(candidate, output);
+        super::candidate::told(candidate, status.replicas.len(), output);
     }
+    super::replicas::told(status, output);
     output.line("ever in force, the newest first:");
     for kept in &status.bundles {
         output.line(&format!("  {}  {}", time(kept.first_at), kept.version));
     }
-    if status.refused.is_some() { Exit::Refused } else { Exit::Done }
+    if status.refused.is_some() || super::replicas::any_refused(status) { Exit::Refused } else { Exit::Done }
 }
 
 fn shown(files: &[BundleFile], wanted: Option<&str>, output: &mut Output<'_>) -> Exit {

@@ -18,7 +18,7 @@ use crate::domain::ids::DecisionId;
 use crate::domain::snapshot::Snapshot;
 use crate::policy::bundle::Bundle;
 use crate::policy::candidate::{Canary, Candidate, Named, Policy};
-use crate::policy::comparison::Comparison;
+use crate::policy::comparison::{Comparison, Counts};
 use crate::policy::data::Data;
 use crate::policy::engine::PolicyEngine;
 use crate::policy::fault::PolicyFault;
@@ -76,6 +76,9 @@ pub struct CandidateStatus {
     /// What this process saw of it; none where nothing is served, or not yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Comparison>,
+    /// What all servers saw of it together, the lost ones too; none where none tries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Counts>,
 }
 
 impl CandidateStatus {
@@ -87,6 +90,7 @@ impl CandidateStatus {
             problem: here.and_then(Candidate::fault).map(ToString::to_string),
             paused: here.is_some_and(Candidate::is_paused),
             seen: here.map(|here| here.seen().told()),
+            total: None,
             kept,
         }
     }

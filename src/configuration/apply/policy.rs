@@ -17,6 +17,7 @@ use super::candidate::{CandidateStatus, KeptCandidate};
 use super::data::DataFault;
 use super::kept::{bundle, bundle_version, kept, of_bundle};
 use super::mode::KeptMode;
+use super::replicas::{self, ReplicaStatus};
 use super::standing::{ACTIVE, BEFORE, By, FOLDER, Standing};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order, reason};
 use crate::domain::decision::Outcome;
@@ -82,9 +83,12 @@ pub struct KeptBundle {
     pub first_at: DateTime<Utc>,
 }
 
-/// The policy of one process.
+/// The policy of a deployment, and how each of its servers stands to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyStatus {
+    /// Generation of the configuration, as the store has it: each change of objects or policy begins one.
+    #[serde(default)]
+    pub generation: i64,
     /// Version of the bundle in force, as the store names it; none before the first start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -109,6 +113,9 @@ pub struct PolicyStatus {
     /// The bundle that is tried beside the one in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateStatus>,
+    /// Every server of the deployment, sorted by name; also those that were lost within a day.
+    #[serde(default)]
+    pub replicas: Vec<ReplicaStatus>,
     /// Every bundle ever in force, the newest first.
     pub bundles: Vec<KeptBundle>,
 }
@@ -326,21 +333,29 @@ impl Configuration {
     /// What this process decides by, and what it could go back to.
     pub async fn policy_status(&self) -> Result<PolicyStatus, PolicyChangeFault> {
         let inner = &self.0;
-        let Standing { active, before, folder, candidate, data, .. } = inner.standing().await?;
+        let standing = inner.standing().await?;
+        let mode = inner.kept_mode().await?.unwrap_or(None);
+        let replicas = inner.replicas(&standing, mode.as_ref()).await?;
+        let Standing { generation, active, before, folder, candidate, data, .. } = standing;
         let kept = inner.store.bundles().await?.into_iter();
         let bundles = kept.filter_map(|(version, at)| Some(KeptBundle { version, first_at: at? })).collect();
         let (refused, serving) = (inner.refused().clone(), inner.active.load());
         let now = inner.clock.now();
-        let mode = inner.kept_mode().await?.unwrap_or(None);
+        let candidate = candidate.map(|kept| {
+            let total = replicas::total(&kept, &replicas);
+            CandidateStatus { total, ..CandidateStatus::new(kept, serving.policy.candidate()) }
+        });
         Ok(PolicyStatus {
+            generation,
             data: data.version,
             mode: mode.filter(|kept| kept.timed.at(now) != Mode::Enforce),
             policy: active,
             serving: Some(serving.policy.version().to_owned()),
-            candidate: candidate.map(|kept| CandidateStatus::new(kept, serving.policy.candidate())),
+            candidate,
             before,
             folder,
             refused,
+            replicas,
             bundles,
         })
     }
@@ -407,7 +422,7 @@ impl Configuration {
 }
 
 impl Inner {
-    fn refused(&self) -> std::sync::MutexGuard<'_, Option<RefusedBundle>> {
+    pub(super) fn refused(&self) -> std::sync::MutexGuard<'_, Option<RefusedBundle>> {
         self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 

@@ -252,6 +252,11 @@ impl Server {
         place.serve(listener, &toml, axum::Router::new()).await
     }
 
+    /// Where it answers.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The server's admin API.
     pub(crate) async fn admin(&self) -> AdminClient {
         AdminClient::find(&self.data.path().join("data/admin.sock")).await.unwrap().unwrap()
