@@ -41,7 +41,8 @@ use crate::rotation::{KeyInfo, Retired, Rotated, Stopped};
 use crate::tasks::tree::TaskView;
 
 /// What is wrong with a URL that is not [`safe_url`], and what mends it.
-pub const UNSAFE: &str = "is neither https nor http on loopback, and nothing is sent there: give its https URL";
+pub const UNSAFE: &str =
+    "is neither https nor http on loopback, and nothing is sent there: give its https URL";
 
 /// How long the server may take.
 const TIMEOUT: Duration = Duration::from_mins(1);

@@ -163,7 +163,9 @@ fn is_meant(meant: Option<&str>, at: &reqwest::Url, info: &LoginInfo) -> Result<
     let issuer = safe_url(&info.issuer).map_err(|why| format!("the issuer that the server names: {why}"))?;
     match meant.map(server_url) {
         Some(meant) if meant != info.issuer => {
-            return Err(format!("the server says that it is `{told}`, and not `{meant}`, as --issuer has it"));
+            return Err(format!(
+                "the server says that it is `{told}`, and not `{meant}`, as --issuer has it"
+            ));
         }
         None if at.host_str() != issuer.host_str() => {
             return Err(format!(
@@ -175,7 +177,9 @@ fn is_meant(meant: Option<&str>, at: &reqwest::Url, info: &LoginInfo) -> Result<
     let own = admin_uri(&info.issuer).map(|uri| uri.to_string()).unwrap_or_default();
     if own != info.resource {
         let resource = shown(&info.resource);
-        return Err(format!("the server asks for a token for `{resource}`, and its own admin API is `{own}`"));
+        return Err(format!(
+            "the server asks for a token for `{resource}`, and its own admin API is `{own}`"
+        ));
     }
     Ok(())
 }

@@ -101,7 +101,11 @@ fn code(sent: &[(Cow<'_, str>, Cow<'_, str>)], sender: &Sender) -> Result<String
     let one = |name: &str| {
         let mut values = sent.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value);
         let first = values.next();
-        if values.next().is_some() { Err(format!("the answer has `{name}` more than once")) } else { Ok(first) }
+        if values.next().is_some() {
+            Err(format!("the answer has `{name}` more than once"))
+        } else {
+            Ok(first)
+        }
     };
     one("state")?;
     match one("iss")? {

@@ -145,11 +145,7 @@ impl<'h> Provider<'h> {
             .map_err(|why| format!("the identity provider gives no code: {}", all(&why)))?;
         let page = details.verification_uri().as_str();
         safe_url(page).map_err(|why| format!("the identity provider's page: {why}"))?;
-        output.line(&format!(
-            "Open {} and type the code {}",
-            page,
-            shown(details.user_code().secret())
-        ));
+        output.line(&format!("Open {} and type the code {}", page, shown(details.user_code().secret())));
         let polls = client.exchange_device_access_token(&details).map_err(|why| why.to_string())?;
         let tokens = polls.request_async(&send, tokio::time::sleep, None).await;
         let tokens = tokens.map_err(|why| format!("the identity provider gives no token: {}", all(&why)))?;

@@ -322,6 +322,8 @@ fn object(kind: ObjectKind, name: &str, current: &[Object], spec: Spec) -> Resul
     let is_free = |candidate: &Name| {
         !current.iter().any(|o| o.id.kind == kind && o.id.tenant.is_system() && o.id.name == *candidate)
     };
-    let name = candidates(name).find(is_free).ok_or_else(|| ApplyFault::Unavailable("no name is free".to_owned()))?;
+    let name = candidates(name)
+        .find(is_free)
+        .ok_or_else(|| ApplyFault::Unavailable("no name is free".to_owned()))?;
     Ok(Object { id: ObjectRef { kind, tenant: Name::system(), name }, version: 1, spec })
 }
