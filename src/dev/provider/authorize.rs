@@ -194,7 +194,7 @@ impl Parts {
         let own = self.audience.split_once("://").map(|(_, own)| own);
         (host.is_some() && host == own)
             .then_some(())
-            .ok_or("this server has another name than the one that it is called by")
+            .ok_or("the page was asked for under another name than this server's own: open it by the URL that `taskgrant login` prints")
     }
 
     /// Whether the form comes from our own page, as far as the browser says: no other site signs anybody in.
@@ -203,7 +203,7 @@ impl Parts {
             headers.get_all(name).iter().all(|value| value.as_bytes() == wanted.as_bytes())
         };
         let ours = all_are(header::ORIGIN, &self.audience) && all_are(SITE, "same-origin");
-        ours.then_some(()).ok_or("the form was sent by another site")
+        ours.then_some(()).ok_or("the form was sent by another site: start again with `taskgrant login`")
     }
 }
 
