@@ -45,7 +45,7 @@ fn administrators(objects: &[Object]) -> Vec<Administrator> {
     let of = |object: &Object| {
         let Spec::Administrator(spec) = &object.spec else { return None };
         let person = cast::people().find(|person| spec.subject.as_deref() == Some(person.name))?;
-        Some(Administrator { username: person.name.to_owned(), roles: spec.roles.iter().copied().collect() })
+        Some(Administrator { username: person.name.to_owned(), roles: spec.roles.clone() })
     };
     let mut found: Vec<_> = objects.iter().filter_map(of).collect();
     found.sort_by(|a, b| a.username.cmp(&b.username));

@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_thing_is_taken_once_and_in_time_and_the_oldest_makes_place() {
-        let shelf = Shelf::new(Duration::from_secs(60));
+        let shelf = Shelf::new(Duration::from_mins(1));
         let at = Duration::from_secs;
         for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
             shelf.put(at(0), name.to_owned(), number);

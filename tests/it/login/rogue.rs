@@ -65,14 +65,15 @@ impl Rogue {
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
+}
 
-    fn options(&self, folder: &Path, server: &str) -> Vec<String> {
-        owned_file(&folder.join("secret"), "tgs_secret");
-        let path = |name: &str| folder.join(name).display().to_string();
-        ["--server", server, "--client-secret-file", &path("secret"), "--token-file", &path("token")]
-            .map(str::to_owned)
-            .to_vec()
-    }
+/// What `login` and `logout` need for this server.
+fn options(folder: &Path, server: &str) -> Vec<String> {
+    owned_file(&folder.join("secret"), "tgs_secret");
+    let path = |name: &str| folder.join(name).display().to_string();
+    ["--server", server, "--client-secret-file", &path("secret"), "--token-file", &path("token")]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 async fn answer(State(rogue): State<Rogue>, request: Request) -> Json<Value> {
@@ -94,7 +95,7 @@ const REMEDY: &str = "neither https nor http on loopback, and nothing is sent th
 #[tokio::test]
 async fn a_server_in_plain_http_elsewhere_is_asked_nothing() {
     let (rogue, folder) = (Rogue::start().await, tempfile::tempdir().unwrap());
-    let options = rogue.options(folder.path(), &rogue.plain);
+    let options = options(folder.path(), &rogue.plain);
     let (exit, out, err) = console::login(&options, nobody).await;
     assert!(
         exit == Exit::Usage && err.contains(&format!("--server: `{}` is {REMEDY}", rogue.plain)),
@@ -108,7 +109,7 @@ async fn a_server_in_plain_http_elsewhere_is_asked_nothing() {
 #[tokio::test]
 async fn no_url_that_a_server_names_is_asked_in_plain_http_elsewhere() {
     let (rogue, folder) = (Rogue::start().await, tempfile::tempdir().unwrap());
-    let options = rogue.options(folder.path(), &rogue.url);
+    let options = options(folder.path(), &rogue.url);
     let plain = |path: &str| format!("{}{path}", rogue.plain);
     let elsewhere = json!([{"client_id": "console", "sign_in": [{"issuer": plain(""), "client": "c", "session_tokens": []}]}]);
     for (member, value, more, last) in [
@@ -121,8 +122,8 @@ async fn no_url_that_a_server_names_is_asked_in_plain_http_elsewhere() {
         ("verification_uri", json!(plain("/activate")), &["--device"], "/device"),
     ] {
         rogue.say(json!({member: value}));
-        let options = options.iter().map(String::as_str).chain(more.iter().copied());
-        let (exit, out, err) = console::login(options, signs_in).await;
+        let with = options.iter().map(String::as_str).chain(more.iter().copied());
+        let (exit, out, err) = console::login(with, signs_in).await;
         assert_eq!(exit, Exit::Usage, "{member}: {out}");
         assert!(err.contains(&rogue.plain) && err.contains(REMEDY), "{member}: {err}");
         assert!(!out.contains(&rogue.plain) || member == "issuer", "{member}: {out}");
@@ -142,20 +143,18 @@ async fn no_code_and_no_token_is_sent_in_plain_http_elsewhere() {
     rogue.say(json!({"token_endpoint": plain}));
     let honest = Rogue::start().await;
     honest.say(json!({"issuer": issuer, "resource": format!("{issuer}/admin"), "consoles": consoles}));
-    let options = honest.options(folder.path(), &honest.url);
-    let (exit, out, err) = console::login(&options, signs_in).await;
+    let (exit, out, err) = console::login(options(folder.path(), &honest.url), signs_in).await;
     assert!(exit == Exit::Usage && out.contains("/authorize?"), "{out}{err}");
     assert!(err.contains(&plain) && err.contains(REMEDY), "{err}");
     assert_eq!(rogue.asked(), ["/.well-known/openid-configuration", "/jwks"], "no code is sent");
 
     rogue.say(json!({"revocation_endpoint": format!("{}/revoke", rogue.plain)}));
-    let options = rogue.options(folder.path(), &rogue.url);
     let login = json!({
         "server": rogue.url, "issuer": rogue.url, "client_id": "console", "role": "admin", "access_token": "a.b.c",
         "expires_at": 5,
     });
     owned_file(&folder.path().join("token"), &login.to_string());
-    let (exit, err) = log_out(&options).await;
+    let (exit, err) = log_out(&options(folder.path(), &rogue.url)).await;
     assert!(exit == Exit::Refused && err.contains(REMEDY), "{err}");
     assert_eq!(rogue.asked(), ["/.well-known/oauth-authorization-server"], "no token is sent");
     assert!(folder.path().join("token").exists());
@@ -176,9 +175,9 @@ async fn a_server_that_says_it_is_another_gets_no_token_for_that_one() {
         (json!({"resource": format!("{own}/admin/")}), &[], "its own admin API is"),
     ] {
         rogue.say(says.clone());
-        let options = rogue.options(folder.path(), &own);
-        let options = options.iter().map(String::as_str).chain(more.iter().copied());
-        let (exit, out, err) = console::login(options, nobody).await;
+        let options = options(folder.path(), &own);
+        let with = options.iter().map(String::as_str).chain(more.iter().copied());
+        let (exit, out, err) = console::login(with, nobody).await;
         assert!(exit == Exit::Usage && err.contains(why), "{says} {more:?}: {err}");
         assert_eq!((rogue.asked(), out.as_str()), (vec!["/admin/v1/login".to_owned()], ""), "{says}");
     }
