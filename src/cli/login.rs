@@ -118,7 +118,7 @@ async fn login(
     let console = console(args, &info)?;
     let metadata = Metadata::of(&info.issuer, &http).await?;
     safe_url(&metadata.token_endpoint).map_err(|why| format!("the server's token endpoint: {why}"))?;
-    output.line(&format!("signing in to administer the Taskgrant server {}", info.issuer));
+    output.line(&format!("signing in to administer the Taskgrant server {}", shown(&info.issuer)));
     let (session, kind) = session(args, console, &http, (stdin, output)).await?;
     let form = [
         ("grant_type", TOKEN_EXCHANGE.to_owned()),
@@ -174,11 +174,10 @@ fn is_meant(meant: Option<&str>, at: &reqwest::Url, info: &LoginInfo) -> Result<
         }
         Some(_) | None => {}
     }
-    let own = admin_uri(&info.issuer).map(|uri| uri.to_string()).unwrap_or_default();
-    if own != info.resource {
+    if admin_uri(&info.issuer).is_none_or(|own| own.as_str() != info.resource) {
         let resource = shown(&info.resource);
         return Err(format!(
-            "the server asks for a token for `{resource}`, and its own admin API is `{own}`"
+            "the server asks for a token for `{resource}`, and its own admin API is `{told}/admin`: is --server the right one?"
         ));
     }
     Ok(())

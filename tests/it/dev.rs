@@ -8,8 +8,12 @@ use std::sync::Arc;
 
 use clap::Parser;
 use serde_json::Value;
+use taskgrant::admin::api::ApplyRequest;
+use taskgrant::admin::client::AdminClient;
 use taskgrant::cli::{exchange, inspect, lockdown};
 use taskgrant::clock::SystemClock;
+use taskgrant::configuration::apply::Options;
+use taskgrant::configuration::documents::Source;
 use taskgrant::dev::file::Example;
 use taskgrant::dev::{Args, Running};
 use taskgrant::terminal::http::{Answer, Credentials, Http};
@@ -240,6 +244,32 @@ async fn a_second_start_continues_and_another_port_is_refused_with_the_remedy() 
     let refused =
         Running::start(&args(data.path(), other), Arc::new(SystemClock)).await.map(drop).unwrap_err();
     assert!(refused.to_string().contains(&format!("use --port {port}")), "{refused}");
+}
+
+/// Its identity provider belonged to the demo tenant then, and one `iss` has one object.
+#[tokio::test]
+async fn a_folder_of_an_older_demo_is_refused_with_the_remedy() {
+    let data = tempfile::tempdir().unwrap();
+    let demo = start(&data).await;
+    let text = format!(
+        "kind: Tenant\ntenant: demo\nname: demo\nspec: {{}}\n---\nkind: TrustedIssuer\ntenant: demo\nname: demo-idp\nspec:\n  \
+         issuer: {}\n  accept: [{{type: id_token, audience: demo-app}}]\n",
+        demo.file().identity_provider.issuer
+    );
+    let request = ApplyRequest {
+        documents: vec![Source { file: "older.yaml".to_owned(), text }],
+        options: Options { allow_widening: true, prune: true, ..Options::default() },
+    };
+    let admin = AdminClient::find(&demo.file().admin.socket).await.unwrap().unwrap();
+    admin.apply(&request).await.unwrap().unwrap();
+    demo.stop().await.unwrap();
+    let file = data.path().join("dev-secrets.json");
+    let mut secrets: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    secrets["applied"] = "an older version's".into();
+    std::fs::write(&file, secrets.to_string()).unwrap();
+    let refused =
+        Running::start(&args(data.path(), 0), Arc::new(SystemClock)).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("older demo") && refused.contains("--data"), "{refused}");
 }
 
 #[derive(Parser)]

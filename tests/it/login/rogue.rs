@@ -173,6 +173,7 @@ async fn a_server_that_says_it_is_another_gets_no_token_for_that_one() {
         (json!({"resource": real_api}), &[], "its own admin API is"),
         (json!({"resource": real_api}), &["--issuer", &own], "its own admin API is"),
         (json!({"resource": format!("{own}/admin/")}), &[], "its own admin API is"),
+        (json!({"issuer": format!("{own}/#"), "resource": ""}), &[], "its own admin API is"),
     ] {
         rogue.say(says.clone());
         let options = options(folder.path(), &own);
