@@ -15,7 +15,10 @@ impl From<BootstrapFault> for Refused {
         let message = fault.to_string();
         let error = match fault {
             BootstrapFault::Apply(fault) => return fault.into(),
-            BootstrapFault::Again(_) | BootstrapFault::Console(_) => RefusalCode::Conflict,
+            BootstrapFault::Again(_)
+            | BootstrapFault::Console(_)
+            | BootstrapFault::NoUsableConsole { .. }
+            | BootstrapFault::ClientIdTaken { .. } => RefusalCode::Conflict,
             BootstrapFault::NoConsole => RefusalCode::BadRequest,
         };
         Self { error, message, faults: Vec::new() }

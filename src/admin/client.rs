@@ -40,6 +40,10 @@ use crate::revocation::order::Revoked;
 use crate::rotation::{KeyInfo, Retired, Rotated, Stopped};
 use crate::tasks::tree::TaskView;
 
+/// What is wrong with a URL that is not [`safe_url`], and what mends it.
+pub const UNSAFE: &str =
+    "is neither https nor http on loopback, and nothing is sent there: give its https URL";
+
 /// How long the server may take.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -64,7 +68,7 @@ pub enum ClientFault {
         why: String,
     },
     /// A URL that tokens are not sent to.
-    #[error("`{0}` is no https URL, nor http on loopback: no token is sent there")]
+    #[error("`{0}` {UNSAFE}")]
     Url(String),
     /// The answer is not one of ours.
     #[error("the server's answer (status {0}) is not understood: is it of the same version?")]
@@ -104,12 +108,7 @@ impl AdminClient {
     pub fn remote(url: &str, token: Presented) -> Result<Self, ClientFault> {
         // No effect if another caller has installed a provider first.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let parsed = reqwest::Url::parse(url).map_err(|_| ClientFault::Url(shown(url)))?;
-        let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let own = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if parsed.scheme() != "https" && !(parsed.scheme() == "http" && own) {
-            return Err(ClientFault::Url(shown(url)));
-        }
+        safe_url(url)?;
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -427,6 +426,18 @@ impl Remote {
         }
         Ok((status, body.into()))
     }
+}
+
+/// `url`, if tokens and secrets may be sent there: to https, or to http on loopback. The one check of all commands that
+/// administer from elsewhere.
+pub fn safe_url(url: &str) -> Result<reqwest::Url, ClientFault> {
+    let parsed = reqwest::Url::parse(url).map_err(|_| ClientFault::Url(shown(url)))?;
+    let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let own = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if parsed.scheme() != "https" && !(parsed.scheme() == "http" && own) {
+        return Err(ClientFault::Url(shown(url)));
+    }
+    Ok(parsed)
 }
 
 async fn over_socket(

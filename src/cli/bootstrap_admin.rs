@@ -21,10 +21,10 @@ pub struct BootstrapArgs {
     /// The trusted issuer that they sign in at, and their `sub` there.
     #[arg(long, num_args = 2, value_names = ["ISS", "SUB"], required = true)]
     pub principal: Vec<String>,
-    /// The client of that issuer that admins sign in with; needed for the first console.
+    /// The client of that issuer that admins sign in with; needed where no console has one of it.
     #[arg(long, value_name = "ID")]
     pub console_client: Option<String>,
-    /// Client id of that console here; `taskgrant-console` if left out.
+    /// Client id of that console here; `taskgrant-console`, or the next that is free, if left out.
     #[arg(long, value_name = "ID")]
     pub client_id: Option<String>,
     /// Do it although there are administrators.

@@ -13,8 +13,11 @@ use serde_json::Value;
 use super::server::{Metadata, secret_of};
 use super::stored::{Stored, server_url};
 use super::token;
+use crate::admin::client::safe_url;
 use crate::admin::login::{Console, LoginInfo, SignIn};
 use crate::clock::Clock;
+use crate::domain::built_in::admin_uri;
+use crate::domain::ids::shown;
 use crate::domain::objects::{Role, SessionTokenKind};
 use crate::domain::request::{ACCESS_TOKEN, TOKEN_EXCHANGE};
 use crate::terminal::http::{Credentials, Http};
@@ -28,6 +31,9 @@ pub struct LoginArgs {
     /// URL of the admin API.
     #[arg(long, value_name = "URL")]
     pub server: String,
+    /// The Taskgrant issuer that the server must be of; needed where its host is not that of --server.
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
     /// What the token is for: admin, approve or audit.
     #[arg(long, default_value = "admin", value_parser = role, value_name = "ROLE")]
     pub role: Role,
@@ -103,13 +109,17 @@ async fn login(
     stdin: &mut (dyn Read + Send),
     output: &mut Output<'_>,
 ) -> Result<Done, String> {
-    let http = Http::new().map_err(|why| why.to_string())?;
+    let http = Http::safe().map_err(|why| why.to_string())?;
     let secret = secret_of(args.client_secret_env.as_deref(), args.client_secret_file.as_deref())?;
     let server = server_url(&args.server);
+    let at = safe_url(&server).map_err(|why| format!("--server: {why}"))?;
     let info = info(&server, &http).await?;
+    is_meant(args.issuer.as_deref(), &at, &info)?;
     let console = console(args, &info)?;
-    let (session, kind) = session(args, console, &http, (stdin, output)).await?;
     let metadata = Metadata::of(&info.issuer, &http).await?;
+    safe_url(&metadata.token_endpoint).map_err(|why| format!("the server's token endpoint: {why}"))?;
+    output.line(&format!("signing in to administer the Taskgrant server {}", shown(&info.issuer)));
+    let (session, kind) = session(args, console, &http, (stdin, output)).await?;
     let form = [
         ("grant_type", TOKEN_EXCHANGE.to_owned()),
         ("subject_token", session),
@@ -146,6 +156,33 @@ async fn info(server: &str, http: &Http) -> Result<LoginInfo, String> {
     })
 }
 
+/// Whether the server is the one that is meant: of the issuer that the user names, else of one on its own host; and whether the
+/// token is to be for the admin API of just that issuer. A server that tells another's would be shown a token that is good there.
+fn is_meant(meant: Option<&str>, at: &reqwest::Url, info: &LoginInfo) -> Result<(), String> {
+    let told = shown(&info.issuer);
+    let issuer = safe_url(&info.issuer).map_err(|why| format!("the issuer that the server names: {why}"))?;
+    match meant.map(server_url) {
+        Some(meant) if meant != info.issuer => {
+            return Err(format!(
+                "the server says that it is `{told}`, and not `{meant}`, as --issuer has it"
+            ));
+        }
+        None if at.host_str() != issuer.host_str() => {
+            return Err(format!(
+                "the server says that it is `{told}`, on another host than {at}: name the issuer that you mean with --issuer"
+            ));
+        }
+        Some(_) | None => {}
+    }
+    if admin_uri(&info.issuer).is_none_or(|own| own.as_str() != info.resource) {
+        let resource = shown(&info.resource);
+        return Err(format!(
+            "the server asks for a token for `{resource}`, and its own admin API is `{told}/admin`: is --server the right one?"
+        ));
+    }
+    Ok(())
+}
+
 /// The console to work through.
 fn console<'i>(args: &LoginArgs, info: &'i LoginInfo) -> Result<&'i Console, String> {
     let known: Vec<&str> = info.consoles.iter().map(|console| console.client_id.as_str()).collect();
@@ -171,14 +208,12 @@ async fn session(
 ) -> Result<(String, SessionTokenKind), String> {
     let named = args.session_token_type.as_deref().map(SessionTokenKind::from_str).transpose()?;
     if let Some(place) = &args.session_token {
-        return Ok((token::read(place, stdin)?, named.unwrap_or(SessionTokenKind::AccessToken)));
+        // Where it is from is asked only where what it is hangs on it.
+        let kind = named.map_or_else(|| sign_in(args, console).map(preferred), Ok)?;
+        return Ok((token::read(place, stdin)?, kind));
     }
     let sign_in = sign_in(args, console)?;
-    let wanted = match named {
-        Some(named) => named,
-        None if sign_in.session_tokens.contains(&SessionTokenKind::IdToken) => SessionTokenKind::IdToken,
-        None => SessionTokenKind::AccessToken,
-    };
+    let wanted = named.unwrap_or_else(|| preferred(sign_in));
     let provider = provider::Provider::discover(&sign_in.issuer, &sign_in.client, http).await?;
     let tokens = if args.device {
         provider.on_another_device(&args.scope, output).await?
@@ -186,6 +221,15 @@ async fn session(
         provider.in_a_browser(&args.scope, output).await?
     };
     Ok((tokens.pick(wanted)?, wanted))
+}
+
+/// Which token of a sign-in the server takes: an ID token first.
+fn preferred(sign_in: &SignIn) -> SessionTokenKind {
+    if sign_in.session_tokens.contains(&SessionTokenKind::IdToken) {
+        SessionTokenKind::IdToken
+    } else {
+        SessionTokenKind::AccessToken
+    }
 }
 
 /// Where to sign in.

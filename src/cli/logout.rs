@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::server::{Metadata, secret_of};
 use super::stored::Stored;
+use crate::admin::client::safe_url;
 use crate::terminal::http::{Credentials, Http};
 use crate::terminal::output::{Exit, Output};
 
@@ -39,9 +40,10 @@ pub async fn run(args: &LogoutArgs, output: &mut Output<'_>) -> Exit {
 }
 
 async fn logout(args: &LogoutArgs) -> Result<String, String> {
+    safe_url(&args.server).map_err(|why| format!("--server: {why}"))?;
     let secret = secret_of(args.client_secret_env.as_deref(), args.client_secret_file.as_deref())?;
     let stored = Stored::of(&args.server, args.token_file.as_deref())?;
-    let http = Http::new().map_err(|why| why.to_string())?;
+    let http = Http::safe().map_err(|why| why.to_string())?;
     let metadata = Metadata::of(&stored.issuer, &http).await?;
     let client = Credentials { id: &stored.client_id, secret: &secret };
     let form = [("token", stored.access_token.as_str())];

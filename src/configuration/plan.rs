@@ -178,13 +178,18 @@ fn unchanged(object: &Object, action: Action) -> Step {
 /// An object that no document declares may allow more than before: what it names, such as a resource by one of its
 /// `names`, may be something else now.
 fn moved(object: &Object, old: &Snapshot, new: &Snapshot) -> Option<Step> {
+    let widenings = undeclared_widenings(&object.id, old, new);
+    (!widenings.is_empty()).then(|| Step { widenings, ..unchanged(object, Action::Keep) })
+}
+
+/// What an object that stands in no document allows more in `new` than in `old`.
+pub fn undeclared_widenings(id: &ObjectRef, old: &Snapshot, new: &Snapshot) -> Vec<Fault> {
     let in_force = |widening: Widening| Fault {
-        object: Some(object.id.to_string()),
+        object: Some(id.to_string()),
         path: Some(widening.path.clone()),
         ..Fault::of_nothing(widens(&widening))
     };
-    let widenings: Vec<Fault> = widenings(&object.id, old, new).into_iter().map(in_force).collect();
-    (!widenings.is_empty()).then(|| Step { widenings, ..unchanged(object, Action::Keep) })
+    widenings(id, old, new).into_iter().map(in_force).collect()
 }
 
 fn widens(widening: &Widening) -> String {

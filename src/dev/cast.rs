@@ -15,6 +15,15 @@ pub(super) const RESOURCES: [&str; 3] = ["orders-service", "crm-service", "payme
 /// The client through which the approver works. It is no agent of the demo tenant.
 pub(super) const CONSOLE: &str = "demo-console";
 
+/// The upstream client that admins sign in with, in a browser: no agent may spend its sessions.
+pub(super) const ADMIN_APP: &str = "demo-admin";
+
+/// Its redirect URIs, each on any port (RFC 8252 §7.3).
+pub(super) const ADMIN_REDIRECTS: [&str; 2] = ["http://127.0.0.1/callback", "http://[::1]/callback"];
+
+/// The client through which admins work.
+pub(super) const ADMIN_CONSOLE: &str = "demo-admin-console";
+
 /// A user of the demo identity provider.
 pub(super) struct Person {
     /// User name, and `sub`.
@@ -57,7 +66,7 @@ pub(super) fn people() -> impl Iterator<Item = &'static Person> {
 
 /// Every client with a secret.
 pub(super) fn clients() -> impl Iterator<Item = &'static str> {
-    AGENTS.into_iter().chain(RESOURCES).chain([CONSOLE])
+    AGENTS.into_iter().chain(RESOURCES).chain([CONSOLE, ADMIN_CONSOLE])
 }
 
 #[cfg(test)]

@@ -45,6 +45,11 @@ pub enum DevFault {
         /// What to do.
         remedy: &'static str,
     },
+    /// Its provider belonged to the demo tenant, and an `iss` has one object.
+    #[error(
+        "the data folder is of an older demo, in which nobody could administer over HTTP: remove it, or use another one with --data"
+    )]
+    OlderDemo,
     /// A file or folder.
     #[error("cannot {action} `{}`: {why}", path.display())]
     File {

@@ -12,10 +12,13 @@ use super::cast::{self, Person};
 use super::fault::DevFault;
 use super::secrets::Secrets;
 use super::{private, provider, shell};
-use crate::domain::objects::{ApprovalSpec, DelegationSpec, Object, Selector};
+use crate::domain::objects::{ApprovalSpec, DelegationSpec, Object, Role, Selector};
 
 /// Its name in the data folder.
 pub const FILE: &str = "dev.json";
+
+/// Name of the file in the data folder with the secret of the admins' console.
+const CONSOLE_SECRET: &str = "console.secret";
 
 const EXAMPLES: &str = include_str!("examples.json");
 
@@ -62,9 +65,35 @@ pub struct Admin {
     /// Its URL, where it listens on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What admins work through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<Console>,
+    /// Who administers, signed in at the identity provider.
+    #[serde(default)]
+    pub administrators: Vec<Administrator>,
 }
 
-/// The demo identity provider.
+/// The client that admins work through.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Console {
+    /// Client id.
+    pub client_id: String,
+    /// Client secret.
+    pub client_secret: String,
+    /// A file with it, for `--client-secret-file`.
+    pub client_secret_file: PathBuf,
+}
+
+/// Somebody who administers.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Administrator {
+    /// User name.
+    pub username: String,
+    /// What they may do.
+    pub roles: Vec<Role>,
+}
+
+/// The demo identity provider. Its metadata names its page, on which admins sign in.
 #[derive(Serialize, Deserialize)]
 pub struct IdentityProvider {
     /// Its `iss`.
@@ -187,7 +216,16 @@ impl DevFile {
             revocation_endpoint: at("/oauth/revoke"),
             jwks_uri: at("/oauth/jwks"),
             tenant: cast::TENANT.to_owned(),
-            admin: Admin { socket, url: None },
+            admin: Admin {
+                url: secrets.admin.map(|at| format!("http://{at}")),
+                console: secrets.client(cast::ADMIN_CONSOLE).map(|secret| Console {
+                    client_id: cast::ADMIN_CONSOLE.to_owned(),
+                    client_secret: secret.to_owned(),
+                    client_secret_file: socket.with_file_name(CONSOLE_SECRET),
+                }),
+                administrators: declared.administrators,
+                socket,
+            },
             identity_provider: IdentityProvider {
                 issuer: at(provider::PATH),
                 token_endpoint: at(&format!("{}/token", provider::PATH)),
@@ -213,19 +251,29 @@ impl DevFile {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// Writes the file into the data folder, for its owner only, and tells where it is.
+    /// Writes the file into the data folder, for its owner only, and tells where it is. The file that it names comes first.
     pub(super) fn save(&self, data: &Path) -> Result<PathBuf, DevFault> {
-        let path = data.join(FILE);
+        let (path, secret) = (data.join(FILE), data.join(CONSOLE_SECRET));
+        let write = |path: &Path, text: &str| {
+            private::write(path, text).map_err(|why| DevFault::File {
+                action: "write",
+                path: path.to_owned(),
+                why,
+            })
+        };
+        if let Some(console) = &self.admin.console {
+            write(&secret, &format!("{}\n", console.client_secret))?;
+        }
         let text = serde_json::to_string_pretty(self).map_err(io::Error::from);
-        let written = text.and_then(|text| private::write(&path, &(text + "\n")));
-        written.map_err(|why| DevFault::File { action: "write", path: path.clone(), why })?;
+        let text = text.map_err(|why| DevFault::File { action: "write", path: path.clone(), why })?;
+        write(&path, &format!("{text}\n"))?;
         Ok(path)
     }
 }
 
-/// Removes the file and its like for shells from the data folder, if they are there.
+/// Removes the file, its like for shells and the console's secret from the data folder, if they are there.
 pub(super) fn remove(data: &Path) -> Result<(), DevFault> {
-    for path in [FILE, shell::FILE].map(|name| data.join(name)) {
+    for path in [FILE, shell::FILE, CONSOLE_SECRET].map(|name| data.join(name)) {
         private::remove(&path).map_err(|why| DevFault::File { action: "remove", path, why })?;
     }
     Ok(())
@@ -259,6 +307,10 @@ mod tests {
         assert_eq!((file.resources.len(), file.principals.len(), file.task_types.len()), (3, 3, 5));
         assert!(file.agents.iter().all(|a| a.client_secret.starts_with("tgs_")));
         assert!(file.principals.iter().all(|p| !p.password.is_empty()));
+        let administer: Vec<_> = file.admin.administrators.iter().map(|a| a.username.as_str()).collect();
+        assert_eq!(administer, ["carol", "dana"]);
+        let secret_file = file.admin.console.unwrap().client_secret_file;
+        assert_eq!(secret_file, Path::new("/data/console.secret"));
         assert_eq!(file.identity_provider.token_endpoint, "http://127.0.0.1:8080/idp/token");
     }
 

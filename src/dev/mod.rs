@@ -1,7 +1,7 @@
 //! The embedded demo: one process with a demo tenant, a demo identity provider, and a tour of the main job.
 //!
 //! Reading order: this file (from start to stop), `place` (folder and address), `cast` and `objects` (who and what),
-//! `provider` (session tokens), `file` (`dev.json`), `shell` (`dev.env`), `tour`.
+//! `provider` (session tokens and the page of `taskgrant login`), `file` (`dev.json`), `shell` (`dev.env`), `tour`.
 
 mod cast;
 pub mod fault;
@@ -117,12 +117,15 @@ fn welcome(args: &Args, running: &Running, paper: &mut Paper<'_, '_>) {
         file.agents.iter().map(|a| format!("{} (class {})", a.client_id, a.class)).collect();
     let resources: Vec<&str> = file.resources.iter().map(|r| r.name.as_str()).collect();
     let task_types: Vec<&str> = file.task_types.iter().map(|t| t.name.as_str()).collect();
+    let admins: Vec<String> = file.admin.administrators.iter().map(named).collect();
     let kept = if running.is_new() { "new; a later start continues it" } else { "continued" };
     for (what, list) in [
         ("users", users.join(", ")),
         ("agents", agents.join(", ")),
         ("resources", resources.join(", ")),
         ("task types", task_types.join(", ")),
+        ("admins", admins.join(", ")),
+        ("admin API", file.admin.url.clone().unwrap_or_default()),
         ("data", format!("{} ({kept})", args.data.display())),
         (
             "dev.json",
@@ -135,6 +138,11 @@ fn welcome(args: &Args, running: &Running, paper: &mut Paper<'_, '_>) {
     ] {
         paper.note(&format!("{what:<11} {list}"));
     }
+}
+
+fn named(administrator: &file::Administrator) -> String {
+    let roles: Vec<&str> = administrator.roles.iter().map(|role| role.as_str()).collect();
+    format!("{} ({})", administrator.username, roles.join(", "))
 }
 
 /// This program as the user called it.

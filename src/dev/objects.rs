@@ -10,15 +10,16 @@ use super::secrets::{Secrets, sha256_hex};
 use crate::configuration::apply::{Configuration, Options};
 use crate::configuration::documents::{Source, read};
 use crate::domain::details::FieldRule;
-use crate::domain::objects::Spec;
+use crate::domain::objects::{Object, Spec};
 
 /// The name in faults and in the log, and the text.
-const TEMPLATES: [(&str, &str); 5] = [
+const TEMPLATES: [(&str, &str); 6] = [
     ("demo/1-tenant.yaml", include_str!("objects/1-tenant.yaml")),
     ("demo/2-tool-call.yaml", include_str!("objects/2-tool-call.yaml")),
     ("demo/3-resources.yaml", include_str!("objects/3-resources.yaml")),
     ("demo/4-agents.yaml", include_str!("objects/4-agents.yaml")),
     ("demo/5-task-types.yaml", include_str!("objects/5-task-types.yaml")),
+    ("demo/6-administrators.yaml", include_str!("objects/6-administrators.yaml")),
 ];
 
 /// Who applies them, for the log.
@@ -55,6 +56,11 @@ pub(super) async fn apply(
     if there && secrets.applied.as_deref() == Some(name.as_str()) {
         return Ok(false);
     }
+    let idp = format!("{public_url}{}", provider::PATH);
+    let is_its = |object: &Object| matches!(&object.spec, Spec::TrustedIssuer(spec) if spec.issuer == idp);
+    if stored.iter().any(|object| is_its(object) && !object.id.tenant.is_system()) {
+        return Err(DevFault::OlderDemo);
+    }
     let options = Options { allow_widening: true, ..Options::default() };
     let applied = configuration.apply(sources, options, ACTOR).await?;
     secrets.applied = Some(name);
@@ -90,7 +96,6 @@ pub(super) mod tests {
     use crate::clock::Random;
     use crate::configuration::schemas::DetailSchemas;
     use crate::domain::build::build;
-    use crate::domain::objects::Object;
     use crate::domain::snapshot::Snapshot;
 
     const US: &str = "http://127.0.0.1:8080";
@@ -141,6 +146,8 @@ pub(super) mod tests {
             let agent = demo.agent(&agent.parse().unwrap()).unwrap();
             assert!(!demo.startable(&tenant, agent).is_empty(), "{}", agent.name);
         }
+        let consoles: Vec<_> = demo.agents().filter(|a| a.spec.class.is_console()).collect();
+        assert!(consoles.len() == 1 && consoles[0].spec.client_id.as_str() == cast::ADMIN_CONSOLE);
         for client in cast::RESOURCES {
             assert!(demo.resource_client(&client.parse().unwrap()).is_some(), "{client}");
         }

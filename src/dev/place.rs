@@ -14,12 +14,17 @@ use crate::config::Config;
 /// The port of a new data folder, if it is free.
 const PORT: u16 = 8080;
 
+/// The port of the admin API, if it is free.
+const ADMIN_PORT: u16 = 8444;
+
 /// The configuration as a file, for the commands that want one: `taskgrant apply --config …`.
 const CONFIG: &str = "taskgrant.toml";
 
 /// A data folder with its address, bound.
 pub(super) struct Place {
     pub(super) listener: TcpListener,
+    /// Where the admin API is to listen.
+    admin: SocketAddr,
     pub(super) secrets: Secrets,
     /// Whether the usual port was taken, so that the system chose another.
     pub(super) other_port: bool,
@@ -35,13 +40,17 @@ impl Place {
         }
         let folder = |action| move |why| DevFault::File { action, path: args.data.clone(), why };
         private::make_folder(&args.data).map_err(folder("make"))?;
-        match Secrets::load(&args.data)? {
-            Some(secrets) => Self::known(args, secrets).await,
-            None => Self::fresh(args).await,
-        }
+        let (listener, mut secrets, other_port) = match Secrets::load(&args.data)? {
+            Some(secrets) => (Self::known(args, &secrets).await?, secrets, false),
+            None => Self::fresh(args).await?,
+        };
+        let usual = if args.port == Some(0) { 0 } else { ADMIN_PORT };
+        let admin = free(args.host, secrets.admin.map_or(usual, |at| at.port())).await?;
+        secrets.admin = Some(admin);
+        Ok(Self { listener, admin, secrets, other_port })
     }
 
-    async fn known(args: &Args, secrets: Secrets) -> Result<Self, DevFault> {
+    async fn known(args: &Args, secrets: &Secrets) -> Result<TcpListener, DevFault> {
         let stored = secrets.listen;
         let port = args.port.filter(|port| *port != 0).unwrap_or(stored.port());
         let asked = SocketAddr::new(args.host, port);
@@ -49,11 +58,10 @@ impl Place {
             return Err(DevFault::OtherAddress { data: args.data.clone(), stored, asked });
         }
         let remedy = "is a `taskgrant dev` running on this data folder already? Stop it, or use another folder with --data";
-        let listener = bind(stored, remedy).await?;
-        Ok(Self { listener, secrets, other_port: false })
+        bind(stored, remedy).await
     }
 
-    async fn fresh(args: &Args) -> Result<Self, DevFault> {
+    async fn fresh(args: &Args) -> Result<(TcpListener, Secrets, bool), DevFault> {
         let remedy = "choose another port with --port";
         let usual = bind(SocketAddr::new(args.host, args.port.unwrap_or(PORT)), remedy).await;
         let other_port = usual.is_err() && args.port.is_none();
@@ -63,7 +71,7 @@ impl Place {
             why,
             remedy,
         })?;
-        Ok(Self { listener, secrets: Secrets::new(listen), other_port })
+        Ok((listener, Secrets::new(listen), other_port))
     }
 
     /// The server's URL, its `iss`.
@@ -91,11 +99,12 @@ impl Place {
         format!(
             "# Written by `taskgrant dev` at each start: what it serves with, for commands that take --config.\n\
              public_url = {}\nlisten = {}\ndata = {}\nenvironment = \"dev\"\n\n\
-             [policy]\nbundles = {}\n\n[outbound]\nallow_http_loopback = true\n",
+             [policy]\nbundles = {}\n\n[admin]\nlisten = {}\n\n[outbound]\nallow_http_loopback = true\n",
             json!(self.public_url()),
             json!(self.secrets.listen),
             json!(data),
-            json!(bundles)
+            json!(bundles),
+            json!(self.admin)
         )
     }
 }
@@ -107,6 +116,16 @@ pub(super) fn full_path(path: &Path) -> PathBuf {
 
 async fn bind(at: SocketAddr, remedy: &'static str) -> Result<TcpListener, DevFault> {
     TcpListener::bind(at).await.map_err(|why| DevFault::Listen { at, why, remedy })
+}
+
+/// An address of `host` that nobody listens at: with this port, if it is free. The server binds it itself, a moment later.
+async fn free(host: IpAddr, port: u16) -> Result<SocketAddr, DevFault> {
+    let remedy = "end a program that listens on this machine";
+    let listener = match bind(SocketAddr::new(host, port), remedy).await {
+        Ok(listener) => listener,
+        Err(_) => bind(SocketAddr::new(host, 0), remedy).await?,
+    };
+    listener.local_addr().map_err(|why| DevFault::Listen { at: SocketAddr::new(host, port), why, remedy })
 }
 
 /// The address that `dev` listens at.
@@ -133,10 +152,25 @@ mod tests {
         for same in [None, Some(0), Some(port)] {
             let again = Place::take(&args(folder.path(), same)).await.unwrap();
             assert_eq!(again.secrets.listen.port(), port);
+            assert_ne!(again.admin.port(), port);
         }
         let other =
             Place::take(&args(folder.path(), Some(port ^ 1))).await.map(drop).unwrap_err().to_string();
         assert!(other.contains(&format!("use --port {port}")) && other.contains("--data"), "{other}");
+    }
+
+    #[tokio::test]
+    async fn the_admin_api_goes_where_it_was_unless_somebody_else_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Place::take(&args(folder.path(), Some(0))).await.unwrap();
+        first.secrets.save(folder.path()).unwrap();
+        let Place { listener, admin, .. } = first;
+        drop(listener);
+        let taken = TcpListener::bind(admin).await.unwrap();
+        let moved = Place::take(&args(folder.path(), None)).await.unwrap();
+        assert_ne!(moved.admin, admin);
+        drop((taken, moved));
+        assert_eq!(Place::take(&args(folder.path(), None)).await.unwrap().admin, admin);
     }
 
     #[tokio::test]
@@ -154,6 +188,7 @@ mod tests {
         let place = Place::take(&args(folder.path(), Some(0))).await.unwrap();
         let config = place.furnish(folder.path()).unwrap();
         assert_eq!(config.public_url, place.public_url());
+        assert_eq!(config.admin.listen, Some(place.admin));
         assert_eq!(config, Config::read(&folder.path().join(CONFIG)).unwrap());
         assert_eq!(std::fs::read_to_string(folder.path().join(".gitignore")).unwrap(), "*\n");
     }

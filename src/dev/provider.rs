@@ -1,10 +1,14 @@
-//! The demo identity provider under `/idp` of the same listener: it signs people in with a password and hands out
-//! real, signed session tokens. For this machine only: no page, no registration of clients, no refresh.
+//! The demo identity provider under `/idp` of the same listener: it signs people in with a password, or by a choice on a page, and
+//! hands out real, signed session tokens. For this machine only: no registration of clients, no refresh.
 
+mod authorize;
+mod page;
+mod shelf;
 mod sign_in;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -15,7 +19,9 @@ use http_body_util::BodyExt as _;
 use ring::rand::SystemRandom;
 use serde_json::{Value, json};
 
-use self::sign_in::{Fault, SignIn};
+use self::authorize::{Asked, Coded};
+use self::shelf::Shelf;
+use self::sign_in::{Fault, Form, SignIn, required};
 use super::fault::DevFault;
 use super::secrets::Secrets;
 use crate::clock::{Clock, Random};
@@ -27,6 +33,12 @@ pub const PATH: &str = "/idp";
 
 /// Folder of its key, in the data folder.
 const KEYS: &str = "idp-keys";
+
+/// How long a page waits for a choice.
+const PAGE_LIFETIME: Duration = Duration::from_mins(10);
+
+/// How long a code waits for its client (RFC 6749 §4.1.2 allows ten minutes).
+const CODE_LIFETIME: Duration = Duration::from_mins(1);
 
 /// Most bytes of a request body.
 const MAX_BODY: usize = 16 * 1024;
@@ -43,6 +55,10 @@ struct Parts {
     secrets: Secrets,
     clock: Arc<dyn Clock>,
     random: Random,
+    /// Pages that were shown, by the token of their form.
+    pages: Shelf<Asked>,
+    /// Sign-ins that no client has fetched yet, by their code.
+    codes: Shelf<Coded>,
 }
 
 impl Provider {
@@ -56,7 +72,8 @@ impl Provider {
         let keys = KeyRing::open(&data.join(KEYS), KeySpec::Es256, SystemRandom::new())?;
         let (issuer, audience) = (format!("{public_url}{PATH}"), public_url.to_owned());
         let random = Random::default();
-        Ok(Self(Arc::new(Parts { issuer, audience, keys, secrets, clock, random })))
+        let (pages, codes) = (Shelf::new(PAGE_LIFETIME), Shelf::new(CODE_LIFETIME));
+        Ok(Self(Arc::new(Parts { issuer, audience, keys, secrets, clock, random, pages, codes })))
     }
 
     /// Its routes, with their path.
@@ -65,7 +82,7 @@ impl Provider {
         let endpoints = Router::new()
             .route("/.well-known/openid-configuration", get(metadata))
             .route("/jwks", get(jwks))
-            .route("/authorize", get(|| async { refused(&Fault::NoPage) }))
+            .route("/authorize", get(authorize::ask).post(authorize::choose))
             .route("/token", post(token).fallback(post_only));
         Router::new().nest(PATH, endpoints.with_state(self.clone()))
     }
@@ -79,8 +96,11 @@ async fn metadata(State(Provider(parts)): State<Provider>) -> Json<Value> {
         "authorization_endpoint": at("/authorize"),
         "token_endpoint": at("/token"),
         "jwks_uri": at("/jwks"),
-        "grant_types_supported": ["password"],
+        "grant_types_supported": ["authorization_code", "password"],
         "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": true,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
         "token_endpoint_auth_methods_supported": ["none"],
@@ -94,13 +114,21 @@ async fn jwks(State(Provider(parts)): State<Provider>) -> Json<Value> {
     Json(parts.keys.jwks().clone())
 }
 
-/// `POST /idp/token`: `grant_type=password` (RFC 6749 §4.3) of a public client.
+/// `POST /idp/token`: `grant_type=authorization_code` and `password` (RFC 6749 §4.1, §4.3), of public clients.
 async fn token(State(Provider(parts)): State<Provider>, request: Request) -> Response {
     let answer = match form(request).await {
-        Ok(form) => SignIn::read(&form, &parts.secrets).and_then(|sign_in| answer(&parts, &sign_in)),
+        Ok(form) => sign_in(&parts, &form).and_then(|sign_in| answer(&parts, &sign_in)),
         Err(fault) => Err(fault),
     };
     answer.map_or_else(|fault| refused(&fault), |body| no_store(Json(body).into_response()))
+}
+
+fn sign_in(parts: &Parts, form: &Form) -> Result<SignIn, Fault> {
+    match required(form, "grant_type")? {
+        "password" => SignIn::by_password(form, &parts.secrets, parts.clock.now()),
+        "authorization_code" => authorize::redeem(parts, form),
+        _ => Err(Fault::Grant),
+    }
 }
 
 fn answer(parts: &Parts, sign_in: &SignIn) -> Result<Value, Fault> {

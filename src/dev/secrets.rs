@@ -25,6 +25,9 @@ pub(super) struct Secrets {
     version: u32,
     /// Where the server listens; the issuer of all that was signed and stored depends on it.
     pub(super) listen: SocketAddr,
+    /// Where the admin API listened last. Nothing that is signed or stored depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) admin: Option<SocketAddr>,
     /// By user name.
     passwords: BTreeMap<String, String>,
     /// By client id.
@@ -37,7 +40,8 @@ pub(super) struct Secrets {
 impl Secrets {
     /// For a data folder whose server listens at `listen`, with nothing made yet.
     pub(super) fn new(listen: SocketAddr) -> Self {
-        Self { version: 1, listen, passwords: BTreeMap::new(), clients: BTreeMap::new(), applied: None }
+        let (passwords, clients) = (BTreeMap::new(), BTreeMap::new());
+        Self { version: 1, listen, admin: None, passwords, clients, applied: None }
     }
 
     /// What the folder keeps; none if nothing yet.

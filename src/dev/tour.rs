@@ -71,6 +71,13 @@ impl Guide<'_> {
                 "what a client must know",
                 format!("curl -s {}/.well-known/oauth-authorization-server", self.demo.issuer),
             ),
+            (
+                "administer, as carol in a browser",
+                format!(
+                    "{program} login --server {} --client-secret-file {data}/console.secret",
+                    self.demo.admin.url.as_deref().unwrap_or_default()
+                ),
+            ),
             ("every address, user and secret", format!("{data}/dev.json")),
             ("the policy, yours to change, live", format!("{data}/policies/support/support.rego")),
             (

@@ -7,12 +7,19 @@ use openidconnect::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::admin::client::{UNSAFE, safe_url};
+use crate::domain::ids::shown;
+
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A client. Redirects are not followed: a secret goes where its owner sent it, and nowhere else.
 #[derive(Clone)]
-pub struct Http(reqwest::Client);
+pub struct Http {
+    client: reqwest::Client,
+    /// Whether it asks nobody in plain HTTP, but on loopback.
+    safe: bool,
+}
 
 /// A client's id and secret.
 #[derive(Clone, Copy)]
@@ -58,19 +65,35 @@ impl Http {
             .timeout(TIMEOUT)
             .user_agent(concat!("taskgrant/", env!("CARGO_PKG_VERSION")))
             .build();
-        client.map(Self).map_err(|error| unreachable("the network", &error))
+        let client = client.map_err(|error| unreachable("the network", &error))?;
+        Ok(Self { client, safe: false })
+    }
+
+    /// The same, for what administers: every URL that is not https, nor http on loopback, is refused before anything is sent to it,
+    /// whoever has named it.
+    pub fn safe() -> Result<Self, Unreachable> {
+        Ok(Self { safe: true, ..Self::new()? })
+    }
+
+    fn check(&self, url: &str) -> Result<(), Unreachable> {
+        if self.safe && safe_url(url).is_err() {
+            return Err(Unreachable { url: shown(url), why: format!("it {UNSAFE}") });
+        }
+        Ok(())
     }
 
     /// `GET url`.
     pub async fn get(&self, url: &str) -> Result<Answer, Unreachable> {
-        answer(url, self.0.get(url)).await
+        self.check(url)?;
+        answer(url, self.client.get(url)).await
     }
 
     /// Sends a request of `openidconnect` as it is.
     pub async fn send(&self, request: HttpRequest) -> Result<HttpResponse, Unreachable> {
         let url = request.uri().to_string();
+        self.check(&url)?;
         let (head, body) = request.into_parts();
-        let sent = self.0.request(head.method, &url).headers(head.headers).body(body).send().await;
+        let sent = self.client.request(head.method, &url).headers(head.headers).body(body).send().await;
         let answer = sent.map_err(|error| unreachable(&url, &error))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await.map_err(|error| unreachable(&url, &error))?;
@@ -87,8 +110,9 @@ impl Http {
         client: Option<Credentials<'_>>,
         form: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Answer, Unreachable> {
+        self.check(url)?;
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let mut request = self.0.post(url);
+        let mut request = self.client.post(url);
         if let Some(client) = client {
             // Both parts are form-encoded before they are joined (RFC 6749 §2.3.1).
             request = request.basic_auth(encoded(client.id), Some(encoded(client.secret)));

@@ -270,6 +270,24 @@ async fn only_a_person_who_signed_in_just_now_and_administers_gets_a_token() {
     other.refused(400, "invalid_request", "administrator_role_missing");
 }
 
+/// A login may be 15 minutes old when it is exchanged, and the token lives for ten: 25 minutes after it, everything is over.
+#[tokio::test]
+async fn a_login_is_good_for_calls_until_25_minutes_after_it() {
+    let platform = Platform::start().await;
+    let login = platform.server.now() - 14 * 60 - 50;
+    let session = platform.session(json!({"auth_time": login}));
+    let token = platform.exchange("admin", &session).await.token();
+    platform.server.clock.shift(9 * 60 + 50);
+    assert_eq!(platform.get(&token, "/admin/v1/objects").await.status, 200);
+    // What the token itself is exchanged for ends with it.
+    let renewed = platform.server.exchange(CONSOLE, &token, &[]).await.token();
+    assert_eq!(claims(&renewed)["exp"], claims(&token)["exp"]);
+    platform.server.clock.shift(20);
+    for token in [&token, &renewed] {
+        locked_out(&platform.get(token, "/admin/v1/objects").await, BAD_TOKEN);
+    }
+}
+
 /// The head of a request lets nobody in for as long as its body takes.
 #[tokio::test]
 async fn l4_who_is_revoked_while_the_body_is_on_its_way_changes_nothing() {

@@ -8,15 +8,20 @@ use std::sync::Arc;
 
 use clap::Parser;
 use serde_json::Value;
-use taskgrant::cli::{exchange, inspect};
+use taskgrant::admin::api::ApplyRequest;
+use taskgrant::admin::client::AdminClient;
+use taskgrant::cli::{exchange, inspect, lockdown};
 use taskgrant::clock::SystemClock;
+use taskgrant::configuration::apply::Options;
+use taskgrant::configuration::documents::Source;
 use taskgrant::dev::file::Example;
 use taskgrant::dev::{Args, Running};
 use taskgrant::terminal::http::{Answer, Credentials, Http};
 use taskgrant::terminal::output::{Exit, Output};
 use tempfile::TempDir;
 
-use crate::support::server::{ACCESS_TOKEN, TOKEN_EXCHANGE};
+use crate::support::console;
+use crate::support::server::{ACCESS_TOKEN, TOKEN_EXCHANGE, http};
 
 fn args(data: &Path, port: u16) -> Args {
     Args {
@@ -118,6 +123,9 @@ async fn dev_json_is_private_complete_and_there_only_while_the_demo_is() {
     for member in ["username", "password", "client_id", "client_secret"] {
         assert!(file["approver"][member].is_string(), "{member}");
     }
+    assert!(file["admin"]["url"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+    let secret = PathBuf::from(file["admin"]["console"]["client_secret_file"].as_str().unwrap());
+    assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode() & 0o7777, 0o600);
     let shell = data.path().join("dev.env");
     assert_eq!(std::fs::metadata(&shell).unwrap().permissions().mode() & 0o7777, 0o600);
     let support = &demo.file().agents[0];
@@ -126,7 +134,7 @@ async fn dev_json_is_private_complete_and_there_only_while_the_demo_is() {
     let secrets = data.path().join("dev-secrets.json");
     assert_eq!(std::fs::metadata(secrets).unwrap().permissions().mode() & 0o7777, 0o600);
     demo.stop().await.unwrap();
-    assert!(!path.exists() && !shell.exists());
+    assert!(!path.exists() && !shell.exists() && !secret.exists());
 }
 
 /// Runs examples as a script would, from what dev.json says.
@@ -238,6 +246,32 @@ async fn a_second_start_continues_and_another_port_is_refused_with_the_remedy() 
     assert!(refused.to_string().contains(&format!("use --port {port}")), "{refused}");
 }
 
+/// Its identity provider belonged to the demo tenant then, and one `iss` has one object.
+#[tokio::test]
+async fn a_folder_of_an_older_demo_is_refused_with_the_remedy() {
+    let data = tempfile::tempdir().unwrap();
+    let demo = start(&data).await;
+    let text = format!(
+        "kind: Tenant\ntenant: demo\nname: demo\nspec: {{}}\n---\nkind: TrustedIssuer\ntenant: demo\nname: demo-idp\nspec:\n  \
+         issuer: {}\n  accept: [{{type: id_token, audience: demo-app}}]\n",
+        demo.file().identity_provider.issuer
+    );
+    let request = ApplyRequest {
+        documents: vec![Source { file: "older.yaml".to_owned(), text }],
+        options: Options { allow_widening: true, prune: true, ..Options::default() },
+    };
+    let admin = AdminClient::find(&demo.file().admin.socket).await.unwrap().unwrap();
+    admin.apply(&request).await.unwrap().unwrap();
+    demo.stop().await.unwrap();
+    let file = data.path().join("dev-secrets.json");
+    let mut secrets: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    secrets["applied"] = "an older version's".into();
+    std::fs::write(&file, secrets.to_string()).unwrap();
+    let refused =
+        Running::start(&args(data.path(), 0), Arc::new(SystemClock)).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("older demo") && refused.contains("--data"), "{refused}");
+}
+
 #[derive(Parser)]
 struct ExchangeLine {
     #[command(flatten)]
@@ -248,6 +282,12 @@ struct ExchangeLine {
 struct InspectLine {
     #[command(flatten)]
     args: inspect::Args,
+}
+
+#[derive(Parser)]
+struct LockdownLine {
+    #[command(flatten)]
+    args: lockdown::LockdownArgs,
 }
 
 /// A shell whose commands use the demo's dev.json.
@@ -334,6 +374,55 @@ async fn a_refused_command_says_why_and_what_would_be_granted() {
     ] {
         let (exit, _, err) = shell.exchange(command, "eyJ.a.b").await;
         assert!(exit == Exit::Usage && err.contains(word), "{command:?}: {err}");
+    }
+    demo.stop().await.unwrap();
+}
+
+/// A browser on this machine: opens the page that `login` prints, and sends its form as the page would have it sent.
+async fn choose(page: String, person: &str) {
+    let shown = http().get(&page).send().await.unwrap();
+    let origin = shown.url().origin().ascii_serialization();
+    let html = shown.text().await.unwrap();
+    let (_, action) = html.split_once("action=\"").unwrap();
+    let (_, form) = html.split_once("name=\"form\" value=\"").unwrap();
+    let [action, form] = [action, form].map(|rest| rest.split('"').next().unwrap());
+    let body = format!("form={form}&person={person}");
+    let form = http().post(format!("{origin}{action}")).header("origin", &origin).body(body);
+    // The answer leads the browser on, to the port of `login`.
+    form.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap();
+}
+
+#[tokio::test]
+async fn admins_of_the_demo_sign_in_on_its_page_and_each_does_what_their_role_allows() {
+    let data = tempfile::tempdir().unwrap();
+    let demo = start(&data).await;
+    let admin = &demo.file().admin;
+    let url = admin.url.clone().unwrap();
+    let secret = admin.console.as_ref().unwrap().client_secret_file.display().to_string();
+    let token = data.path().join("login.json").display().to_string();
+    let options = ["--server", &url, "--client-secret-file", &secret, "--token-file", &token];
+    let login = async |person: &str, role: &str| {
+        let with = options.iter().copied().chain(["--role", role]);
+        console::login(with, async |page| choose(page, person).await).await
+    };
+    let status = async || {
+        let args = LockdownLine::parse_from(["x", "status", "--server", &url, "--token-file", &token]).args;
+        let mut exit = Exit::Usage;
+        let told =
+            told(async |output| exit = lockdown::run(&args, Arc::new(SystemClock), output).await).await;
+        (exit, told)
+    };
+    for administrator in &admin.administrators {
+        for role in &administrator.roles {
+            let (exit, out, err) = login(&administrator.username, role.as_str()).await;
+            assert_eq!(exit, Exit::Done, "{out}\n{err}");
+        }
+        // The last role of both is the auditors'.
+        assert_eq!(status().await.0, Exit::Done, "{}", administrator.username);
+    }
+    for (person, role) in [("carol", "approve"), ("dana", "admin"), ("alice", "audit")] {
+        let (exit, _, err) = login(person, role).await;
+        assert!(exit == Exit::Refused && err.contains("administrator_role_missing"), "{person}: {err}");
     }
     demo.stop().await.unwrap();
 }

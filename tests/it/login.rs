@@ -1,19 +1,21 @@
 //! The first administrator, `taskgrant login`, and commands that go to another machine's server (DESIGN §9).
 
-use std::io::Write;
+mod rogue;
+
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use serde_json::{Value, json};
 use taskgrant::cli::apply::Deployment;
-use taskgrant::cli::{approvals, bootstrap_admin, lockdown, login, logout};
+use taskgrant::cli::{approvals, bootstrap_admin, lockdown, logout};
 use taskgrant::clock::SystemClock;
 use taskgrant::store::folder::Location;
 use taskgrant::terminal::output::{Exit, Output};
 
+use crate::support::console;
 use crate::support::database::{location, on_postgres};
 use crate::support::idp::{bend, claims};
 use crate::support::process::free_port;
@@ -23,12 +25,6 @@ use crate::support::server::{Server, http};
 struct Bootstrap {
     #[command(flatten)]
     args: bootstrap_admin::BootstrapArgs,
-}
-
-#[derive(Parser)]
-struct Login {
-    #[command(flatten)]
-    args: login::LoginArgs,
 }
 
 #[derive(Parser)]
@@ -47,26 +43,6 @@ struct Lockdown {
 struct Approvals {
     #[command(flatten)]
     args: approvals::ApprovalsArgs,
-}
-
-/// What a command writes, readable while it runs.
-#[derive(Clone, Default)]
-struct Paper(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Paper {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Paper {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
 }
 
 struct Site {
@@ -109,13 +85,12 @@ impl Site {
 
     /// Keeps the console's secret in a file.
     fn keep(&self, secret: &str) {
-        std::fs::write(self.file("secret"), secret).unwrap();
-        std::fs::set_permissions(self.file("secret"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        owned_file(&self.file("secret"), secret);
     }
 
     fn options(&self) -> Vec<String> {
         let path = |name: &str| self.file(name).display().to_string();
-        ["x", "--server", &self.url, "--client-secret-file", &path("secret"), "--token-file", &path("token")]
+        ["--server", &self.url, "--client-secret-file", &path("secret"), "--token-file", &path("token")]
             .map(str::to_owned)
             .to_vec()
     }
@@ -129,28 +104,11 @@ impl Site {
 
     /// Runs `login`, with a browser that goes where it is told to.
     async fn login(&self, with: &[&str]) -> (Exit, String, String) {
-        let options = self.options().into_iter().chain(with.iter().map(|text| (*text).to_owned()));
-        let args = Login::parse_from(options).args;
-        let (paper, complaints) = (Paper::default(), Paper::default());
-        let told = paper.clone();
-        let browser = tokio::spawn(async move {
-            for _ in 0..500 {
-                if let Some(url) = told.text().lines().find(|line| line.contains("/authorize?")) {
-                    return http().get(url).send().await.unwrap().text().await.unwrap();
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            String::new()
-        });
-        let (mut out, mut err) = (paper.clone(), complaints.clone());
-        let output = &mut Output { out: &mut out, err: &mut err };
-        let exit = login::run(&args, &SystemClock, &mut std::io::empty(), output).await;
-        if paper.text().contains("/authorize?") {
-            browser.await.unwrap();
-        } else {
-            browser.abort();
-        }
-        (exit, paper.text(), complaints.text())
+        let with = with.iter().map(|text| (*text).to_owned());
+        console::login(self.options().into_iter().chain(with), async |page| {
+            http().get(page).send().await.unwrap();
+        })
+        .await
     }
 
     fn stored(&self) -> Value {
@@ -174,6 +132,24 @@ async fn bootstrap(args: &bootstrap_admin::BootstrapArgs, deployment: &Deploymen
     let exit = bootstrap_admin::run(args, deployment, Arc::new(SystemClock), output).await;
     (exit, String::from_utf8([out, err].concat()).unwrap())
 }
+
+/// Runs `logout`; what it complains about.
+async fn log_out(options: &[String]) -> (Exit, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let output = &mut Output { out: &mut out, err: &mut err };
+    let args = Logout::parse_from(["x"].into_iter().chain(options.iter().map(String::as_str))).args;
+    let exit = logout::run(&args, output).await;
+    (exit, String::from_utf8(err).unwrap())
+}
+
+/// A file that is its owner's only.
+fn owned_file(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Nobody sits at the browser.
+async fn nobody(_: String) {}
 
 const CLI: [&str; 2] = ["--console-client", "admin-cli"];
 
@@ -213,6 +189,57 @@ async fn the_first_administrator_is_let_in_once_by_the_machines_account_and_reco
     assert!(exit == Exit::Done && told.contains("name: first-2") && !told.contains("tgs_"), "{told}");
     let (exit, told) = site.bootstrap(&["--again", "--console-client", "other"]).await;
     assert!(exit == Exit::Refused && told.contains("there is a console already"), "{told}");
+}
+
+/// A console in YAML, of the upstream client `admin-cli` of `issuer`.
+fn console_object(name: &str, issuer: &str, more: &str) -> String {
+    format!(
+        "kind: Agent\ntenant: system\nname: {name}\nspec:\n  client_id: {name}\n  class: taskgrant:console\n  owner: group:platform\n  \
+         contact: platform@acme.example\n  upstream_clients: [{{issuer: {issuer}, client: admin-cli}}]\n{more}"
+    )
+}
+
+#[tokio::test]
+async fn bootstrap_names_a_console_that_lets_them_in_and_a_client_id_that_is_free() {
+    let site = Site::start().await;
+    let other = "kind: TrustedIssuer\ntenant: system\nname: other\nspec:\n  issuer: https://other.example\n  subject_prefix: 'o:'\n  \
+                 fixed_tenant: acme\n  accept: [{type: id_token, audience: x}]\n";
+    let taken = "kind: Agent\ntenant: acme\nname: taken\nspec:\n  client_id: taskgrant-console\n  class: worker\n  \
+                 owner: group:platform\n  contact: platform@acme.example\n";
+    let issuer = site.server.idp.issuer.clone();
+    let objects = [
+        console_object("a-disabled", &issuer, "  disabled: true\n"),
+        console_object("b-elsewhere", "https://other.example", ""),
+        other.to_owned(),
+        taken.to_owned(),
+    ];
+    site.server.apply(&objects.join("---\n")).await.unwrap();
+    let (exit, told) = site.bootstrap(&[]).await;
+    assert_eq!(exit, Exit::Refused, "{told}");
+    for why in ["`a-disabled` is disabled", "`b-elsewhere` has no upstream client of it", "--console-client"]
+    {
+        assert!(told.contains(why), "{told}");
+    }
+    let (exit, told) = site.bootstrap(&[&CLI[..], &["--client-id", "taskgrant-console"]].concat()).await;
+    assert!(exit == Exit::Refused && told.contains("acme/taken") && told.contains("--client-id"), "{told}");
+    let (exit, told) = site.bootstrap(&CLI).await;
+    assert!(
+        exit == Exit::Done && told.contains("login --server URL --client-id taskgrant-console-2"),
+        "{told}"
+    );
+    let (_, record) = site.server.last_decision().await;
+    let objects = record["granted"]["objects"].as_array().unwrap();
+    let administrator = objects.iter().find(|o| o["object"] == "Administrator system/first").unwrap();
+    assert_eq!(administrator["widens"], json!(["widens `spec`: a new administrator"]), "{record}");
+    assert_eq!(record["reasons"][0]["code"], "widening_allowed");
+
+    // One that is usable is named, whatever comes before it.
+    let (exit, told) = site.bootstrap(&["--again"]).await;
+    assert!(exit == Exit::Done && told.contains("--client-id taskgrant-console-2"), "{told}");
+    let usable = console_object("c-usable", &issuer, "");
+    site.server.apply(&usable).await.unwrap();
+    let (exit, told) = site.bootstrap(&["--again"]).await;
+    assert!(exit == Exit::Done && told.contains("--client-id c-usable"), "{told}");
 }
 
 #[tokio::test]
@@ -278,16 +305,40 @@ async fn an_admin_signs_in_in_a_browser_and_works_on_another_machines_server() {
     let who = format!("principal:{} root through taskgrant-console", site.server.idp.issuer);
     assert_eq!(record["actor"], json!(who));
 
-    let out = Paper::default();
-    let (mut written, mut err) = (out.clone(), Vec::new());
-    let output = &mut Output { out: &mut written, err: &mut err };
-    let args = Logout::parse_from(site.options()).args;
-    assert_eq!(logout::run(&args, output).await, Exit::Done, "{}", String::from_utf8_lossy(&err));
+    let (exit, err) = log_out(&site.options()).await;
+    assert_eq!(exit, Exit::Done, "{err}");
     assert!(!site.file("token").exists());
     let (exit, _, err) = site.lockdown(&["status"]).await;
     assert!(exit == Exit::Refused && err.contains("taskgrant login --server"), "{err}");
     let request = http().get(format!("{}/admin/v1/objects", site.url)).bearer_auth(&token);
     assert_eq!(request.send().await.unwrap().status(), 401, "it is revoked");
+}
+
+#[tokio::test]
+async fn the_issuer_is_named_where_its_host_is_another_and_told_before_the_sign_in() {
+    let mut site = Site::start().await;
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}", secret_in(&told)));
+    site.seat(json!({}));
+    site.url = site.url.replace("127.0.0.1", "localhost");
+    let (exit, out, err) = site.login(&[]).await;
+    assert!(exit == Exit::Usage && err.contains("--issuer") && err.contains(&site.server.issuer), "{err}");
+    assert_eq!(out, "");
+    let (exit, out, err) = site.login(&["--issuer", &format!("{}/", site.server.issuer)]).await;
+    assert_eq!(exit, Exit::Done, "{out}\n{err}");
+    let first = format!("signing in to administer the Taskgrant server {}", site.server.issuer);
+    assert_eq!(out.lines().next(), Some(first.as_str()));
+}
+
+#[tokio::test]
+async fn an_answer_without_iss_is_refused_where_the_provider_says_that_it_sends_one() {
+    let site = Site::start().await;
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}", secret_in(&told)));
+    site.seat(json!({}));
+    site.server.idp.people.leave_issuer_out();
+    let (exit, _, err) = site.login(&[]).await;
+    assert!(exit == Exit::Usage && err.contains("has no `iss`"), "{err}");
 }
 
 #[tokio::test]
@@ -305,6 +356,16 @@ async fn an_id_token_is_taken_where_the_issuer_accepts_one_and_roles_are_asked_f
     assert_eq!(site.stored()["role"], "audit");
     let (exit, _, err) = site.lockdown(&["on", "--reason", "x"]).await;
     assert!(exit == Exit::Refused && err.contains("role `admin`"), "{err}");
+    // One that is there already is taken for what a sign-in would give.
+    let root = json!({"sub": "root", "aud": "admin-cli", "azp": "admin-cli", "client_id": null});
+    let session = bend(bend(site.server.session_claims(), root), json!({"auth_time": site.server.now()}));
+    std::fs::write(site.file("session"), site.server.idp.sign("JWT", &session)).unwrap();
+    let file = site.file("session").display().to_string();
+    let (exit, out, err) = site.login(&["--session-token", &file]).await;
+    assert_eq!(exit, Exit::Done, "{out}\n{err}");
+    let (exit, _, err) =
+        site.login(&["--session-token", &file, "--session-token-type", "access_token"]).await;
+    assert_eq!(exit, Exit::Refused, "{err}");
     // Of a login that the provider did not renew, or of somebody who does not administer.
     for (with, why) in [
         (json!({"auth_time": site.server.now() - 1000}), "subject_token_login_old"),
@@ -331,17 +392,10 @@ async fn an_admin_may_sign_in_on_another_device_or_with_a_session_that_is_there(
     let (exit, out, err) =
         site.login(&["--session-token", &site.file("session").display().to_string()]).await;
     assert_eq!(exit, Exit::Done, "{out}\n{err}");
-    let wrong = Login::parse_from([
-        "x",
-        "--server",
-        &site.server.issuer,
-        "--client-secret-file",
-        &site.file("secret").display().to_string(),
-    ]);
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let output = &mut Output { out: &mut out, err: &mut err };
-    assert_eq!(login::run(&wrong.args, &SystemClock, &mut std::io::empty(), output).await, Exit::Usage);
-    assert!(String::from_utf8(err).unwrap().contains("is no admin API"));
+    let secret = site.file("secret").display().to_string();
+    let wrong = ["--server", &site.server.issuer, "--client-secret-file", &secret];
+    let (exit, _, err) = console::login(wrong, nobody).await;
+    assert!(exit == Exit::Usage && err.contains("is no admin API"), "{err}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The browser's answer: one request to a port of this machine (RFC 8252 §7.3).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use openidconnect::url::form_urlencoded;
@@ -17,6 +18,14 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const HEAD: Duration = Duration::from_secs(5);
 /// Longest head of a request that is read.
 const MAX_HEAD: usize = 16 * 1024;
+
+/// Who shall send the answer.
+pub(super) struct Sender {
+    /// The identity provider.
+    pub(super) issuer: String,
+    /// Whether its answers say whose they are: then one that does not is not its own (RFC 9207 §2.4).
+    pub(super) says_so: bool,
+}
 
 /// A port that waits for the browser.
 pub(super) struct Callback {
@@ -40,11 +49,11 @@ impl Callback {
 
     /// The code that comes with this `state`. Whoever else knocks is sent away, and does not end the wait: any page may send a browser
     /// here.
-    pub(super) async fn code(self, state: &str, issuer: &str) -> Result<String, String> {
+    pub(super) async fn code(self, state: &str, sender: &Sender) -> Result<String, String> {
         let waited = timeout(PATIENCE, async {
             loop {
                 let Ok((stream, _)) = self.listener.accept().await else { continue };
-                if let Ok(Some(answer)) = timeout(HEAD, heard(stream, state, issuer)).await {
+                if let Ok(Some(answer)) = timeout(HEAD, heard(stream, state, sender)).await {
                     return answer;
                 }
             }
@@ -54,7 +63,7 @@ impl Callback {
 }
 
 /// What a connection says; none if it is not the answer that is waited for.
-async fn heard(mut stream: TcpStream, state: &str, issuer: &str) -> Option<Result<String, String>> {
+async fn heard(mut stream: TcpStream, state: &str, sender: &Sender) -> Option<Result<String, String>> {
     let mut head = Vec::new();
     while !head.windows(4).any(|four| four == b"\r\n\r\n") && head.len() < MAX_HEAD {
         let mut piece = [0; 1024];
@@ -62,7 +71,7 @@ async fn heard(mut stream: TcpStream, state: &str, issuer: &str) -> Option<Resul
         head.extend_from_slice(piece.get(..read)?);
     }
     let line = String::from_utf8_lossy(&head);
-    let answer = read(line.lines().next().unwrap_or_default(), state, issuer);
+    let answer = read(line.lines().next().unwrap_or_default(), state, sender);
     let (status, words) = match &answer {
         None => ("404 Not Found", "Nothing is served here."),
         Some(Ok(_)) => ("200 OK", "You are signed in. Close this page and go back to the terminal."),
@@ -79,23 +88,41 @@ async fn heard(mut stream: TcpStream, state: &str, issuer: &str) -> Option<Resul
 }
 
 /// The code of a request line, or why there is none (RFC 6749 §4.1.2); nothing of a line that is not the answer.
-fn read(line: &str, state: &str, issuer: &str) -> Option<Result<String, String>> {
+fn read(line: &str, state: &str, sender: &Sender) -> Option<Result<String, String>> {
     let target = line.strip_prefix("GET ")?.split(' ').next()?;
     let query = target.strip_prefix(PATH)?.strip_prefix('?')?;
+    let sent: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+    let ours = sent.iter().any(|(key, value)| key == "state" && value == state);
+    ours.then(|| code(&sent, sender))
+}
+
+/// The code of the answer's parameters, each of which comes once (RFC 6749 §3.1).
+fn code(sent: &[(Cow<'_, str>, Cow<'_, str>)], sender: &Sender) -> Result<String, String> {
     let one = |name: &str| {
-        let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
-        values.next().map(|(_, value)| value.into_owned()).filter(|_| values.next().is_none())
+        let mut values = sent.iter().filter(|(key, _)| key == name).map(|(_, value)| &**value);
+        let first = values.next();
+        if values.next().is_some() {
+            Err(format!("the answer has `{name}` more than once"))
+        } else {
+            Ok(first)
+        }
     };
-    one("state").filter(|sent| sent == state)?;
-    // Who sends it says who it is, where it is said at all (RFC 9207 §2.4).
-    if one("iss").is_some_and(|sent| sent != issuer) {
-        return Some(Err("the answer is of another identity provider".to_owned()));
+    one("state")?;
+    match one("iss")? {
+        Some(iss) if iss != sender.issuer => {
+            return Err("the answer is of another identity provider".to_owned());
+        }
+        None if sender.says_so => {
+            let why = "the answer has no `iss`, which the identity provider says that it sends (RFC 9207)";
+            return Err(why.to_owned());
+        }
+        Some(_) | None => {}
     }
-    if let Some(error) = one("error") {
-        let why = one("error_description").unwrap_or_default();
-        return Some(Err(format!("the identity provider refuses: {} {}", shown(&error), shown(&why))));
+    if let Some(error) = one("error")? {
+        let why = one("error_description")?.unwrap_or_default();
+        return Err(format!("the identity provider refuses: {} {}", shown(error), shown(why)));
     }
-    Some(one("code").ok_or_else(|| "the identity provider sent no code".to_owned()))
+    one("code")?.map(str::to_owned).ok_or_else(|| "the identity provider sent no code".to_owned())
 }
 
 #[cfg(test)]
@@ -104,14 +131,14 @@ mod tests {
 
     #[test]
     fn only_the_answer_with_our_state_ends_the_wait() {
-        let read = |line: &str| read(line, "s1", "https://idp.example");
+        let sender = Sender { issuer: "https://idp.example".to_owned(), says_so: false };
+        let read = |line: &str| read(line, "s1", &sender);
         assert_eq!(read("GET /callback?code=c%2B1&state=s1 HTTP/1.1"), Some(Ok("c+1".to_owned())));
         let said = read("GET /callback?code=c&state=s1&iss=https%3A%2F%2Fidp.example HTTP/1.1");
         assert_eq!(said, Some(Ok("c".to_owned())));
         for other in [
             "GET /callback?code=c&state=s2 HTTP/1.1",
             "GET /callback?code=c HTTP/1.1",
-            "GET /callback?code=c&state=s1&state=s1 HTTP/1.1",
             "GET /callback/x?code=c&state=s1 HTTP/1.1",
             "GET /favicon.ico HTTP/1.1",
             "POST /callback?code=c&state=s1 HTTP/1.1",
@@ -125,5 +152,27 @@ mod tests {
             refused("GET /callback?code=c&state=s1&iss=https://evil.example HTTP/1.1").contains("another")
         );
         assert!(refused("GET /callback?state=s1 HTTP/1.1").contains("no code"));
+        for (twice, name) in [
+            ("code=c&state=s1&state=s1", "state"),
+            ("code=c&state=s2&state=s1", "state"),
+            ("code=c&code=d&state=s1", "code"),
+            ("code=c&state=s1&iss=https://idp.example&iss=https://evil.example", "iss"),
+            ("code=c&state=s1&iss=https://evil.example&iss=https://idp.example", "iss"),
+            ("error=a&error=b&state=s1", "error"),
+        ] {
+            let why = refused(&format!("GET /callback?{twice} HTTP/1.1"));
+            assert_eq!(why, format!("the answer has `{name}` more than once"));
+        }
+    }
+
+    #[test]
+    fn where_answers_say_whose_they_are_one_that_does_not_is_refused() {
+        let sender = Sender { issuer: "https://idp.example".to_owned(), says_so: true };
+        let read = |query: &str| read(&format!("GET /callback?{query} HTTP/1.1"), "s1", &sender).unwrap();
+        assert_eq!(read("code=c&state=s1&iss=https://idp.example"), Ok("c".to_owned()));
+        for query in ["code=c&state=s1", "error=access_denied&state=s1", "code=c&state=s1&iss="] {
+            read(query).unwrap_err();
+        }
+        assert!(read("code=c&state=s1").unwrap_err().contains("RFC 9207"));
     }
 }

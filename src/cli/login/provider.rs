@@ -14,7 +14,8 @@ use openidconnect::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::browser::Callback;
+use super::browser::{Callback, Sender};
+use crate::admin::client::safe_url;
 use crate::domain::ids::shown;
 use crate::domain::objects::SessionTokenKind;
 use crate::terminal::http::Http;
@@ -24,6 +25,9 @@ use crate::terminal::output::Output;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct MoreMetadata {
     device_authorization_endpoint: Option<DeviceAuthorizationUrl>,
+    /// Whether its answers say whose they are (RFC 9207 §3).
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
 }
 
 impl AdditionalProviderMetadata for MoreMetadata {}
@@ -86,9 +90,14 @@ impl<'h> Provider<'h> {
         scopes: &[String],
         output: &mut Output<'_>,
     ) -> Result<Tokens, String> {
+        let page = self.metadata.authorization_endpoint().as_str();
+        safe_url(page).map_err(|why| format!("the identity provider's authorization endpoint: {why}"))?;
         let callback = Callback::open().await?;
         let redirect = RedirectUrl::new(callback.url().to_owned()).map_err(|why| why.to_string())?;
-        let issuer = self.metadata.issuer().to_string();
+        let sender = Sender {
+            issuer: self.metadata.issuer().to_string(),
+            says_so: self.metadata.additional_metadata().authorization_response_iss_parameter_supported,
+        };
         let client = CoreClient::from_provider_metadata(self.metadata, ClientId::new(self.client), None)
             .set_redirect_uri(redirect);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
@@ -102,7 +111,7 @@ impl<'h> Provider<'h> {
             .url();
         output.line("Open this in a browser on this machine, and sign in:");
         output.line(url.as_str());
-        let code = callback.code(state.secret(), &issuer).await?;
+        let code = callback.code(state.secret(), &sender).await?;
         let http = self.http;
         let send = |request: HttpRequest| http.send(request);
         let exchange = client.exchange_code(AuthorizationCode::new(code)).map_err(|why| why.to_string())?;
@@ -134,11 +143,9 @@ impl<'h> Provider<'h> {
             .request_async(&send)
             .await
             .map_err(|why| format!("the identity provider gives no code: {}", all(&why)))?;
-        output.line(&format!(
-            "Open {} and type the code {}",
-            details.verification_uri().as_str(),
-            shown(details.user_code().secret())
-        ));
+        let page = details.verification_uri().as_str();
+        safe_url(page).map_err(|why| format!("the identity provider's page: {why}"))?;
+        output.line(&format!("Open {} and type the code {}", page, shown(details.user_code().secret())));
         let polls = client.exchange_device_access_token(&details).map_err(|why| why.to_string())?;
         let tokens = polls.request_async(&send, tokio::time::sleep, None).await;
         let tokens = tokens.map_err(|why| format!("the identity provider gives no token: {}", all(&why)))?;

@@ -1,15 +1,17 @@
 //! The use case: the first administrator, who is let in by nobody but the machine's own account (DESIGN §9).
 
+use std::str::FromStr;
+
 use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use thiserror::Error;
 
 use super::secrets::FreshSecret;
-use super::{ApplyFault, Configuration, Inner, Next, Options, Order, earlier, fit, objects, reason};
+use super::{ApplyFault, Configuration, Inner, Next, Options, Order, build, earlier, fit, objects, reason};
 use crate::configuration::active::InForce;
 use crate::configuration::documents;
-use crate::configuration::plan::{Action, Plan, Step};
+use crate::configuration::plan::{Action, Plan, Step, undeclared_widenings};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::{AgentClass, ClientId, DecisionId, Name};
 use crate::domain::objects::{
@@ -33,10 +35,11 @@ pub struct BootstrapRequest {
     pub issuer: String,
     /// Their `sub` there.
     pub subject: String,
-    /// The client there that they sign in with. Needed unless there is a console, and refused where there is one.
+    /// The client there that they sign in with. Needed unless there is a console through which they can, and refused where there
+    /// is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console_client: Option<String>,
-    /// Client id of the console here.
+    /// Client id of that console here, which nobody else may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<ClientId>,
     /// Whether to do it although somebody administers already.
@@ -51,7 +54,7 @@ pub struct Bootstrapped {
     pub administrator: ObjectRef,
     /// The client to sign in through.
     pub console: ClientId,
-    /// The console that was declared, if there was none; else none.
+    /// The console that was declared, if there was none to sign in through; else none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared_console: Option<ObjectRef>,
     /// Its secret, told this once.
@@ -78,18 +81,38 @@ pub enum BootstrapFault {
         "there is no console yet: name the client of the identity provider that admins sign in with (--console-client)"
     )]
     NoConsole,
+    /// There are some, and through none of them can somebody of this issuer sign in.
+    #[error(
+        "nobody of {issuer} can sign in through a console ({why}): name the client of that issuer that admins sign in with \
+         (--console-client), or change the console's object"
+    )]
+    NoUsableConsole {
+        /// The issuer of the one who is to administer.
+        issuer: String,
+        /// What keeps each console from being used.
+        why: String,
+    },
     /// There is one, which somebody looks after.
     #[error(
         "there is a console already (`{0}`): leave --console-client and --client-id out, or change its object"
     )]
     Console(ClientId),
+    /// Another client is called so.
+    #[error("the client id `{id}` is that of {holder}: name another one with --client-id, or leave it out")]
+    ClientIdTaken {
+        /// The client id.
+        id: ClientId,
+        /// Whose it is.
+        holder: ObjectRef,
+    },
     /// As for an apply.
     #[error(transparent)]
     Apply(#[from] ApplyFault),
 }
 
 impl Configuration {
-    /// Declares an administrator with every role, and a console where there is none, on behalf of `actor`; in force when this returns.
+    /// Declares an administrator with every role, and a console where none lets them sign in, on behalf of `actor`; in force when this
+    /// returns.
     pub async fn bootstrap_admin(
         &self,
         request: &BootstrapRequest,
@@ -152,6 +175,7 @@ impl Inner {
         new: [Option<Object>; 2],
     ) -> Result<Result<Next, ApplyFault>, ApplyFault> {
         let (mut put, mut steps) = (Vec::new(), Vec::new());
+        let before = all.clone();
         for mut object in new.into_iter().flatten() {
             let versions = self.store.object_versions(object.id.kind).await?;
             let greatest = versions.iter().filter(|row| row.id == object.id).map(|row| row.version).max();
@@ -163,10 +187,16 @@ impl Inner {
             put.push(object);
         }
         let earlier = earlier(&self.store, &all).await?;
-        let fitted = fit(&all, &earlier, &self.own_issuer);
-        Ok(fitted.map_err(|faults| ApplyFault::Documents(documents::place(&faults, &[]))).map(
-            |(snapshot, schemas)| Next { plan: Plan { steps }, put, retire: Vec::new(), snapshot, schemas },
-        ))
+        let (snapshot, schemas) = match fit(&all, &earlier, &self.own_issuer) {
+            Ok(fitted) => fitted,
+            Err(faults) => return Ok(Err(ApplyFault::Documents(documents::place(&faults, &[])))),
+        };
+        // What does not build allows nothing.
+        let old = build(&before, &[], &self.own_issuer).unwrap_or_default();
+        for step in &mut steps {
+            step.widenings = undeclared_widenings(&step.object, &old, &snapshot);
+        }
+        Ok(Ok(Next { plan: Plan { steps }, put, retire: Vec::new(), snapshot, schemas }))
     }
 
     async fn refuse_bootstrap(
@@ -203,35 +233,71 @@ fn declared(request: &BootstrapRequest, current: &[Object]) -> Result<Declared, 
     };
     let administrator =
         object(ObjectKind::Administrator, "first", current, Spec::Administrator(administrator))?;
-    let consoles = current.iter().filter_map(|object| {
-        let Spec::Agent(spec) = &object.spec else { return None };
-        spec.class.is_console().then(|| spec.client_id.clone())
-    });
-    let there = consoles.min();
-    match (there, &request.console_client) {
-        (Some(console), None) if request.client_id.is_none() => {
+    match (usable_console(&request.issuer, current), &request.console_client) {
+        (Ok(console), None) if request.client_id.is_none() => {
             Ok(Declared { administrator, console: None, client_id: console, secret: None })
         }
-        (Some(console), _) => Err(BootstrapFault::Console(console)),
-        (None, None) => Err(BootstrapFault::NoConsole),
-        (None, Some(client)) => {
-            let (spec, secret) = console(request, client, owner)?;
-            let client_id = spec.client_id.clone();
+        (Ok(console), _) => Err(BootstrapFault::Console(console)),
+        (Err(fault), None) => Err(fault),
+        (Err(_), Some(client)) => {
+            let client_id = free_client_id(request.client_id.as_ref(), current)?;
+            let (spec, secret) = console(request, (client_id.clone(), client), owner)?;
             let console = object(ObjectKind::Agent, "console", current, Spec::Agent(Box::new(spec)))?;
             Ok(Declared { administrator, console: Some(console), client_id, secret: Some(secret) })
         }
     }
 }
 
+/// The first console through which somebody of `issuer` can sign in, or why there is none.
+fn usable_console(issuer: &str, current: &[Object]) -> Result<ClientId, BootstrapFault> {
+    let (mut usable, mut why) = (Vec::new(), Vec::new());
+    for object in current {
+        let Spec::Agent(spec) = &object.spec else { continue };
+        if !spec.class.is_console() {
+            continue;
+        }
+        if spec.disabled {
+            why.push(format!("`{}` is disabled", spec.client_id));
+        } else if !spec.upstream_clients.iter().any(|upstream| upstream.issuer == issuer) {
+            why.push(format!("`{}` has no upstream client of it", spec.client_id));
+        } else {
+            usable.push(spec.client_id.clone());
+        }
+    }
+    let none = || match why.as_slice() {
+        [] => BootstrapFault::NoConsole,
+        why => BootstrapFault::NoUsableConsole { issuer: issuer.to_owned(), why: why.join(", ") },
+    };
+    usable.into_iter().min().ok_or_else(none)
+}
+
+/// The client id of a new console: the one that is asked for, else the first of [`CONSOLE`], `…-2` and so on that nobody has.
+fn free_client_id(wanted: Option<&ClientId>, current: &[Object]) -> Result<ClientId, BootstrapFault> {
+    let holder = |id: &ClientId| {
+        current.iter().find(|object| object.spec.client().is_some_and(|(client, _)| client == id))
+    };
+    if let Some(id) = wanted {
+        let taken =
+            |object: &Object| BootstrapFault::ClientIdTaken { id: id.clone(), holder: object.id.clone() };
+        return holder(id).map_or_else(|| Ok(id.clone()), |object| Err(taken(object)));
+    }
+    let none = || ApplyFault::Unavailable("no client id is free".to_owned()).into();
+    candidates(CONSOLE).find(|id| holder(id).is_none()).ok_or_else(none)
+}
+
+/// `name`, `name-2`, `name-3` …
+fn candidates<T: FromStr>(name: &str) -> impl Iterator<Item = T> {
+    let names = std::iter::once(name.to_owned()).chain((2..).map(move |number| format!("{name}-{number}")));
+    names.filter_map(|text| text.parse().ok())
+}
+
 fn console(
     request: &BootstrapRequest,
-    client: &str,
+    (client_id, client): (ClientId, &str),
     owner: Owner,
 ) -> Result<(AgentSpec, String), BootstrapFault> {
     let none = || ApplyFault::Unavailable("the system has no randomness".to_owned());
     let fresh = FreshSecret::new(&SystemRandom::new()).ok_or_else(none)?;
-    let usual = || CONSOLE.parse().map_err(|_| ApplyFault::Unavailable(CONSOLE.to_owned()));
-    let client_id = request.client_id.clone().map_or_else(usual, Ok)?;
     let spec = AgentSpec {
         client_id,
         class: AgentClass::console(),
@@ -256,8 +322,8 @@ fn object(kind: ObjectKind, name: &str, current: &[Object], spec: Spec) -> Resul
     let is_free = |candidate: &Name| {
         !current.iter().any(|o| o.id.kind == kind && o.id.tenant.is_system() && o.id.name == *candidate)
     };
-    let names = std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
-    let free = names.filter_map(|text| text.parse::<Name>().ok()).find(is_free);
-    let name = free.ok_or_else(|| ApplyFault::Unavailable("no name is free".to_owned()))?;
+    let name = candidates(name)
+        .find(is_free)
+        .ok_or_else(|| ApplyFault::Unavailable("no name is free".to_owned()))?;
     Ok(Object { id: ObjectRef { kind, tenant: Name::system(), name }, version: 1, spec })
 }

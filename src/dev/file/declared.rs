@@ -1,8 +1,8 @@
-//! The part of `dev.json` that tells what is declared for the demo tenant.
+//! The part of `dev.json` that tells what is declared for the demo tenant, and who administers.
 
 use super::super::cast;
 use super::super::secrets::Secrets;
-use super::{AgentClient, ResourceClient, TaskTypeEntry};
+use super::{Administrator, AgentClient, ResourceClient, TaskTypeEntry};
 use crate::domain::objects::{AgentSpec, Object, ResourceSpec, Spec, TaskTypeSpec};
 
 /// What the demo tenant declares. Clients whose secret was not made here are left out: nobody could use them.
@@ -11,11 +11,12 @@ pub(super) struct Declared {
     pub(super) agents: Vec<AgentClient>,
     pub(super) resources: Vec<ResourceClient>,
     pub(super) task_types: Vec<TaskTypeEntry>,
+    pub(super) administrators: Vec<Administrator>,
 }
 
 impl Declared {
     pub(super) fn read(objects: &[Object], secrets: &Secrets) -> Self {
-        let mut declared = Self::default();
+        let mut declared = Self { administrators: administrators(objects), ..Self::default() };
         for object in objects.iter().filter(|o| o.id.tenant.as_str() == cast::TENANT) {
             let name = object.id.name.as_str();
             match &object.spec {
@@ -37,6 +38,18 @@ impl Declared {
         declared.resources.sort_by_key(|r| place(&cast::RESOURCES, &r.client_id));
         declared
     }
+}
+
+/// The people of the demo who administer, by user name.
+fn administrators(objects: &[Object]) -> Vec<Administrator> {
+    let of = |object: &Object| {
+        let Spec::Administrator(spec) = &object.spec else { return None };
+        let person = cast::people().find(|person| spec.subject.as_deref() == Some(person.name))?;
+        Some(Administrator { username: person.name.to_owned(), roles: spec.roles.clone() })
+    };
+    let mut found: Vec<_> = objects.iter().filter_map(of).collect();
+    found.sort_by(|a, b| a.username.cmp(&b.username));
+    found
 }
 
 fn agent(spec: &AgentSpec, secrets: &Secrets) -> Option<AgentClient> {

@@ -1,4 +1,4 @@
-//! One sign-in: what the form says, whether the password is right, and the claims of the tokens.
+//! One sign-in: with a password or by a choice on the page, and the claims of the tokens that come of it.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
@@ -16,6 +16,9 @@ pub(super) const LIFETIME: i64 = 3600;
 /// `acr` of a sign-in with a password (RFC 9470 leaves the words to the provider).
 const ACR: &str = "urn:demo:password";
 
+/// `acr` of one that proves nothing (OpenID Connect Core §2).
+const NO_ACR: &str = "0";
+
 /// `scope` when none is asked for.
 const SCOPE: &str = "openid profile email";
 
@@ -31,11 +34,6 @@ pub(super) enum Fault {
     /// Another method.
     #[error("this endpoint takes POST")]
     NotPost,
-    /// The authorization endpoint, which discovery must name.
-    #[error(
-        "the demo provider has no page: POST grant_type=password, username and password to the token endpoint"
-    )]
-    NoPage,
     /// A parameter is missing.
     #[error("{0}: the parameter is missing")]
     Missing(&'static str),
@@ -46,8 +44,11 @@ pub(super) enum Fault {
     #[error("{0}: 1 to 255 printable ASCII characters are taken")]
     Unprintable(&'static str),
     /// Another grant.
-    #[error("only grant_type=password is offered")]
+    #[error("only grant_type=authorization_code and grant_type=password are offered")]
     Grant,
+    /// No such code, or not for this request.
+    #[error("the code is unknown, used, too old, or of another client, redirect_uri or code_verifier")]
+    Code,
     /// Nobody of that name with that password.
     #[error("unknown user or wrong password: dev.json lists both under `principals`")]
     WrongPassword,
@@ -62,47 +63,57 @@ impl Fault {
         match self {
             Self::NotAForm => (415, "invalid_request"),
             Self::NotPost => (405, "invalid_request"),
-            Self::NoPage | Self::Missing(_) | Self::Repeated(_) | Self::Unprintable(_) => {
-                (400, "invalid_request")
-            }
+            Self::Missing(_) | Self::Repeated(_) | Self::Unprintable(_) => (400, "invalid_request"),
             Self::Grant => (400, "unsupported_grant_type"),
-            Self::WrongPassword => (400, "invalid_grant"),
+            Self::Code | Self::WrongPassword => (400, "invalid_grant"),
             Self::Unsigned => (500, "server_error"),
         }
     }
 }
 
-/// A person who gave the right password.
+/// A person who signed in.
 pub(super) struct SignIn {
     person: &'static Person,
     client: String,
     nonce: Option<String>,
     scope: String,
+    at: DateTime<Utc>,
+    /// Whether a password was asked for.
+    proved: bool,
 }
 
-type Form = [(String, String)];
+/// The parameters of a form or query.
+pub(super) type Form = [(String, String)];
 
 impl SignIn {
     /// Reads the form and checks the password. A name that nobody has costs the same comparison.
-    pub(super) fn read(form: &Form, secrets: &Secrets) -> Result<Self, Fault> {
-        match one(form, "grant_type")? {
-            Some("password") => {}
-            Some(_) => return Err(Fault::Grant),
-            None => return Err(Fault::Missing("grant_type")),
-        }
-        let name = one(form, "username")?.ok_or(Fault::Missing("username"))?;
-        let password = one(form, "password")?.ok_or(Fault::Missing("password"))?;
+    pub(super) fn by_password(form: &Form, secrets: &Secrets, at: DateTime<Utc>) -> Result<Self, Fault> {
+        let name = required(form, "username")?;
+        let password = required(form, "password")?;
         let person = cast::people().find(|p| p.name == name);
         let known = secrets.password(name);
         let (given, kept) = (sha256(&[password.as_bytes()]), sha256(&[known.as_bytes()]));
         let right = bool::from(given.ct_eq(&kept)) && !known.is_empty();
         let person = person.filter(|_| right).ok_or(Fault::WrongPassword)?;
-        Ok(Self {
-            person,
-            client: text(form, "client_id")?.unwrap_or(cast::APP).to_owned(),
-            nonce: text(form, "nonce")?.map(str::to_owned),
-            scope: text(form, "scope")?.unwrap_or(SCOPE).to_owned(),
-        })
+        let client = text(form, "client_id")?.unwrap_or(cast::APP).to_owned();
+        let Wanted { nonce, scope } = Wanted::read(form)?;
+        Ok(Self { person, client, nonce, scope, at, proved: true })
+    }
+
+    /// Somebody who was chosen on the page for `client`, at the instant `at`.
+    pub(super) fn by_choice(
+        person: &'static Person,
+        client: &str,
+        wanted: Wanted,
+        at: DateTime<Utc>,
+    ) -> Self {
+        let Wanted { nonce, scope } = wanted;
+        Self { person, client: client.to_owned(), nonce, scope, at, proved: false }
+    }
+
+    /// The client that the tokens are for.
+    pub(super) fn client(&self) -> &str {
+        &self.client
     }
 
     /// The granted `scope`.
@@ -139,15 +150,17 @@ impl SignIn {
             "sub": person.name,
             "azp": self.client,
             "sid": random.jti(now.0).to_string(),
-            "auth_time": now.1,
+            "auth_time": self.at.timestamp(),
             "iat": now.1,
             "exp": now.1 + LIFETIME,
             "groups": person.groups,
             "email": person.email(),
-            "acr": ACR,
-            "amr": ["pwd"],
+            "acr": if self.proved { ACR } else { NO_ACR },
         });
         let mut claims = claims.as_object().cloned().unwrap_or_default();
+        if self.proved {
+            claims.insert("amr".to_owned(), json!(["pwd"]));
+        }
         if !person.roles.is_empty() {
             claims.insert("roles".to_owned(), json!(person.roles));
         }
@@ -155,15 +168,37 @@ impl SignIn {
     }
 }
 
+/// What of an authorization request comes back in the tokens.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    /// `nonce`.
+    pub(super) nonce: Option<String>,
+    /// `scope`.
+    pub(super) scope: String,
+}
+
+impl Wanted {
+    /// Reads both.
+    pub(super) fn read(form: &Form) -> Result<Self, Fault> {
+        let nonce = text(form, "nonce")?.map(str::to_owned);
+        Ok(Self { nonce, scope: text(form, "scope")?.unwrap_or(SCOPE).to_owned() })
+    }
+}
+
+/// A parameter that comes exactly once.
+pub(super) fn required<'f>(form: &'f Form, name: &'static str) -> Result<&'f str, Fault> {
+    one(form, name)?.ok_or(Fault::Missing(name))
+}
+
 /// A parameter that may come once; an empty one counts as left out (RFC 6749 §3.2).
-fn one<'f>(form: &'f Form, name: &'static str) -> Result<Option<&'f str>, Fault> {
+pub(super) fn one<'f>(form: &'f Form, name: &'static str) -> Result<Option<&'f str>, Fault> {
     let mut values = form.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let value = values.next().filter(|v| !v.is_empty());
     if values.next().is_some() { Err(Fault::Repeated(name)) } else { Ok(value) }
 }
 
 /// The same, for what is repeated in a token.
-fn text<'f>(form: &'f Form, name: &'static str) -> Result<Option<&'f str>, Fault> {
+pub(super) fn text<'f>(form: &'f Form, name: &'static str) -> Result<Option<&'f str>, Fault> {
     let legal = |v: &str| v.len() <= MAX_TEXT && v.bytes().all(|b| matches!(b, b' '..=b'~'));
     match one(form, name)? {
         Some(value) if !legal(value) => Err(Fault::Unprintable(name)),

@@ -48,6 +48,7 @@ impl Idp {
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
+            "authorization_response_iss_parameter_supported": true,
         });
         let signer = Signer::new("raw-key");
         let mut jwks = keys.jwks().clone();

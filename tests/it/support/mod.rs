@@ -1,6 +1,7 @@
 //! What several capabilities need to be tested.
 
 pub(crate) mod approvals;
+pub(crate) mod console;
 pub(crate) mod database;
 pub(crate) mod idp;
 pub(crate) mod keyed;

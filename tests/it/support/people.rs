@@ -2,6 +2,7 @@
 //! password: whoever was named last is who sits there.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::{RawQuery, State};
@@ -30,12 +31,18 @@ struct Inner {
     person: Mutex<Value>,
     asked: Mutex<Parameters>,
     polls: Mutex<usize>,
+    nameless: AtomicBool,
 }
 
 impl People {
     pub(super) fn new(issuer: String, keys: Arc<KeyRing>) -> Self {
         let (person, asked, polls) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { issuer, keys, person, asked, polls }))
+        Self(Arc::new(Inner { issuer, keys, person, asked, polls, nameless: AtomicBool::new(false) }))
+    }
+
+    /// From now on answers do not say whose they are, although the metadata says that they do (RFC 9207).
+    pub(crate) fn leave_issuer_out(&self) {
+        self.0.nameless.store(true, Ordering::SeqCst);
     }
 
     /// Whose tokens, with these claims, the next sign-in gives.
@@ -83,7 +90,9 @@ async fn authorize(State(People(inner)): State<People>, RawQuery(query): RawQuer
     if !is("response_type", "code") || !is("code_challenge_method", "S256") {
         return refused("invalid_request");
     }
-    let to = format!("{}?code=the-code&state={}&iss={}", asked["redirect_uri"], asked["state"], inner.issuer);
+    let iss =
+        if inner.nameless.load(Ordering::SeqCst) { String::new() } else { format!("&iss={}", inner.issuer) };
+    let to = format!("{}?code=the-code&state={}{iss}", asked["redirect_uri"], asked["state"]);
     *inner.asked.lock().unwrap() = asked;
     (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
 }
