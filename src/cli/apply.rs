@@ -16,6 +16,7 @@ use crate::admin::socket::Peer;
 use crate::clock::Clock;
 use crate::configuration::active::{Active, InForce};
 use crate::configuration::apply::{Applied, Configuration, Options};
+use crate::domain::proposal::TwoPersons;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::store::Store;
@@ -56,6 +57,8 @@ pub struct Deployment {
     pub admin_socket: PathBuf,
     /// Its `iss`.
     pub own_issuer: String,
+    /// What takes two persons there: nobody who works without a server is two.
+    pub two_persons: TwoPersons,
     /// Its admin API over HTTPS, where that is meant; then nothing else of this is looked at.
     pub remote: Option<AdminClient>,
 }
@@ -162,8 +165,6 @@ pub(super) async fn open_at(
         let _ = written.await;
         last.close().await;
     });
-    Ok((
-        Configuration::new(store, writer, active, (clock, Arc::default()), deployment.own_issuer.clone()),
-        task,
-    ))
+    let told = (deployment.own_issuer.clone(), deployment.two_persons.clone());
+    Ok((Configuration::guarded(store, writer, active, (clock, Arc::default()), told), task))
 }

@@ -99,12 +99,12 @@ impl Folder {
         let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone());
         let active = Active::new(in_force);
-        let configuration = Configuration::new(
+        let configuration = Configuration::guarded(
             store.clone(),
             writer.clone(),
             active.clone(),
             (clock.clone(), Arc::default()),
-            config.public_url.clone(),
+            (config.public_url.clone(), config.admin.two_persons.clone()),
         );
         let revocation = Revocation::new(revocation::Parts {
             store: store.clone(),

@@ -45,6 +45,7 @@ use crate::app;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig};
 use crate::dev;
+use crate::domain::proposal::TwoPersons;
 use crate::store::folder::Location;
 use crate::terminal::output::{Exit, Output, colour, on_terminal};
 
@@ -231,14 +232,16 @@ fn bootstrap_admin(args: &bootstrap_admin::BootstrapArgs, output: &mut Output<'_
 fn deployment(target: &TargetArgs) -> Result<Deployment, String> {
     let Some(remote) = target.remote()? else { return local(&target.config) };
     let (location, admin_socket, own_issuer) = (Location::Memory, PathBuf::new(), String::new());
-    Ok(Deployment { location, admin_socket, own_issuer, remote: Some(remote) })
+    let two_persons = TwoPersons::default();
+    Ok(Deployment { location, admin_socket, own_issuer, two_persons, remote: Some(remote) })
 }
 
 fn local(config: &Path) -> Result<Deployment, String> {
     let config = Config::read(config).map_err(|fault| fault.to_string())?;
     let location = app::location(&config).map_err(|fault| fault.to_string())?;
     let admin_socket = config.admin_socket();
-    Ok(Deployment { admin_socket, own_issuer: config.public_url, location, remote: None })
+    let (own_issuer, two_persons) = (config.public_url, config.admin.two_persons);
+    Ok(Deployment { admin_socket, own_issuer, two_persons, location, remote: None })
 }
 
 /// An instant as commands tell it.

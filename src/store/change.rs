@@ -419,11 +419,9 @@ impl Change {
             Self::Refuse(refuse) => (refuse.assertion.as_ref(), [].as_slice()),
             Self::Defer(defer) => (defer.would_be.assertion.as_ref(), defer.would_be.spend.as_slice()),
             Self::Hear(hear) => (Some(&hear.event), [].as_slice()),
-            Self::Revoke(_)
-            | Self::Lockdown(_)
-            | Self::Configure(_)
-            | Self::Propose(_)
-            | Self::Settle(_) => (None, [].as_slice()),
+            Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) | Self::Propose(_) | Self::Settle(_) => {
+                (None, [].as_slice())
+            }
         };
         first.into_iter().chain(rest)
     }

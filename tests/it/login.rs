@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use taskgrant::cli::apply::Deployment;
 use taskgrant::cli::{approvals, bootstrap_admin, lockdown, login, logout};
 use taskgrant::clock::SystemClock;
+use taskgrant::domain::proposal::TwoPersons;
 use taskgrant::store::folder::Location;
 use taskgrant::terminal::output::{Exit, Output};
 
@@ -92,6 +93,7 @@ impl Site {
             admin_socket: data.join("admin.sock"),
             location: Location::Folder(data),
             own_issuer: self.server.issuer.clone(),
+            two_persons: TwoPersons::default(),
             remote: None,
         }
     }

@@ -10,7 +10,10 @@ use crate::store::change::{CarriesOut, Change, Configure, Loss, Propose, Proposi
 
 impl Ledger<'_> {
     /// What the words hang on of those who propose a change of the configuration, and who confirm one.
-    pub(super) fn people<'s>(&'s self, change: &'s Change) -> impl Iterator<Item = &'s (RevocationKey, Bears)> {
+    pub(super) fn people<'s>(
+        &'s self,
+        change: &'s Change,
+    ) -> impl Iterator<Item = &'s (RevocationKey, Bears)> {
         let made = match change {
             Change::Propose(propose) => match &propose.how {
                 Proposing::Make(made) => Some(&made.proposer.killed_by),
