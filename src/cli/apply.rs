@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use clap::Args;
 use tokio::task::JoinHandle;
 
+use super::desk::{Answer, heard, unanswered};
 use super::target::TargetArgs;
 use super::{files, report};
 use crate::admin::api::{ApplyRequest, Refused};
@@ -89,10 +90,7 @@ pub async fn apply(
     match answer {
         Ok(Ok(applied)) => report::applied(&applied, args.json, output),
         Ok(Err(refused)) => report::refused(&refused, args.json, output),
-        Err(failure) => {
-            output.complain(&failure);
-            Exit::Refused
-        }
+        Err(failure) => unanswered(&failure, args.json, output),
     }
 }
 
@@ -101,11 +99,10 @@ pub(super) async fn send(
     request: ApplyRequest,
     deployment: &Deployment,
     clock: Arc<dyn Clock>,
-) -> Result<Result<Applied, Refused>, String> {
-    match deployment.server().await {
-        Ok(Some(server)) => server.apply(&request).await.map_err(|fault| fault.to_string()),
-        Ok(None) => in_process(request, deployment, clock).await,
-        Err(fault) => Err(fault.to_string()),
+) -> Answer<Applied> {
+    match deployment.server().await? {
+        Some(server) => heard(server.apply(&request).await),
+        None => Ok(in_process(request, deployment, clock).await?),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod logout;
 pub mod migrate;
 pub mod plan;
 mod policy;
+pub mod proposals;
 mod report;
 pub mod revoke;
 pub mod schema;
@@ -77,6 +78,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Revoke(Box<revoke::Args>),
     Approvals(Box<approvals::ApprovalsArgs>),
+    Proposals(Box<proposals::ProposalsArgs>),
     Lockdown(lockdown::LockdownArgs),
     BootstrapAdmin(bootstrap_admin::BootstrapArgs),
     Login(Box<login::LoginArgs>),
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Approvals(args) => {
             awaited(async |output| approvals::run(&args, clock(), &mut std::io::stdin(), output).await)
         }
+        Command::Proposals(args) => awaited(async |output| proposals::run(&args, clock(), output).await),
         Command::Lockdown(args) => awaited(async |output| lockdown::run(&args, clock(), output).await),
         Command::BootstrapAdmin(args) => on_terminal(|output| bootstrap_admin(&args, output)).into(),
         Command::Login(args) => {
