@@ -70,6 +70,7 @@ mod plan;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod proposals;
 mod providers;
 #[cfg(test)]
 mod pruning;

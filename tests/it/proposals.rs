@@ -1,0 +1,544 @@
+//! Changes that take two persons of different roles, where the deployment says so (DESIGN §6).
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, SecondsFormat};
+use serde_json::{Value, json};
+use taskgrant::admin::api::{ApplyRequest, RefusalCode};
+use taskgrant::admin::policy::{ApplyPolicy, RollbackPolicy};
+use taskgrant::admin::revocations::RevokeRequest;
+use taskgrant::config::Config;
+use taskgrant::configuration::apply::Options;
+use taskgrant::configuration::apply::policy::BundleFile;
+use taskgrant::configuration::documents::Source;
+use taskgrant::domain::ids::DecisionId;
+use taskgrant::lockdown::LockdownRequest;
+use taskgrant::revocation::target::Target;
+
+use crate::support::database::on_postgres;
+use crate::support::platform::{CONSOLE, Platform};
+use crate::support::server::{Answer, Server};
+
+const STARTER: &str = include_str!("../../policies/base/ceilings.rego");
+const ALL: &str = "two_persons = ['policy', 'widening', 'exceptions']";
+const DAY: i64 = 24 * 60 * 60;
+
+async fn start() -> Platform {
+    Platform::start_as("", ALL).await
+}
+
+/// The second person: a lead with the role `approve` alone.
+async fn lead(platform: &Platform) -> String {
+    let erin = json!({"sub": "erin", "groups": ["support-leads"], "sid": "sid-erin"});
+    platform.exchange("approve", &platform.session(erin)).await.token()
+}
+
+fn apply(text: &str) -> Value {
+    json!({"documents": [{"file": "a.yaml", "text": text}], "options": {"allow_widening": true}})
+}
+
+/// A tenant's object, changed so that it widens or not.
+fn mail(scopes: &str) -> Value {
+    apply(&format!(
+        "kind: Resource\ntenant: globex\nname: globex-orders\nspec: {{uri: \"https://orders.globex.example\", scopes: [{scopes}]}}\n"
+    ))
+}
+
+fn files(code: &str) -> Value {
+    let rule =
+        format!("deny contains {{\"code\": \"{code}\", \"message\": \"m\", \"public\": true}} if false");
+    let schema = r#"{"type": "array", "items": {"type": "string"}}"#;
+    json!([
+        {"path": "sent/rules.rego", "text": format!("{STARTER}\n{rule}\n")},
+        {"path": "sent/schemas/blocked.json", "text": schema},
+    ])
+}
+
+const APPLY: &str = "/admin/v1/apply";
+
+/// Proposes it, and gives the proposal back.
+async fn propose(platform: &Platform, token: &str, (method, path): (&str, &str), body: &Value) -> Value {
+    let answer = platform.call(token, method, path, body).await;
+    assert_eq!(answer.status, 202, "{path}: {answer:#?}");
+    let proposal = answer.body["proposal"].clone();
+    assert_eq!(proposal["state"], "pending", "{proposal}");
+    proposal
+}
+
+async fn confirm(platform: &Platform, token: &str, proposal: &Value) -> Answer {
+    let body = json!({"digest": proposal["digest"], "reason": "seen"});
+    platform.call(token, "POST", &at(proposal, "/confirm"), &body).await
+}
+
+fn at(proposal: &Value, verb: &str) -> String {
+    format!("/admin/v1/proposals/{}{verb}", proposal["id"].as_str().unwrap())
+}
+
+async fn state(platform: &Platform, token: &str, proposal: &Value) -> Value {
+    platform.get(token, &at(proposal, "")).await.body["state"].clone()
+}
+
+async fn scopes(platform: &Platform, token: &str) -> Value {
+    let objects = platform.get(token, "/admin/v1/objects").await.body;
+    let of = |o: &&Value| o["name"] == "globex-orders" && o["kind"] == "Resource";
+    objects.as_array().unwrap().iter().find(of).unwrap()["spec"]["scopes"].clone()
+}
+
+#[track_caller]
+fn refused(answer: &Answer, status: u16, error: &str, said: &str) {
+    assert_eq!((answer.status, answer.body["error"].as_str()), (status, Some(error)), "{answer:#?}");
+    assert!(answer.body["message"].as_str().unwrap().contains(said), "{answer:#?}");
+}
+
+async fn recorded(server: &Server, id: &Value) -> Value {
+    let id: DecisionId = id.as_str().unwrap().parse().unwrap();
+    server.decision_of(id).await.record
+}
+
+#[tokio::test]
+async fn what_widens_waits_and_is_carried_out_by_a_second_person() {
+    let platform = start().await;
+    let (admin, second) = (platform.login("admin").await, lead(&platform).await);
+    let narrower = platform.call(&admin, "POST", APPLY, &mail("'orders:list'")).await;
+    assert_eq!(narrower.status, 202, "a scope that was not there: {narrower:?}");
+    let reject = json!({"reason": "a mistake"});
+    let rejected = platform.call(&admin, "POST", &at(&narrower.body["proposal"], "/reject"), &reject).await;
+    assert_eq!(rejected.body["proposal"]["state"], "rejected", "its proposer takes it back: {rejected:?}");
+
+    let unsaid = json!({"documents": mail("'orders:read', 'orders:write'")["documents"]});
+    let unsaid = platform.call(&admin, "POST", APPLY, &unsaid).await;
+    refused(&unsaid, 422, "configuration_widens", "widens");
+    let before = scopes(&platform, &admin).await;
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:read', 'orders:write'")).await;
+    assert_eq!(scopes(&platform, &admin).await, before, "nothing has changed yet");
+    assert_eq!((&proposal["command"], &proposal["needs"]), (&json!("apply"), &json!(["widening"])));
+    let record = recorded(&platform.server, &proposal["decision_id"]).await;
+    assert_eq!(record["asked"]["proposal"], proposal["id"], "{record}");
+
+    let audit = platform.login("audit").await;
+    for token in [&admin, &second, &audit] {
+        let listed = platform.get(token, "/admin/v1/proposals").await.body;
+        assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &proposal["id"]));
+        assert!(listed[0].get("content").is_none());
+        let shown = platform.get(token, &at(&proposal, "")).await.body;
+        assert_eq!(shown["digest"], proposal["digest"]);
+        let text = shown["content"]["documents"][0]["text"].as_str().unwrap();
+        assert!(text.contains("orders:write") && !shown.to_string().contains("groups"), "{shown}");
+        let widens = shown["effect"]["plan"]["steps"][0]["widenings"][0]["message"].as_str().unwrap();
+        assert!(widens.contains("adds `orders:write`"), "{shown}");
+    }
+    let confirmed = confirm(&platform, &second, &proposal).await;
+    assert_eq!(confirmed.status, 200, "{confirmed:#?}");
+    assert_eq!(confirmed.body["proposal"]["state"], "carried_out");
+    assert_eq!(confirmed.body["proposal"]["answered"]["principal"]["sub"], "erin");
+    assert_eq!(scopes(&platform, &admin).await, json!(["orders:read", "orders:write"]));
+    let record = recorded(&platform.server, &confirmed.body["decision_id"]).await;
+    let actor = record["actor"].as_str().unwrap();
+    assert!(actor.contains(" root through ") && actor.contains("confirmed by principal:"), "{actor}");
+    assert_eq!(record["asked"]["confirmed_by"]["sub"], "erin", "{record}");
+    assert_eq!(record["asked"]["proposal"], proposal["id"]);
+    assert_eq!(confirmed.body["done"]["decision_id"], confirmed.body["decision_id"]);
+    let again = confirm(&platform, &second, &proposal).await;
+    refused(&again, 409, "conflict", "carried_out");
+    assert_eq!(platform.get(&admin, "/admin/v1/proposals").await.body, json!([]));
+    let all = platform.get(&admin, "/admin/v1/proposals?all=true").await.body;
+    assert_eq!(all.as_array().unwrap().len(), 2, "{all}");
+    // What takes away, or changes nothing that counts, takes one.
+    let fine = platform.call(&admin, "POST", APPLY, &mail("'orders:read'")).await;
+    assert_eq!(fine.status, 200, "{fine:?}");
+}
+
+#[tokio::test]
+async fn exceptions_and_who_administers_wait_and_to_retire_them_takes_one() {
+    let platform = Platform::start_as("", "two_persons = ['exceptions']").await;
+    let (admin, second) = (platform.login("admin").await, lead(&platform).await);
+    let at = |seconds: i64| {
+        let at = DateTime::from_timestamp(platform.server.now() + seconds, 0).unwrap();
+        at.to_rfc3339_opts(SecondsFormat::Secs, true)
+    };
+    let exception = format!(
+        "kind: Exception\ntenant: acme\nname: sale\nspec:\n  reason: sale\n  owner: group:payments\n  \
+         approvers: [group:security, group:finance]\n  not_before: {}\n  expires_at: {}\n",
+        at(-60),
+        at(600)
+    );
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &apply(&exception)).await;
+    assert_eq!(proposal["needs"], json!(["exceptions"]), "widening is not listed: {proposal}");
+    assert_eq!(confirm(&platform, &second, &proposal).await.status, 200);
+    // What only widens takes one here.
+    let wide = platform.call(&admin, "POST", APPLY, &mail("'orders:read', 'orders:write'")).await;
+    assert_eq!(wide.status, 200, "{wide:?}");
+    // But nobody makes the second person alone, nor a console through which to be one.
+    let admins = platform.admins();
+    let more = admins.replace("subject: root", "subject: mallory").replace("name: root", "name: mallory");
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &apply(&more)).await;
+    assert_eq!(proposal["needs"], json!(["administrators"]), "{proposal}");
+    let console = admins.split("---").next().unwrap().replace("name: console", "name: other");
+    let console = console.replace("client_id: admin-console", "client_id: other-console");
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &apply(&console)).await;
+    assert_eq!(proposal["needs"], json!(["administrators"]), "{proposal}");
+    // Without the exception and the leads: whoever they were, they are no longer.
+    let kept: Vec<&str> = admins.split("---").filter(|part| !part.contains("name: leads")).collect();
+    let all = format!("{}\n---\n{}", platform.server.objects(), kept.join("---"));
+    let mut less = apply(&all);
+    less["options"] = json!({"prune": true, "allow_widening": true});
+    let retired = platform.call(&admin, "POST", APPLY, &less).await;
+    assert_eq!(retired.status, 200, "{retired:?}");
+    let steps = retired.body["steps"].as_array().unwrap().iter();
+    let gone = steps.filter(|step| step["action"] == "retire").map(|step| step["name"].as_str().unwrap());
+    assert_eq!(gone.collect::<BTreeSet<_>>(), BTreeSet::from(["leads", "sale"]));
+}
+
+#[tokio::test]
+async fn each_way_to_another_policy_waits_and_each_way_back_takes_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("bundle/rules.rego");
+    std::fs::create_dir(folder.path().join("bundle")).unwrap();
+    std::fs::write(&rules, STARTER).unwrap();
+    let toml = format!("[policy]\nbundles = ['{}']", folder.path().join("bundle").display());
+    let platform = Platform::start_as(&toml, "two_persons = ['policy']").await;
+    let (admin, second) = (platform.login("admin").await, lead(&platform).await);
+    let first = platform.get(&admin, "/admin/v1/policy").await.body["policy"].clone();
+    let in_force = async || platform.get(&admin, "/admin/v1/policy").await.body["policy"].clone();
+    let two = async |method: &str, path: &str, body: &Value| {
+        let path = format!("/admin/v1/{path}");
+        let (before, decided) =
+            (platform.get(&admin, "/admin/v1/policy").await.body, platform.server.decisions().await);
+        let proposal = propose(&platform, &admin, (method, &path), body).await;
+        assert_eq!(proposal["needs"], json!(["policy"]), "{path}");
+        assert_eq!(
+            platform.get(&admin, "/admin/v1/policy").await.body["candidate"],
+            before["candidate"],
+            "{path}"
+        );
+        assert_eq!(in_force().await, before["policy"], "{path}");
+        assert_eq!(platform.server.decisions().await, decided + 1, "{path}: the proposal is in the log");
+        let confirmed = confirm(&platform, &second, &proposal).await;
+        assert_eq!(confirmed.status, 200, "{path}: {confirmed:#?}");
+        let record = recorded(&platform.server, &confirmed.body["decision_id"]).await;
+        assert!(record["actor"].as_str().unwrap().contains(", confirmed by "), "{path}: {record}");
+        assert_eq!(record["asked"]["proposal"], proposal["id"], "{path}: {record}");
+        confirmed.body["done"].clone()
+    };
+    let one = async |method: &str, path: &str, body: &Value| {
+        let answer = platform.call(&admin, method, &format!("/admin/v1/{path}"), body).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:#?}");
+        answer.body
+    };
+    // Another bundle.
+    let applied = two("POST", "policy/apply", &json!({"files": files("a")})).await;
+    assert_eq!((&applied["before"], &applied["policy"]), (&first, &in_force().await));
+    // A data document, and its end.
+    let put = two("PUT", "data/blocked?reason=fraud", &json!(["mallory"])).await;
+    assert_eq!(put["path"], "blocked", "{put}");
+    let shown = platform.get(&admin, "/admin/v1/data/blocked").await.body;
+    assert_eq!(shown["document"], json!(["mallory"]), "{shown}");
+    two("DELETE", "data/blocked", &Value::Null).await;
+    // A candidate is tried by one, and bites for nobody until two say so.
+    one("POST", "policy/candidate", &json!({"files": files("b")})).await;
+    let canary = two("POST", "policy/canary", &json!({"percent": 20})).await;
+    assert_eq!(canary["candidate"]["percent"], 20, "{canary}");
+    two("POST", "policy/canary", &json!({"percent": 10, "enforce_for": ["tenant:acme"]})).await;
+    one("POST", "policy/canary", &json!({"percent": 5})).await;
+    one("POST", "policy/canary", &json!({"percent": 5, "never_for": ["tenant:globex"]})).await;
+    two("POST", "policy/canary", &json!({"percent": 5, "never_for": []})).await;
+    one("POST", "policy/canary", &json!({"percent": 0})).await;
+    let promoted = two("POST", "policy/promote", &json!({"reason": "seen for a week"})).await;
+    assert_eq!(promoted["policy"], in_force().await);
+    one("POST", "policy/candidate", &json!({"files": files("c")})).await;
+    one("POST", "policy/candidate/drop", &json!({"reason": "not this one"})).await;
+    // To keep it from biting, and to have it bite again.
+    for mode in ["dry-run", "off"] {
+        let set =
+            two("POST", "policy/mode", &json!({"mode": mode, "for": 600, "reason": "an incident"})).await;
+        assert_eq!(set["mode"]["mode"], mode, "{set}");
+        one("POST", "policy/mode", &json!({"mode": "enforce", "reason": "over"})).await;
+    }
+    // What the folders hold, as they held it when it was proposed.
+    std::fs::write(&rules, format!("{STARTER}\n# another\n")).unwrap();
+    let reloaded = two("POST", "policy/reload", &Value::Null).await;
+    assert_eq!(reloaded["policy"], in_force().await);
+    // The way back, also over the socket.
+    let back = one("POST", "policy/rollback", &json!({})).await;
+    assert_eq!(back["policy"], promoted["policy"]);
+    let version = first.as_str().map(str::to_owned);
+    platform.server.admin().await.roll_back_policy(&RollbackPolicy { version }).await.unwrap().unwrap();
+    assert_eq!(in_force().await, first);
+}
+
+#[tokio::test]
+async fn the_folders_are_no_way_around_neither_while_the_server_runs_nor_at_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("bundle/rules.rego");
+    std::fs::create_dir(folder.path().join("bundle")).unwrap();
+    std::fs::write(&rules, STARTER).unwrap();
+    let toml = format!("[policy]\nbundles = ['{}']", folder.path().join("bundle").display());
+    let platform = Platform::start_as(&toml, ALL).await;
+    let admin = platform.login("admin").await;
+    let first = platform.get(&admin, "/admin/v1/policy").await.body["policy"].clone();
+    let before = platform.server.decisions().await;
+    std::fs::write(&rules, format!("{STARTER}\n# another\n")).unwrap();
+    // The watch has looked once it is told that it takes two.
+    while platform.server.decisions().await == before {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let (leaf, record) = platform.server.last_decision().await;
+    assert_eq!(
+        (&leaf["outcome"], &record["reasons"][0]["code"]),
+        (&json!("deny"), &json!("two_persons_needed"))
+    );
+    assert_eq!(platform.get(&admin, "/admin/v1/policy").await.body["policy"], first);
+    let platform = platform.restart().await;
+    let admin = platform.login("admin").await;
+    assert_eq!(platform.get(&admin, "/admin/v1/policy").await.body["policy"], first);
+    let proposal = propose(&platform, &admin, ("POST", "/admin/v1/policy/reload"), &Value::Null).await;
+    let text = platform.get(&admin, &at(&proposal, "")).await.body["content"]["files"][0]["text"].clone();
+    assert!(text.as_str().unwrap().ends_with("# another\n"), "{text}");
+    assert_eq!(confirm(&platform, &lead(&platform).await, &proposal).await.status, 200);
+    let platform = platform.restart().await;
+    let admin = platform.login("admin").await;
+    let now = platform.get(&admin, "/admin/v1/policy").await.body["policy"].clone();
+    assert_eq!(now, proposal["effect"]["policy"]);
+}
+
+#[tokio::test]
+async fn one_person_is_not_two_and_an_account_of_the_machine_is_none() {
+    let platform = start().await;
+    let server = &platform.server;
+    let (admin, own) = (platform.login("admin").await, platform.login("approve").await);
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:write'")).await;
+    let before = scopes(&platform, &admin).await;
+    // The same person in the other role, and others in the same role.
+    let same = confirm(&platform, &own, &proposal).await;
+    refused(&same, 403, "not_allowed", "second person");
+    let (leaf, record) = server.last_decision().await;
+    assert_eq!(
+        (&leaf["outcome"], &record["reasons"][0]["code"]),
+        (&json!("deny"), &json!("proposal_same_person"))
+    );
+    for role in ["admin", "audit"] {
+        let token = platform.login(role).await;
+        refused(&confirm(&platform, &token, &proposal).await, 403, "insufficient_scope", "`approve`");
+    }
+    // An approver proposes nothing.
+    let second = lead(&platform).await;
+    let theirs = platform.call(&second, "POST", APPLY, &mail("'orders:write'")).await;
+    refused(&theirs, 403, "insufficient_scope", "`admin`");
+    // What was not shown.
+    let other = json!({"id": proposal["id"], "digest": format!("sha256:{}", "0".repeat(64))});
+    refused(&confirm(&platform, &second, &other).await, 409, "conflict", "digest");
+    // The socket.
+    let socket = server.admin().await;
+    let source = Source {
+        file: "a.yaml".to_owned(),
+        text: mail("'orders:write'")["documents"][0]["text"].as_str().unwrap().to_owned(),
+    };
+    let options = Options { allow_widening: true, ..Options::default() };
+    let request = ApplyRequest { documents: vec![source.clone()], options };
+    let alone = socket.apply(&request).await.unwrap().unwrap_err();
+    assert_eq!(alone.error, RefusalCode::TwoPersonsNeeded);
+    assert!(alone.message.contains("taskgrant login") && alone.message.contains("widening"), "{alone:?}");
+    assert_eq!(server.last_decision().await.1["reasons"][0]["code"], "two_persons_needed");
+    let bundle = serde_json::from_value::<Vec<BundleFile>>(files("a")).unwrap();
+    let alone = socket.apply_policy(&ApplyPolicy { files: bundle }).await.unwrap().unwrap_err();
+    assert_eq!(alone.error, RefusalCode::TwoPersonsNeeded);
+    let id = proposal["id"].as_str().unwrap().parse().unwrap();
+    let digest = proposal["digest"].as_str().unwrap().to_owned();
+    let request = taskgrant::admin::proposals::ConfirmProposal { digest, reason: None };
+    let none = socket.confirm_proposal(id, &request).await.unwrap().unwrap_err();
+    assert!(none.message.contains("taskgrant login --role approve"), "{none:?}");
+    assert_eq!(scopes(&platform, &admin).await, before);
+    // What nobody may have to wait for, one does alone; and whoever owns the machine looks and rejects.
+    let lockdown = LockdownRequest { on: false, tenant: None, reason: "none".to_owned() };
+    socket.lock_down(&lockdown).await.unwrap().unwrap();
+    let listed = socket.proposals(false).await.unwrap().unwrap();
+    assert_eq!(listed.len(), 1);
+    let request = taskgrant::admin::proposals::RejectProposal { reason: "not now".to_owned() };
+    let rejected = socket.reject_proposal(id, &request).await.unwrap().unwrap();
+    assert!(rejected.proposal.answered.unwrap().account.starts_with("uid "));
+    refused(&confirm(&platform, &second, &proposal).await, 409, "conflict", "rejected");
+}
+
+#[tokio::test]
+async fn without_the_setting_one_person_is_enough() {
+    let platform = Platform::start().await;
+    let admin = platform.login("admin").await;
+    assert_eq!(platform.call(&admin, "POST", APPLY, &mail("'orders:write'")).await.status, 200);
+    let applied =
+        platform.call(&admin, "POST", "/admin/v1/policy/apply", &json!({"files": files("a")})).await;
+    assert_eq!(applied.status, 200, "{applied:?}");
+    assert_eq!(platform.get(&admin, "/admin/v1/proposals?all=true").await.body, json!([]));
+}
+
+#[tokio::test]
+async fn what_would_do_something_else_by_now_is_not_done() {
+    let platform = start().await;
+    let (admin, second) = (platform.login("admin").await, lead(&platform).await);
+    // The object is another one by now.
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:read', 'orders:write'")).await;
+    let other = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:list'")).await;
+    assert_eq!(confirm(&platform, &second, &other).await.status, 200);
+    let stale = confirm(&platform, &second, &proposal).await;
+    refused(&stale, 409, "proposal_superseded", "propose it again");
+    assert_eq!(scopes(&platform, &admin).await, json!(["orders:list"]));
+    assert_eq!(state(&platform, &admin, &proposal).await, "superseded");
+    refused(&confirm(&platform, &second, &proposal).await, 409, "conflict", "superseded");
+    // What changes elsewhere does not matter.
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:read'")).await;
+    let text =
+        "kind: Tenant\ntenant: acme\nname: acme\nspec: {description: Another text, labels: {tier: gold}}\n";
+    assert_eq!(platform.call(&admin, "POST", APPLY, &apply(text)).await.status, 200);
+    assert_eq!(confirm(&platform, &second, &proposal).await.status, 200);
+    // Another bundle is in force than the one that was to be replaced; what was proposed is there already.
+    let path = ("POST", "/admin/v1/policy/apply");
+    let a = propose(&platform, &admin, path, &json!({"files": files("a")})).await;
+    let b = propose(&platform, &admin, path, &json!({"files": files("b")})).await;
+    let twin = propose(&platform, &admin, path, &json!({"files": files("a")})).await;
+    assert_eq!(confirm(&platform, &second, &a).await.status, 200);
+    refused(&confirm(&platform, &second, &b).await, 409, "proposal_superseded", "");
+    refused(&confirm(&platform, &second, &twin).await, 409, "proposal_superseded", "");
+    let policy = platform.get(&admin, "/admin/v1/policy").await.body["policy"].clone();
+    assert_eq!(policy, a["effect"]["policy"]);
+    // Another candidate is tried than the one that was to bite.
+    let load = async |code: &str| {
+        let body = json!({"files": files(code)});
+        platform.call(&admin, "POST", "/admin/v1/policy/candidate", &body).await
+    };
+    assert_eq!(load("c").await.status, 200);
+    let path = ("POST", "/admin/v1/policy/promote");
+    let promote = propose(&platform, &admin, path, &json!({"reason": "good"})).await;
+    assert_eq!(load("d").await.status, 200);
+    refused(&confirm(&platform, &second, &promote).await, 409, "proposal_superseded", "");
+    let after = platform.get(&admin, "/admin/v1/policy").await.body["policy"].clone();
+    assert_eq!(after, policy);
+}
+
+#[tokio::test]
+async fn of_two_who_confirm_at_once_one_has_it_carried_out() {
+    let platform = start().await;
+    let (admin, second) = (platform.login("admin").await, lead(&platform).await);
+    let third = json!({"sub": "frank", "groups": ["support-leads"], "sid": "sid-frank"});
+    let third = platform.exchange("approve", &platform.session(third)).await.token();
+    for round in ["'orders:a'", "'orders:b'", "'orders:c'"] {
+        let proposal = propose(&platform, &admin, ("POST", APPLY), &mail(round)).await;
+        let version = async || {
+            let objects = platform.get(&admin, "/admin/v1/objects").await.body;
+            let of = |o: &&Value| o["name"] == "globex-orders";
+            objects.as_array().unwrap().iter().find(of).unwrap()["version"].as_i64().unwrap()
+        };
+        let before = version().await;
+        let both = tokio::join!(
+            confirm(&platform, &second, &proposal),
+            confirm(&platform, &third, &proposal),
+            confirm(&platform, &second, &proposal)
+        );
+        let statuses = [both.0.status, both.1.status, both.2.status];
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{both:#?}");
+        assert!(statuses.iter().all(|status| [200, 409].contains(status)), "{both:#?}");
+        assert_eq!(version().await, before + 1);
+        assert_eq!(state(&platform, &admin, &proposal).await, "carried_out");
+    }
+}
+
+#[tokio::test]
+async fn a_proposal_outlives_a_restart_and_ends_after_a_day() {
+    let platform = start().await;
+    let admin = platform.login("admin").await;
+    let kept = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:read', 'orders:write'")).await;
+    let platform = platform.restart().await;
+    // The tokens of before have ended long since, and the word stands.
+    platform.server.clock.shift(DAY - 60);
+    let second = lead(&platform).await;
+    let confirmed = confirm(&platform, &second, &kept).await;
+    assert_eq!(confirmed.status, 200, "{confirmed:#?}");
+    let admin = platform.login("admin").await;
+    let late = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:list'")).await;
+    platform.server.clock.shift(DAY);
+    let second = lead(&platform).await;
+    refused(&confirm(&platform, &second, &late).await, 409, "conflict", "expired");
+    assert_eq!(state(&platform, &second, &late).await, "expired");
+    assert_eq!(platform.get(&second, "/admin/v1/proposals").await.body, json!([]));
+    // And the log tells so, without anybody asking.
+    while platform.get(&second, &at(&late, "")).await.body["answered"].is_null() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let ended = platform.get(&second, &at(&late, "")).await.body["answered"].clone();
+    let record = recorded(&platform.server, &ended["decision_id"]).await;
+    assert_eq!(record["reasons"][0]["code"], "proposal_expired", "{record}");
+}
+
+#[tokio::test]
+async fn the_word_of_who_was_signed_out_or_administers_no_more_does_not_count() {
+    let platform = start().await;
+    let server = &platform.server;
+    let second = lead(&platform).await;
+    // The token with which it was proposed is revoked.
+    let admin = platform.login("admin").await;
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:write'")).await;
+    assert_eq!(server.revoke(CONSOLE, &admin).await.status, 200);
+    let dead = confirm(&platform, &second, &proposal).await;
+    assert_eq!(dead.status, 409, "{dead:#?}");
+    while state(&platform, &second, &proposal).await == "pending" {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(state(&platform, &second, &proposal).await, "superseded");
+    // Nobody confirms: it ends by itself all the same.
+    let admin = platform.login("admin").await;
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:write'")).await;
+    let principal = Target::Principal { iss: server.idp.issuer.clone(), sub: "root".to_owned() };
+    let request = RevokeRequest { target: principal, reason: "gone".to_owned(), dry_run: false };
+    server.admin().await.revoke(&request).await.unwrap().unwrap();
+    while state(&platform, &second, &proposal).await == "pending" {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    server.clock.shift(5);
+    // Who no longer administers.
+    let admin = platform.login("admin").await;
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &mail("'orders:write'")).await;
+    let less = platform.admins().replace("roles: [admin, approve, audit]", "roles: [audit]");
+    assert_eq!(platform.call(&admin, "POST", APPLY, &apply(&less)).await.status, 200);
+    let second = lead(&platform).await;
+    refused(&confirm(&platform, &second, &proposal).await, 409, "proposal_superseded", "administrator");
+    assert_eq!(scopes(&platform, &platform.login("audit").await).await, json!(["orders:read"]));
+}
+
+#[tokio::test]
+async fn no_command_without_a_server_is_a_way_around() {
+    if on_postgres() {
+        // There nothing is changed without a server.
+        return;
+    }
+    let platform = start().await;
+    let folder = platform.server.data.clone();
+    let issuer = platform.server.issuer.clone();
+    let data = folder.path().join("data");
+    platform.server.stop().await;
+    let config = folder.path().join("taskgrant.toml");
+    let text = format!(
+        "public_url = '{issuer}'\ndata = '{}'\n[admin]\nlisten = '127.0.0.1:1'\n{ALL}\n",
+        data.display()
+    );
+    Config::from_toml(&text).unwrap();
+    std::fs::write(&config, text).unwrap();
+    let objects = folder.path().join("a.yaml");
+    let yaml = mail("'orders:read', 'orders:write'")["documents"][0]["text"].as_str().unwrap().to_owned();
+    std::fs::write(&objects, yaml).unwrap();
+    let bundle = folder.path().join("bundle");
+    std::fs::create_dir(&bundle).unwrap();
+    std::fs::write(bundle.join("rules.rego"), format!("{STARTER}\n# another\n")).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_taskgrant"));
+        let output = command.args(args).arg("--config").arg(&config).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (objects, bundle) = (objects.display().to_string(), bundle.display().to_string());
+    for args in [
+        &["apply", "--allow-widening", "-f", &objects][..],
+        &["policy", "apply", &bundle],
+        &["policy", "mode", "off", "--for", "10m", "--reason", "x"],
+    ] {
+        let (code, said) = run(args);
+        assert!(code == Some(1) && said.contains("taskgrant login"), "{args:?}: {code:?} {said}");
+    }
+    assert_eq!(run(&["proposals", "list"]), (Some(0), String::new()));
+}
