@@ -1,6 +1,9 @@
 //! Changes that take two persons of different roles, where the deployment says so (DESIGN §6).
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
@@ -15,6 +18,7 @@ use taskgrant::domain::ids::DecisionId;
 use taskgrant::lockdown::LockdownRequest;
 use taskgrant::revocation::target::Target;
 
+use crate::document::Document;
 use crate::support::database::on_postgres;
 use crate::support::platform::{CONSOLE, Platform};
 use crate::support::server::{Answer, Server};
@@ -61,6 +65,8 @@ const APPLY: &str = "/admin/v1/apply";
 async fn propose(platform: &Platform, token: &str, (method, path): (&str, &str), body: &Value) -> Value {
     let answer = platform.call(token, method, path, body).await;
     assert_eq!(answer.status, 202, "{path}: {answer:#?}");
+    let documented = if path.contains("/data/") { "/admin/v1/data/{document}" } else { path };
+    as_documented(documented, method, &answer);
     let proposal = answer.body["proposal"].clone();
     assert_eq!(proposal["state"], "pending", "{proposal}");
     proposal
@@ -68,7 +74,16 @@ async fn propose(platform: &Platform, token: &str, (method, path): (&str, &str),
 
 async fn confirm(platform: &Platform, token: &str, proposal: &Value) -> Answer {
     let body = json!({"digest": proposal["digest"], "reason": "seen"});
-    platform.call(token, "POST", &at(proposal, "/confirm"), &body).await
+    let answer = platform.call(token, "POST", &at(proposal, "/confirm"), &body).await;
+    as_documented("/admin/v1/proposals/{id}/confirm", "post", &answer);
+    answer
+}
+
+#[track_caller]
+fn as_documented(path: &str, method: &str, answer: &Answer) {
+    let method = method.to_ascii_lowercase();
+    let faults = Document::read().faults_of_answer(path, &method, answer.status, &answer.body);
+    assert!(faults.is_empty(), "{path}: {faults:?}\n{answer:#?}");
 }
 
 fn at(proposal: &Value, verb: &str) -> String {
@@ -100,10 +115,10 @@ async fn recorded(server: &Server, id: &Value) -> Value {
 async fn what_widens_waits_and_is_carried_out_by_a_second_person() {
     let platform = start().await;
     let (admin, second) = (platform.login("admin").await, lead(&platform).await);
-    let narrower = platform.call(&admin, "POST", APPLY, &resource(&["orders:list"])).await;
-    assert_eq!(narrower.status, 202, "a scope that was not there: {narrower:?}");
+    let wider = platform.call(&admin, "POST", APPLY, &resource(&["orders:list"])).await;
+    assert_eq!(wider.status, 202, "{wider:?}");
     let reject = json!({"reason": "a mistake"});
-    let rejected = platform.call(&admin, "POST", &at(&narrower.body["proposal"], "/reject"), &reject).await;
+    let rejected = platform.call(&admin, "POST", &at(&wider.body["proposal"], "/reject"), &reject).await;
     assert_eq!(rejected.body["proposal"]["state"], "rejected", "its proposer takes it back: {rejected:?}");
 
     let unsaid = json!({"documents": resource(&["orders:write"])["documents"]});
@@ -121,7 +136,9 @@ async fn what_widens_waits_and_is_carried_out_by_a_second_person() {
         let listed = platform.get(token, "/admin/v1/proposals").await.body;
         assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &proposal["id"]));
         assert!(listed[0].get("content").is_none());
-        let shown = platform.get(token, &at(&proposal, "")).await.body;
+        let answer = platform.get(token, &at(&proposal, "")).await;
+        as_documented("/admin/v1/proposals/{id}", "get", &answer);
+        let shown = answer.body;
         assert_eq!(shown["digest"], proposal["digest"]);
         let text = shown["content"]["documents"][0]["text"].as_str().unwrap();
         assert!(text.contains("orders:write") && !shown.to_string().contains("groups"), "{shown}");
@@ -379,11 +396,11 @@ async fn what_would_do_something_else_by_now_is_not_done() {
     assert_eq!(confirm(&platform, &second, &other).await.status, 200);
     let stale = confirm(&platform, &second, &proposal).await;
     refused(&stale, 409, "proposal_superseded", "propose it again");
-    assert_eq!(scopes(&platform, &admin).await, json!(["orders:list", "orders:read"]));
+    assert_eq!(scopes(&platform, &admin).await, json!(["orders:read", "orders:list"]));
     assert_eq!(state(&platform, &admin, &proposal).await, "superseded");
     refused(&confirm(&platform, &second, &proposal).await, 409, "conflict", "superseded");
     // What changes elsewhere does not matter.
-    let proposal = propose(&platform, &admin, ("POST", APPLY), &resource(&[])).await;
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &resource(&["orders:write"])).await;
     let text =
         "kind: Tenant\ntenant: acme\nname: acme\nspec: {description: Another text, labels: {tier: gold}}\n";
     assert_eq!(platform.call(&admin, "POST", APPLY, &apply(text)).await.status, 200);
@@ -526,7 +543,7 @@ async fn no_command_without_a_server_is_a_way_around() {
     std::fs::create_dir(&bundle).unwrap();
     std::fs::write(bundle.join("rules.rego"), format!("{STARTER}\n# another\n")).unwrap();
     let run = |args: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_taskgrant"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taskgrant"));
         let output = command.args(args).arg("--config").arg(&config).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
@@ -540,4 +557,63 @@ async fn no_command_without_a_server_is_a_way_around() {
         assert!(code == Some(1) && said.contains("taskgrant login"), "{args:?}: {code:?} {said}");
     }
     assert_eq!(run(&["proposals", "list"]), (Some(0), String::new()));
+}
+
+#[tokio::test]
+async fn the_commands_say_what_waits_and_what_the_second_person_says() {
+    let platform = start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let login = |role: &str, token: &str| {
+        let stored = json!({
+            "server": platform.url, "issuer": platform.server.issuer, "client_id": CONSOLE, "role": role,
+            "access_token": token, "expires_at": platform.server.now() + 600,
+        });
+        file(&format!("{role}.json"), &stored.to_string())
+    };
+    let admin = login("admin", &platform.login("admin").await);
+    let second = login("approve", &lead(&platform).await);
+    let yaml = resource(&["orders:write"])["documents"][0]["text"].as_str().unwrap().to_owned();
+    let objects = file("a.yaml", &format!("{yaml}# \u{202e}\n"));
+    let run = async |args: &[&str], token: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taskgrant"));
+        command.args(args).args(["--server", &platform.url, "--token-file", token]);
+        // The server answers on this thread.
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let apply = ["apply", "--allow-widening", "-f", &objects];
+    let (code, said) = run(&apply, &admin).await;
+    assert!(code == Some(4) && said.contains("nothing has changed yet"), "{code:?} {said}");
+    let show = said.lines().find(|line| line.contains("taskgrant proposals show ")).unwrap();
+    let id = show.split_whitespace().nth(3).unwrap().to_owned();
+    assert!(show.ends_with(&format!("{id} --server {}", platform.url)), "{show}");
+    let (code, listed) = run(&["proposals", "list"], &second).await;
+    assert!(code == Some(0) && listed.contains(&id) && listed.contains("apply, by root"), "{listed}");
+    let (code, shown) = run(&["proposals", "show", &id], &second).await;
+    assert_eq!(code, Some(0), "{shown}");
+    for told in ["root of ", "adds `orders:write`", "name: globex-orders", "takes two    widening"] {
+        assert!(shown.contains(told), "{told}: {shown}");
+    }
+    assert!(shown.contains("# \\u{202e}") && !shown.contains('\u{202e}'), "{shown}");
+    let confirm = shown.lines().find(|line| line.contains("taskgrant proposals confirm ")).unwrap();
+    let digest = confirm.split_whitespace().nth(5).unwrap().to_owned();
+    let confirm = ["proposals", "confirm", &id, "--digest", &digest, "--reason", "seen"];
+    let (code, said) = run(&confirm, &second).await;
+    assert!(code == Some(0) && said.contains("is carried_out (decision "), "{code:?} {said}");
+    let (code, said) = run(&confirm, &second).await;
+    assert!(code == Some(1) && said.contains("the proposal is carried_out"), "{code:?} {said}");
+    let mode = ["policy", "mode", "off", "--for", "10m", "--reason", "x", "--json"];
+    let (code, said) = run(&mode, &admin).await;
+    let waits: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &waits["proposal"]["command"]), (Some(4), &json!("policy mode")), "{said}");
+    let id = waits["proposal"]["id"].as_str().unwrap();
+    let (code, said) = run(&["proposals", "reject", id, "--reason", "no"], &admin).await;
+    assert!(code == Some(0) && said.contains("is rejected"), "{code:?} {said}");
 }

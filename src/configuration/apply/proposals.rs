@@ -473,10 +473,11 @@ impl Inner {
         self.decision(&Order { options: Options::default(), actor: account, asked }, outcome)
     }
 
-    /// Where somebody else was first with what nobody says, there is nothing left to be said.
-    async fn settle(&self, propose: Propose) -> Result<(), ProposalFault> {
+    /// Whether it is done: where another replica was first with what no person says, there is nothing left to be said.
+    async fn settle(&self, propose: Propose) -> Result<bool, ProposalFault> {
         match self.writer.submit(propose).await? {
-            Committed::Done(_) | Committed::Superseded { .. } => Ok(()),
+            Committed::Done(_) => Ok(true),
+            Committed::Superseded { .. } => Ok(false),
             Committed::Lost(Loss::Unsettled(unsettled), _) => Err(unsettled.into()),
             Committed::Lost(loss, _) => Err(ProposalFault::NotYou(loss.to_string())),
         }
@@ -501,16 +502,18 @@ impl Inner {
     async fn end(&self, id: ProposalId, why: &str) -> Result<(), ProposalFault> {
         let decision = self.ended(id, ("proposal_superseded", why))?;
         let by = Answered { reason: Some(why.to_owned()), ..answered(BY_ITSELF, &decision) };
-        self.settle(Propose { proposal: id, how: Proposing::Supersede(by), decision }).await?;
-        self.metrics.proposal("supersede");
+        if self.settle(Propose { proposal: id, how: Proposing::Supersede(by), decision }).await? {
+            self.metrics.proposal("supersede");
+        }
         Ok(())
     }
 
     async fn expire(&self, id: ProposalId) -> Result<(), ProposalFault> {
         let decision = self.ended(id, ("proposal_expired", "nobody answered in time"))?;
         let how = Proposing::Expire(answered(BY_ITSELF, &decision));
-        self.settle(Propose { proposal: id, how, decision }).await?;
-        self.metrics.proposal("expire");
+        if self.settle(Propose { proposal: id, how, decision }).await? {
+            self.metrics.proposal("expire");
+        }
         Ok(())
     }
 

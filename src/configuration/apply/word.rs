@@ -243,12 +243,12 @@ fn is(snapshot: &Snapshot, person: &Person, role: Role) -> bool {
     issuer.is_some_and(|issuer| issuer.roles(tenant, principal, facts).contains(&role))
 }
 
-/// Says how what the folders hold comes into force where that takes two persons.
+/// Says how what the folders hold, or the program brings where there are none, comes into force where that takes two persons.
 pub fn warn_of_two(policy: &str) {
     warn!(
         policy,
-        "the policy folders hold another bundle, which is not taken: `admin.two_persons` has `policy`, so an administrator proposes \
-         it with `taskgrant policy reload --server URL`, and a second one confirms"
+        "the bundle of the policy folders, or the starter, is another one than that in force, and is not taken: `admin.two_persons` \
+         has `policy`, so an administrator proposes it with `taskgrant policy reload --server URL`, and a second one confirms"
     );
 }
 
