@@ -212,7 +212,7 @@ fn told_one(proposal: &ListedProposal, server: Option<&str>, output: &mut Output
     told_effect(&proposal.effect, output);
     output.line("");
     output.line("the request:");
-    told_content(proposal.content.as_ref().unwrap_or(&Value::Null), output);
+    told_content(proposal.request.as_ref().unwrap_or(&Value::Null), output);
     if proposal.state == ProposalState::Pending {
         let server = server.map(|url| format!(" --server {url}")).unwrap_or_default();
         output.line("");

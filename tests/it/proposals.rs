@@ -135,12 +135,12 @@ async fn what_widens_waits_and_is_carried_out_by_a_second_person() {
     for token in [&admin, &second, &audit] {
         let listed = platform.get(token, "/admin/v1/proposals").await.body;
         assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &proposal["id"]));
-        assert!(listed[0].get("content").is_none());
+        assert!(listed[0].get("request").is_none());
         let answer = platform.get(token, &at(&proposal, "")).await;
         as_documented("/admin/v1/proposals/{id}", "get", &answer);
         let shown = answer.body;
         assert_eq!(shown["digest"], proposal["digest"]);
-        let text = shown["content"]["documents"][0]["text"].as_str().unwrap();
+        let text = shown["request"]["documents"][0]["text"].as_str().unwrap();
         assert!(text.contains("orders:write") && !shown.to_string().contains("groups"), "{shown}");
         let widens = shown["effect"]["plan"]["steps"][0]["widenings"][0]["message"].as_str().unwrap();
         assert!(widens.contains("adds `orders:write`"), "{shown}");
@@ -308,7 +308,7 @@ async fn the_folders_are_no_way_around_neither_while_the_server_runs_nor_at_its_
     let admin = platform.login("admin").await;
     assert_eq!(platform.get(&admin, "/admin/v1/policy").await.body["policy"], first);
     let proposal = propose(&platform, &admin, ("POST", "/admin/v1/policy/reload"), &Value::Null).await;
-    let text = platform.get(&admin, &at(&proposal, "")).await.body["content"]["files"][0]["text"].clone();
+    let text = platform.get(&admin, &at(&proposal, "")).await.body["request"]["files"][0]["text"].clone();
     assert!(text.as_str().unwrap().ends_with("# another\n"), "{text}");
     assert_eq!(confirm(&platform, &lead(&platform).await, &proposal).await.status, 200);
     let platform = platform.restart().await;

@@ -224,9 +224,9 @@ pub struct ListedProposal {
     pub digest: String,
     /// What it does.
     pub effect: Value,
-    /// The request; left out of lists.
+    /// The request, as it came; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<Value>,
+    pub request: Option<Value>,
     /// The decision that made it.
     pub decision_id: DecisionId,
     /// How it ended; none while it waits.
@@ -248,8 +248,8 @@ pub struct ProposalSettled {
 
 impl ListedProposal {
     fn new(proposal: &Proposal, now: DateTime<Utc>) -> Self {
-        let content: Value = serde_json::from_str(&proposal.content).unwrap_or_default();
-        let command = content.get("command").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let request: Value = serde_json::from_str(&proposal.content).unwrap_or_default();
+        let command = request.get("command").and_then(Value::as_str).unwrap_or_default().to_owned();
         let Person { principal, client_id, .. } = proposal.proposer.clone();
         Self {
             id: proposal.id,
@@ -261,7 +261,7 @@ impl ListedProposal {
             expires_at: proposal.expires_at,
             digest: proposal.digest.clone(),
             effect: proposal.effect.clone(),
-            content: Some(content),
+            request: Some(request),
             decision_id: proposal.decision_id,
             answered: proposal.answered.clone(),
         }
@@ -379,7 +379,7 @@ impl Configuration {
             store.proposals_pending(MOST_LISTED).await?
         };
         let kept = kept.iter().filter(|proposal| all || proposal.must_wait(now).is_ok());
-        Ok(kept.map(|kept| ListedProposal { content: None, ..ListedProposal::new(kept, now) }).collect())
+        Ok(kept.map(|kept| ListedProposal { request: None, ..ListedProposal::new(kept, now) }).collect())
     }
 
     /// One proposal, with the whole request.
