@@ -376,6 +376,28 @@ impl Config {
         self.data.join("admin.sock")
     }
 
+    fn validate_admin(&self) -> Result<(), ConfigFault> {
+        let refuse = |key, why: &str| Err(ConfigFault::Value { key, why: why.to_owned() });
+        let admin = self.admin.listen;
+        let open = self.behind_proxy.is_empty() && self.tls.files().is_none();
+        if admin.is_some_and(|at| !at.ip().is_loopback() && open) {
+            return refuse(
+                "admin.listen",
+                "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
+            );
+        }
+        if admin.is_some_and(|at| at == self.listen && at.port() != 0) {
+            return refuse("admin.listen", "is the address of the public endpoints: give it one of its own");
+        }
+        if admin.is_none() && !self.admin.two_persons.is_empty() {
+            return refuse(
+                "admin.two_persons",
+                "needs `admin.listen`: who proposes and who confirms prove who they are over HTTPS",
+            );
+        }
+        Ok(())
+    }
+
     fn validate(&self) -> Result<(), ConfigFault> {
         let refuse = |key, why: &str| Err(ConfigFault::Value { key, why: why.to_owned() });
         let url = self.public_url.as_str();
@@ -401,23 +423,7 @@ impl Config {
                 "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
             );
         }
-        let admin = self.admin.listen;
-        let open = self.behind_proxy.is_empty() && self.tls.files().is_none();
-        if admin.is_some_and(|at| !at.ip().is_loopback() && open) {
-            return refuse(
-                "admin.listen",
-                "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
-            );
-        }
-        if admin.is_some_and(|at| at == self.listen && at.port() != 0) {
-            return refuse("admin.listen", "is the address of the public endpoints: give it one of its own");
-        }
-        if admin.is_none() && !self.admin.two_persons.is_empty() {
-            return refuse(
-                "admin.two_persons",
-                "needs `admin.listen`: who proposes and who confirms prove who they are over HTTPS",
-            );
-        }
+        self.validate_admin()?;
         if self.tls.client_certificates && self.tls.files().is_none() {
             return refuse(
                 "tls.client_certificates",

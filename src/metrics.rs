@@ -261,11 +261,7 @@ impl Metrics {
         r.register("key_set_fetches", "Fetches of issuers' keys by result", self.key_fetches.clone());
         r.register("rate_limited", "Requests beyond a rate, by whose rate", self.rate_limited.clone());
         r.register("approvals", "Approvals that were asked for and settled, by how", self.approvals.clone());
-        r.register(
-            "proposals",
-            "Changes that were proposed to a second person and settled, by how",
-            self.proposals.clone(),
-        );
+        r.register("proposals", "Changes for a second person, by how they go on", self.proposals.clone());
         let told = self.notifications.clone();
         r.register("notifications", "Messages to people that something waits for them, by result", told);
         let failures = self.authentication_failures.clone();

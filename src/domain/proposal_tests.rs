@@ -46,6 +46,8 @@ fn proposal() -> Proposal {
     }
 }
 
+type Way = fn(&mut Proposal, DateTime<Utc>) -> Result<(), Unsettled>;
+
 #[test]
 fn only_another_person_confirms_only_what_they_saw_in_time_and_once() {
     let confirm = |sub: &str, digest: &str, now| {
@@ -73,7 +75,7 @@ fn only_another_person_confirms_only_what_they_saw_in_time_and_once() {
 
 #[test]
 fn what_is_settled_stays_so_and_what_the_session_said_is_forgotten() {
-    let ways: [fn(&mut Proposal, DateTime<Utc>) -> Result<(), Unsettled>; 4] = [
+    let ways: [Way; 4] = [
         |p, now| p.carry_out("sha256:d", by("bob"), now),
         |p, now| p.reject(by("bob"), now),
         |p, now| p.supersede(by("bob"), now),

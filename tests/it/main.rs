@@ -71,6 +71,7 @@ mod plan;
 mod policy;
 #[cfg(test)]
 mod proposals;
+#[cfg(test)]
 mod providers;
 #[cfg(test)]
 mod pruning;

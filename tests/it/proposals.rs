@@ -43,7 +43,7 @@ fn apply(text: &str) -> Value {
 
 /// A resource with these scopes beside its own: each that it did not have widens.
 fn resource(more: &[&str]) -> Value {
-    let scopes: String = more.iter().map(|scope| format!(", '{scope}'")).collect();
+    let scopes: String = more.iter().flat_map(|scope| [", ", scope]).collect();
     apply(&format!(
         "kind: Resource\ntenant: globex\nname: globex-orders\nspec: {{uri: \"https://orders.globex.example\", scopes: [orders:read{scopes}]}}\n"
     ))
@@ -207,79 +207,94 @@ async fn exceptions_and_who_administers_wait_and_to_retire_them_takes_one() {
     assert_eq!(gone.collect::<BTreeSet<_>>(), BTreeSet::from(["leads", "sale"]));
 }
 
-#[tokio::test]
-async fn each_way_to_another_policy_waits_and_each_way_back_takes_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let rules = folder.path().join("bundle/rules.rego");
-    std::fs::create_dir(folder.path().join("bundle")).unwrap();
-    std::fs::write(&rules, STARTER).unwrap();
-    let toml = format!("[policy]\nbundles = ['{}']", folder.path().join("bundle").display());
-    let platform = Platform::start_as(&toml, "two_persons = ['policy']").await;
-    let (admin, second) = (platform.login("admin").await, lead(&platform).await);
-    let first = platform.get(&admin, "/admin/v1/policy").await.body["policy"].clone();
-    let in_force = async || platform.get(&admin, "/admin/v1/policy").await.body["policy"].clone();
-    let two = async |method: &str, path: &str, body: &Value| {
-        let path = format!("/admin/v1/{path}");
-        let before = platform.get(&admin, "/admin/v1/policy").await.body;
-        let proposal = propose(&platform, &admin, (method, &path), body).await;
+/// Those who work on the policy.
+struct Two {
+    platform: Platform,
+    admin: String,
+    second: String,
+}
+
+impl Two {
+    async fn start(toml: &str) -> Self {
+        let platform = Platform::start_as(toml, "two_persons = ['policy']").await;
+        let (admin, second) = (platform.login("admin").await, lead(&platform).await);
+        Self { platform, admin, second }
+    }
+
+    async fn policy(&self) -> Value {
+        self.platform.get(&self.admin, "/admin/v1/policy").await.body
+    }
+
+    /// Has one propose it and the other confirm it, and gives back what was done.
+    async fn two(&self, method: &str, path: &str, body: &Value) -> Value {
+        let (platform, path) = (&self.platform, format!("/admin/v1/{path}"));
+        let before = self.policy().await;
+        let proposal = propose(platform, &self.admin, (method, &path), body).await;
         assert_eq!(proposal["needs"], json!(["policy"]), "{path}");
-        assert_eq!(
-            platform.get(&admin, "/admin/v1/policy").await.body["candidate"],
-            before["candidate"],
-            "{path}"
-        );
-        assert_eq!(in_force().await, before["policy"], "{path}");
-        let confirmed = confirm(&platform, &second, &proposal).await;
+        let now = self.policy().await;
+        for member in ["policy", "candidate", "mode", "data"] {
+            assert_eq!(now[member], before[member], "{path}: {member}");
+        }
+        let confirmed = confirm(platform, &self.second, &proposal).await;
         assert_eq!(confirmed.status, 200, "{path}: {confirmed:#?}");
         let record = recorded(&platform.server, &confirmed.body["decision_id"]).await;
         assert!(record["actor"].as_str().unwrap().contains(", confirmed by "), "{path}: {record}");
         assert_eq!(record["asked"]["proposal"], proposal["id"], "{path}: {record}");
         confirmed.body["done"].clone()
-    };
-    let one = async |method: &str, path: &str, body: &Value| {
-        let answer = platform.call(&admin, method, &format!("/admin/v1/{path}"), body).await;
+    }
+
+    /// Has one do it alone.
+    async fn one(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = self.platform.call(&self.admin, method, &format!("/admin/v1/{path}"), body).await;
         assert_eq!(answer.status, 200, "{path}: {answer:#?}");
         answer.body
-    };
-    // Another bundle.
-    let applied = two("POST", "policy/apply", &json!({"files": files("a")})).await;
-    assert_eq!((&applied["before"], &applied["policy"]), (&first, &in_force().await));
-    // A data document, and its end.
-    let put = two("PUT", "data/blocked?reason=fraud", &json!(["mallory"])).await;
-    assert_eq!(put["path"], "blocked", "{put}");
-    let shown = platform.get(&admin, "/admin/v1/data/blocked").await.body;
-    assert_eq!(shown["document"], json!(["mallory"]), "{shown}");
-    two("DELETE", "data/blocked", &Value::Null).await;
-    // A candidate is tried by one, and bites for nobody until two say so.
-    one("POST", "policy/candidate", &json!({"files": files("b")})).await;
-    let canary = two("POST", "policy/canary", &json!({"percent": 20})).await;
-    assert_eq!(canary["candidate"]["percent"], 20, "{canary}");
-    two("POST", "policy/canary", &json!({"percent": 10, "enforce_for": ["tenant:acme"]})).await;
-    one("POST", "policy/canary", &json!({"percent": 5})).await;
-    one("POST", "policy/canary", &json!({"percent": 5, "never_for": ["tenant:globex"]})).await;
-    two("POST", "policy/canary", &json!({"percent": 5, "never_for": []})).await;
-    one("POST", "policy/canary", &json!({"percent": 0})).await;
-    let promoted = two("POST", "policy/promote", &json!({"reason": "seen for a week"})).await;
-    assert_eq!(promoted["policy"], in_force().await);
-    one("POST", "policy/candidate", &json!({"files": files("c")})).await;
-    one("POST", "policy/candidate/drop", &json!({"reason": "not this one"})).await;
-    // To keep it from biting, and to have it bite again.
-    for mode in ["dry-run", "off"] {
-        let set =
-            two("POST", "policy/mode", &json!({"mode": mode, "for": 600, "reason": "an incident"})).await;
-        assert_eq!(set["mode"]["mode"], mode, "{set}");
-        one("POST", "policy/mode", &json!({"mode": "enforce", "reason": "over"})).await;
     }
-    // What the folders hold, as they held it when it was proposed.
-    std::fs::write(&rules, format!("{STARTER}\n# another\n")).unwrap();
-    let reloaded = two("POST", "policy/reload", &Value::Null).await;
-    assert_eq!(reloaded["policy"], in_force().await);
+}
+
+#[tokio::test]
+async fn each_way_to_another_bundle_or_data_waits_and_what_takes_back_does_not() {
+    let d = Two::start("").await;
+    let first = d.policy().await["policy"].clone();
+    // Another bundle.
+    let applied = d.two("POST", "policy/apply", &json!({"files": files("a")})).await;
+    assert_eq!((&applied["before"], &applied["policy"]), (&first, &d.policy().await["policy"]));
+    // A data document, and its end.
+    let put = d.two("PUT", "data/blocked?reason=fraud", &json!(["mallory"])).await;
+    assert_eq!(put["path"], "blocked", "{put}");
+    let shown = d.one("GET", "data/blocked", &Value::Null).await;
+    assert_eq!(shown["document"], json!(["mallory"]), "{shown}");
+    d.two("DELETE", "data/blocked", &Value::Null).await;
+    // A candidate is tried by one, and bites for nobody until two say so.
+    d.one("POST", "policy/candidate", &json!({"files": files("b")})).await;
+    let canary = d.two("POST", "policy/canary", &json!({"percent": 20})).await;
+    assert_eq!(canary["candidate"]["percent"], 20, "{canary}");
+    d.two("POST", "policy/canary", &json!({"percent": 10, "enforce_for": ["tenant:acme"]})).await;
+    d.one("POST", "policy/canary", &json!({"percent": 5})).await;
+    d.one("POST", "policy/canary", &json!({"percent": 5, "never_for": ["tenant:globex"]})).await;
+    d.two("POST", "policy/canary", &json!({"percent": 5, "never_for": []})).await;
+    d.one("POST", "policy/canary", &json!({"percent": 0})).await;
+    let promoted = d.two("POST", "policy/promote", &json!({"reason": "seen for a week"})).await;
+    assert_eq!(promoted["policy"], d.policy().await["policy"]);
+    d.one("POST", "policy/candidate", &json!({"files": files("c")})).await;
+    d.one("POST", "policy/candidate/drop", &json!({"reason": "not this one"})).await;
     // The way back, also over the socket.
-    let back = one("POST", "policy/rollback", &json!({})).await;
-    assert_eq!(back["policy"], promoted["policy"]);
+    let back = d.one("POST", "policy/rollback", &json!({})).await;
+    assert_eq!(back["policy"], applied["policy"]);
     let version = first.as_str().map(str::to_owned);
-    platform.server.admin().await.roll_back_policy(&RollbackPolicy { version }).await.unwrap().unwrap();
-    assert_eq!(in_force().await, first);
+    d.platform.server.admin().await.roll_back_policy(&RollbackPolicy { version }).await.unwrap().unwrap();
+    assert_eq!(d.policy().await["policy"], first);
+}
+
+#[tokio::test]
+async fn to_keep_policy_from_biting_waits_and_to_have_it_bite_does_not() {
+    let d = Two::start("").await;
+    for mode in ["dry-run", "off"] {
+        let order = json!({"mode": mode, "for": 600, "reason": "an incident"});
+        let set = d.two("POST", "policy/mode", &order).await;
+        assert_eq!(set["mode"]["mode"], mode, "{set}");
+        let back = d.one("POST", "policy/mode", &json!({"mode": "enforce", "reason": "over"})).await;
+        assert_eq!(back["before"]["mode"], mode, "{back}");
+    }
 }
 
 #[tokio::test]

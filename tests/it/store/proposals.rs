@@ -86,7 +86,7 @@ async fn what_is_proposed_is_kept_as_it_is_and_found_while_it_waits() {
     on_both(async |d| {
         let proposal = proposed(d).await;
         assert_eq!(d.store.proposal(proposal.id).await.unwrap(), Some(proposal.clone()));
-        assert_eq!(d.store.proposals_pending(9).await.unwrap(), [proposal.clone()]);
+        assert_eq!(d.store.proposals_pending(9).await.unwrap(), std::slice::from_ref(&proposal));
         let decision = d.decision(Kind::Admin, Outcome::Deny);
         let how = Proposing::Reject(answered(d, "bob", &decision));
         d.done(Propose { proposal: proposal.id, how, decision }).await;
