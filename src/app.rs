@@ -148,9 +148,9 @@ impl App {
         let limits = Arc::new(Limits::new(config.limits.clone(), metrics.clone()));
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone()).await?;
         let active = Active::serving(in_force, key_sets.clone());
-        let (clock_and_metrics, own_issuer) = ((clock.clone(), metrics.clone()), config.public_url.clone());
-        let configuration =
-            Configuration::new(store.clone(), writer.clone(), active.clone(), clock_and_metrics, own_issuer);
+        let with = (clock.clone(), metrics.clone());
+        let told = (config.public_url.clone(), config.admin.two_persons.clone());
+        let configuration = Configuration::guarded(store.clone(), writer.clone(), active.clone(), with, told);
         configuration.begin_policy(&found, &config.policy.bundles).await?;
         configuration.warn_of_mode();
         warn_of_faults(config.policy.on_error);

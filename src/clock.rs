@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::domain::ids::{ApprovalId, DecisionId, Jti, TaskId};
+use crate::domain::ids::{ApprovalId, DecisionId, Jti, ProposalId, TaskId};
 
 /// The time of day, which somebody may set, and a steady time, which nobody can. Movable in tests.
 pub trait Clock: Send + Sync {
@@ -121,6 +121,11 @@ impl Random {
     /// A fresh approval id.
     pub fn approval(&self, now: DateTime<Utc>) -> ApprovalId {
         ApprovalId::new(now, self.bytes())
+    }
+
+    /// A fresh proposal id.
+    pub fn proposal(&self, now: DateTime<Utc>) -> ProposalId {
+        ProposalId::new(now, self.bytes())
     }
 
     /// A fresh decision id.

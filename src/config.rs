@@ -1,6 +1,7 @@
 //! File and environment to one validated [`Config`]; the only reader of the environment.
 
 mod database;
+mod explain;
 mod limits;
 mod notify;
 mod retention;
@@ -18,9 +19,11 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use self::database::DatabaseUrl;
+use self::explain::{explain, key};
 pub use self::limits::LimitsConfig;
 pub use self::notify::{Channel, ChannelConfig, Channels, Format};
 pub use self::retention::RetentionConfig;
+use crate::domain::proposal::TwoPersons;
 
 /// Prefix of environment variables; `__` goes one section down: `TASKGRANT_POLICY__BUNDLES`.
 const PREFIX: &str = "TASKGRANT_";
@@ -252,6 +255,9 @@ pub struct AdminConfig {
     /// Where it is served to administrators with a token: by `tls` where that is set, else in plain HTTP on loopback or behind
     /// `behind_proxy`; nowhere when left out.
     pub listen: Option<SocketAddr>,
+    /// What takes two persons of different roles: `policy`, `widening`, `exceptions`, `administrators`; the last as soon as there is
+    /// any other.
+    pub two_persons: TwoPersons,
 }
 
 /// Metrics and probes.
@@ -370,6 +376,28 @@ impl Config {
         self.data.join("admin.sock")
     }
 
+    fn validate_admin(&self) -> Result<(), ConfigFault> {
+        let refuse = |key, why: &str| Err(ConfigFault::Value { key, why: why.to_owned() });
+        let admin = self.admin.listen;
+        let open = self.behind_proxy.is_empty() && self.tls.files().is_none();
+        if admin.is_some_and(|at| !at.ip().is_loopback() && open) {
+            return refuse(
+                "admin.listen",
+                "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
+            );
+        }
+        if admin.is_some_and(|at| at == self.listen && at.port() != 0) {
+            return refuse("admin.listen", "is the address of the public endpoints: give it one of its own");
+        }
+        if admin.is_none() && !self.admin.two_persons.is_empty() {
+            return refuse(
+                "admin.two_persons",
+                "needs `admin.listen`: who proposes and who confirms prove who they are over HTTPS",
+            );
+        }
+        Ok(())
+    }
+
     fn validate(&self) -> Result<(), ConfigFault> {
         let refuse = |key, why: &str| Err(ConfigFault::Value { key, why: why.to_owned() });
         let url = self.public_url.as_str();
@@ -395,17 +423,7 @@ impl Config {
                 "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
             );
         }
-        let admin = self.admin.listen;
-        let open = self.behind_proxy.is_empty() && self.tls.files().is_none();
-        if admin.is_some_and(|at| !at.ip().is_loopback() && open) {
-            return refuse(
-                "admin.listen",
-                "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
-            );
-        }
-        if admin.is_some_and(|at| at == self.listen && at.port() != 0) {
-            return refuse("admin.listen", "is the address of the public endpoints: give it one of its own");
-        }
+        self.validate_admin()?;
         if self.tls.client_certificates && self.tls.files().is_none() {
             return refuse(
                 "tls.client_certificates",
@@ -446,46 +464,15 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The key that figment's error is about: an unknown one is not in the error's path.
-fn key(error: &figment::Error) -> Option<String> {
-    let mut path = error.path.clone();
-    if let figment::error::Kind::UnknownField(written, _) = &error.kind {
-        path.push(written.clone());
-    }
-    (!path.is_empty()).then(|| path.join("."))
-}
-
 /// The JSON Schema of the file, for editors.
 pub fn schema() -> serde_json::Value {
     SchemaSettings::draft07().into_generator().into_root_schema_for::<Config>().to_value()
 }
 
-/// Figment's error as one line: where, what, and the nearest known key.
-fn explain(error: &figment::Error) -> String {
-    let lines = error.clone().into_iter().map(|one| {
-        let source = one.metadata.as_ref().and_then(|m| m.source.as_ref()).map(|s| format!("{s}: "));
-        let path = if one.path.is_empty() { String::new() } else { format!("{}: ", one.path.join(".")) };
-        let hint = if let figment::error::Kind::UnknownField(written, known) = &one.kind {
-            nearest(written, known)
-        } else {
-            String::new()
-        };
-        format!("{}{path}{}{hint}", source.unwrap_or_default(), one.kind)
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-fn nearest(written: &str, known: &[&str]) -> String {
-    let best = known.iter().map(|k| (strsim::damerau_levenshtein(written, k), k)).min();
-    match best {
-        Some((distance, name)) if distance <= 3 => format!("; did you mean `{name}`?"),
-        _ => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::proposal::Guarded;
 
     fn refused(text: &str) -> String {
         Config::from_toml(text).unwrap_err().to_string()
@@ -513,6 +500,21 @@ mod tests {
         assert!(text.contains("did you mean `listen`?"), "{text}");
         let text = refused("public_url = 'https://a'\n[keys]\nalgorythm = 'ES256'");
         assert!(text.contains("did you mean `algorithm`?"), "{text}");
+    }
+
+    #[test]
+    fn what_takes_two_persons_is_listed_and_needs_a_listener_for_them() {
+        let with = |more: &str| format!("public_url = 'https://a'\n[admin]\n{more}");
+        let read = Config::from_toml(&with("listen = '127.0.0.1:1'\ntwo_persons = ['policy', 'widening']"));
+        let two = read.unwrap().admin.two_persons;
+        assert!(
+            two.guard(Guarded::Policy) && two.guard(Guarded::Widening) && !two.guard(Guarded::Exceptions)
+        );
+        assert!(Config::from_toml(&with("two_persons = []")).unwrap().admin.two_persons.is_empty());
+        let text = refused(&with("two_persons = ['policy']"));
+        assert!(text.starts_with("admin.two_persons: ") && text.contains("`admin.listen`"), "{text}");
+        let text = refused(&with("listen = '127.0.0.1:1'\ntwo_persons = ['polcy']"));
+        assert!(text.contains("admin.two_persons") && text.contains("did you mean `policy`?"), "{text}");
     }
 
     #[test]

@@ -156,6 +156,7 @@ pub struct Metrics {
     key_fetches: Family<Result, Counter>,
     rate_limited: Family<By, Counter>,
     approvals: Family<By, Counter>,
+    proposals: Family<By, Counter>,
     notifications: Family<Result, Counter>,
     authentication_failures: Counter,
     events: Family<Heard, Counter>,
@@ -211,6 +212,7 @@ impl Default for Metrics {
             key_fetches: Family::default(),
             rate_limited: Family::default(),
             approvals: Family::default(),
+            proposals: Family::default(),
             notifications: Family::default(),
             authentication_failures: Counter::default(),
             events: Family::default(),
@@ -268,6 +270,7 @@ impl Metrics {
         r.register("key_set_fetches", "Fetches of issuers' keys by result", self.key_fetches.clone());
         r.register("rate_limited", "Requests beyond a rate, by whose rate", self.rate_limited.clone());
         r.register("approvals", "Approvals that were asked for and settled, by how", self.approvals.clone());
+        r.register("proposals", "Changes for a second person, by how they go on", self.proposals.clone());
         let told = self.notifications.clone();
         r.register("notifications", "Messages to people that something waits for them, by result", told);
         let failures = self.authentication_failures.clone();
@@ -394,6 +397,12 @@ impl Metrics {
     /// `redeem`; or its envelope was used: `use`.
     pub fn approval(&self, by: &'static str) {
         self.approvals.get_or_create(&By { by }).inc();
+    }
+
+    /// A change that takes two persons was proposed or settled; `by` is how: `propose`, `confirm`, `reject`, `expire`, `supersede`,
+    /// or `refused`, where somebody may not confirm it.
+    pub fn proposal(&self, by: &'static str) {
+        self.proposals.get_or_create(&By { by }).inc();
     }
 
     /// People were told that something waits for them, or not: `sent`, `failed` (tried again), `given_up`, `dropped`,

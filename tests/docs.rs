@@ -221,6 +221,7 @@ mod docs {
                 "task" => &["tree", "complete"],
                 "lockdown" => &["on", "off", "status"],
                 "approvals" => &["list", "show", "approve", "deny", "cancel"],
+                "proposals" => &["list", "show", "confirm", "reject"],
                 "store" => &["copy"],
                 _ => &[],
             };

@@ -21,6 +21,7 @@ mod openapi {
     const ADMIN_DATA: &str = include_str!("../src/admin/data.rs");
     const ADMIN_KEYS: &str = include_str!("../src/admin/keys.rs");
     const ADMIN_POLICY: &str = include_str!("../src/admin/policy.rs");
+    const ADMIN_PROPOSALS: &str = include_str!("../src/admin/proposals.rs");
     const ADMIN_REVOCATIONS: &str = include_str!("../src/admin/revocations.rs");
     const ADMIN_TASKS: &str = include_str!("../src/admin/tasks.rs");
     const APPROVAL: &str = include_str!("../src/domain/approval.rs");
@@ -82,6 +83,7 @@ mod openapi {
             ADMIN_DATA,
             ADMIN_KEYS,
             ADMIN_POLICY,
+            ADMIN_PROPOSALS,
             ADMIN_REVOCATIONS,
             ADMIN_TASKS,
         ];

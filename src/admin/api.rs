@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::asker::Asker;
+use super::proposals::{self, answered};
 use crate::configuration::active::Active;
+use crate::configuration::apply::proposals::Content;
 use crate::configuration::apply::secrets::{Added, Retired, SecretFault};
-use crate::configuration::apply::{Applied, ApplyFault, Configuration, Options};
+use crate::configuration::apply::{ApplyFault, Configuration, Options};
 use crate::configuration::documents::Source;
 use crate::configuration::fault::Fault;
 use crate::domain::ids::ClientId;
@@ -82,6 +84,10 @@ pub enum RefusalCode {
     InsufficientScope,
     /// Who asks may not do this: the message says why.
     NotAllowed,
+    /// One person may not do this here, and an account of the machine is none: an administrator proposes it over HTTPS.
+    TwoPersonsNeeded,
+    /// What was proposed would do something else by now, or its proposer counts no more: it has to be proposed again.
+    ProposalSuperseded,
     /// What the request names is not there: the message says what to do instead.
     NotFound,
     /// The store does not answer: try again later.
@@ -120,6 +126,7 @@ impl From<ApplyFault> for Refused {
             ApplyFault::Documents(faults) => (RefusalCode::ConfigurationFaulty, faults),
             ApplyFault::Widens(faults) => (RefusalCode::ConfigurationWidens, faults),
             ApplyFault::Conflict => (RefusalCode::Conflict, Vec::new()),
+            ApplyFault::Unagreed(unagreed) => (proposals::code(&unagreed), Vec::new()),
             ApplyFault::Unavailable(_) => (RefusalCode::Unavailable, Vec::new()),
         };
         Self { error, message, faults }
@@ -147,11 +154,14 @@ impl IntoResponse for Refused {
             | RefusalCode::KeysFaulty
             | RefusalCode::DataRefused
             | RefusalCode::PolicyUnfit => StatusCode::UNPROCESSABLE_ENTITY,
-            RefusalCode::Conflict | RefusalCode::KeyNotReady | RefusalCode::SecretRefused => {
-                StatusCode::CONFLICT
-            }
+            RefusalCode::Conflict
+            | RefusalCode::KeyNotReady
+            | RefusalCode::SecretRefused
+            | RefusalCode::ProposalSuperseded => StatusCode::CONFLICT,
             RefusalCode::InvalidToken => StatusCode::UNAUTHORIZED,
-            RefusalCode::InsufficientScope | RefusalCode::NotAllowed => StatusCode::FORBIDDEN,
+            RefusalCode::InsufficientScope | RefusalCode::NotAllowed | RefusalCode::TwoPersonsNeeded => {
+                StatusCode::FORBIDDEN
+            }
             RefusalCode::NotFound => StatusCode::NOT_FOUND,
             RefusalCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -211,10 +221,11 @@ async fn apply(
     State(configuration): State<Configuration>,
     peer: Asker,
     request: Result<Json<ApplyRequest>, JsonRejection>,
-) -> Result<Json<Applied>, Refused> {
-    let Json(request) = request.map_err(Refused::unreadable)?;
-    let applied = configuration.apply(request.documents, request.options, &peer.account()).await?;
-    Ok(Json(applied))
+) -> Result<Response, Refused> {
+    let Json(ApplyRequest { documents, options }) = request.map_err(Refused::unreadable)?;
+    let applied = configuration.apply(documents.clone(), options, peer.word()).await;
+    let content = async { Ok(Content::Apply { documents, options }) };
+    answered(&configuration, &peer, applied, content).await
 }
 
 async fn add_secret(

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 
 use super::api::{RefusalCode, Refused};
 use super::socket::Peer;
+use crate::configuration::apply::word::Word;
 use crate::domain::ids::Name;
 use crate::domain::objects::Role;
 use crate::introspection::operator::Operator;
@@ -26,6 +27,14 @@ impl Asker {
         match self {
             Self::Account(peer) => peer.account(),
             Self::Operator(operator) => operator.account(),
+        }
+    }
+
+    /// On their word the configuration is changed: only a person proposes what takes two.
+    pub fn word(&self) -> Word {
+        match self {
+            Self::Account(_) => Word::from(&self.account()),
+            Self::Operator(_) => Word::of_administrator(self.account()),
         }
     }
 

@@ -21,6 +21,7 @@ use super::api::{AddSecret, ApplyRequest, ListedObject, MAX_BODY, Refused, Retir
 use super::approvals::CancelApproval;
 use super::keys::{RetireRequest, StopRequest};
 use super::policy::{ApplyPolicy, DropCandidate, LoadCandidate, PromoteCandidate, RollbackPolicy};
+use super::proposals::{ConfirmProposal, Proposed, RejectProposal};
 use super::revocations::{ListedRevocation, RevokeRequest};
 use super::socket::{SocketFault, check_length};
 use crate::approvals::view::ListedApproval;
@@ -31,8 +32,9 @@ use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
 use crate::configuration::apply::data::{DataChanged, DataStatus, DataVersion, ShownDocument};
 use crate::configuration::apply::mode::{ModeChanged, ModeOrder};
 use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
+use crate::configuration::apply::proposals::{ListedProposal, ProposalSettled};
 use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
-use crate::domain::ids::shown;
+use crate::domain::ids::{ProposalId, shown};
 use crate::domain::request::Presented;
 use crate::lockdown::{LockdownRequest, LockdownState};
 use crate::policy::data::DataPath;
@@ -70,9 +72,21 @@ pub enum ClientFault {
     /// A URL that tokens are not sent to.
     #[error("`{0}` {UNSAFE}")]
     Url(String),
+    /// Nothing is done yet: it takes a second person.
+    #[error("nothing is done yet: the proposal {} waits for a second person", .0.proposal.id)]
+    Waits(Box<Waiting>),
     /// The answer is not one of ours.
     #[error("the server's answer (status {0}) is not understood: is it of the same version?")]
     Answer(u16),
+}
+
+/// A change that waits for a second person.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// What waits.
+    pub proposal: ListedProposal,
+    /// The admin API's URL; none where it was the socket.
+    pub server: Option<String>,
 }
 
 /// The running server, as its admin API offers it.
@@ -347,6 +361,34 @@ impl AdminClient {
         self.call(Method::POST, &format!("/admin/v1/approvals/{id}/{verb}"), Some(answer)).await
     }
 
+    /// `GET /admin/v1/proposals`.
+    pub async fn proposals(&self, all: bool) -> Result<Result<Vec<ListedProposal>, Refused>, ClientFault> {
+        self.call(Method::GET, &format!("/admin/v1/proposals?all={all}"), None::<&()>).await
+    }
+
+    /// `GET /admin/v1/proposals/{id}`.
+    pub async fn proposal(&self, id: ProposalId) -> Result<Result<ListedProposal, Refused>, ClientFault> {
+        self.call(Method::GET, &format!("/admin/v1/proposals/{id}"), None::<&()>).await
+    }
+
+    /// `POST /admin/v1/proposals/{id}/confirm`.
+    pub async fn confirm_proposal(
+        &self,
+        id: ProposalId,
+        request: &ConfirmProposal,
+    ) -> Result<Result<ProposalSettled, Refused>, ClientFault> {
+        self.call(Method::POST, &format!("/admin/v1/proposals/{id}/confirm"), Some(request)).await
+    }
+
+    /// `POST /admin/v1/proposals/{id}/reject`.
+    pub async fn reject_proposal(
+        &self,
+        id: ProposalId,
+        request: &RejectProposal,
+    ) -> Result<Result<ProposalSettled, Refused>, ClientFault> {
+        self.call(Method::POST, &format!("/admin/v1/proposals/{id}/reject"), Some(request)).await
+    }
+
     /// `POST /admin/v1/bootstrap-admin`, on the socket only.
     pub async fn bootstrap_admin(
         &self,
@@ -385,10 +427,21 @@ impl AdminClient {
         let (status, body) =
             tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| ClientFault::Slow)??;
         let foreign = |_| ClientFault::Answer(status.as_u16());
+        if status == StatusCode::ACCEPTED {
+            let Proposed { proposal } = serde_json::from_slice(&body).map_err(foreign)?;
+            return Err(ClientFault::Waits(Box::new(Waiting { proposal, server: self.url() })));
+        }
         if status == StatusCode::OK {
             serde_json::from_slice(&body).map(Ok).map_err(foreign)
         } else {
             serde_json::from_slice(&body).map(Err).map_err(foreign)
+        }
+    }
+
+    fn url(&self) -> Option<String> {
+        match &self.0 {
+            At::Https(remote) => Some(remote.url.clone()),
+            At::Socket(_) => None,
         }
     }
 

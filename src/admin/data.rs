@@ -3,14 +3,17 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use openidconnect::url::form_urlencoded;
 
 use super::api::{MAX_BODY, RefusalCode, Refused};
 use super::asker::Asker;
+use super::proposals::answered;
 use crate::configuration::apply::Configuration;
-use crate::configuration::apply::data::{DataChanged, DataStatus, DataVersion, ShownDocument};
+use crate::configuration::apply::data::{DataStatus, DataVersion, ShownDocument};
+use crate::configuration::apply::proposals::Content;
 use crate::policy::data::DataPath;
 
 /// The routes over `configuration`.
@@ -72,11 +75,14 @@ async fn put(
     Path(text): Path<String>,
     RawQuery(query): RawQuery,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<DataChanged>, Refused> {
-    let (path, why) = (path(&text)?, parameter("reason", query)?);
+) -> Result<Response, Refused> {
+    let (path, reason) = (path(&text)?, parameter("reason", query)?);
     let body = body.map_err(|rejection| bad(rejection.body_text()))?;
-    let account = peer.account();
-    Ok(Json(configuration.put_data(path, body.to_vec(), (why.as_deref(), &account)).await?))
+    let put = configuration.put_data(path.clone(), body.to_vec(), (reason.as_deref(), peer.word())).await;
+    // What was read as JSON is text.
+    let document = String::from_utf8_lossy(&body).into_owned();
+    let content = async { Ok(Content::PutData { path, document, reason }) };
+    answered(&configuration, &peer, put, content).await
 }
 
 async fn drop(
@@ -84,7 +90,8 @@ async fn drop(
     peer: Asker,
     Path(text): Path<String>,
     RawQuery(query): RawQuery,
-) -> Result<Json<DataChanged>, Refused> {
-    let (path, why) = (path(&text)?, parameter("reason", query)?);
-    Ok(Json(configuration.drop_data(path, (why.as_deref(), &peer.account())).await?))
+) -> Result<Response, Refused> {
+    let (path, reason) = (path(&text)?, parameter("reason", query)?);
+    let dropped = configuration.drop_data(path.clone(), (reason.as_deref(), peer.word())).await;
+    answered(&configuration, &peer, dropped, async { Ok(Content::DropData { path, reason }) }).await
 }

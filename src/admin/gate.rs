@@ -49,8 +49,19 @@ pub fn gated(router: Router, gate: Gate) -> Router {
 fn roles(method: &Method, route: &str) -> &'static [Role] {
     let reads = reads(method);
     match route {
-        "/admin/v1/approvals/{id}/approve" | "/admin/v1/approvals/{id}/deny" => &[Role::Approve],
-        "/admin/v1/approvals" | "/admin/v1/approvals/{id}" if reads => &Role::ALL,
+        // What is proposed in the role `admin` is confirmed in another one: two persons have two roles.
+        "/admin/v1/approvals/{id}/approve"
+        | "/admin/v1/approvals/{id}/deny"
+        | "/admin/v1/proposals/{id}/confirm" => &[Role::Approve],
+        "/admin/v1/proposals/{id}/reject" => &[Role::Approve, Role::Admin],
+        "/admin/v1/approvals"
+        | "/admin/v1/approvals/{id}"
+        | "/admin/v1/proposals"
+        | "/admin/v1/proposals/{id}"
+            if reads =>
+        {
+            &Role::ALL
+        }
         _ if reads => &[Role::Admin, Role::Audit],
         _ => &[Role::Admin],
     }
@@ -219,6 +230,9 @@ mod tests {
         assert_eq!(of(Method::POST, "/admin/v1/approvals/{id}/deny"), [Role::Approve]);
         assert_eq!(of(Method::POST, "/admin/v1/approvals/{id}/cancel"), [Role::Admin]);
         assert_eq!(of(Method::POST, ""), [Role::Admin]);
+        assert_eq!(of(Method::GET, "/admin/v1/proposals/{id}"), Role::ALL);
+        assert_eq!(of(Method::POST, "/admin/v1/proposals/{id}/confirm"), [Role::Approve]);
+        assert_eq!(of(Method::POST, "/admin/v1/proposals/{id}/reject"), [Role::Approve, Role::Admin]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod gate;
 pub mod keys;
 pub mod login;
 pub mod policy;
+pub mod proposals;
 pub mod revocations;
 pub mod socket;
 pub mod tasks;
@@ -55,6 +56,7 @@ pub fn over_https(routes: Router, gate: gate::Gate, (active, own_issuer): (Activ
 pub fn router(desk: Desk) -> Router {
     api::router(desk.configuration.clone())
         .merge(data::router(desk.configuration.clone()))
+        .merge(proposals::router(desk.configuration.clone()))
         .merge(policy::router(desk.configuration, desk.policy_folders))
         .merge(keys::router(desk.rotation))
         .merge(revocations::router(desk.revocation))

@@ -4,16 +4,19 @@ use std::path::PathBuf;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::api::{MAX_BODY, RefusalCode, Refused};
 use super::asker::Asker;
+use super::proposals::{self, answered};
 use crate::configuration::apply::Configuration;
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
-use crate::configuration::apply::mode::{ModeChanged, ModeOrder};
+use crate::configuration::apply::mode::ModeOrder;
 use crate::configuration::apply::policy::{BundleFile, PolicyChangeFault, PolicyChanged, PolicyStatus};
+use crate::configuration::apply::proposals::Content;
 
 /// `POST /admin/v1/policy/apply`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +91,7 @@ impl From<PolicyChangeFault> for Refused {
             | PolicyChangeFault::TooMany(_)
             | PolicyChangeFault::TooManyNamed(_)
             | PolicyChangeFault::NotDeclared(_) => RefusalCode::BadRequest,
+            PolicyChangeFault::Unagreed(unagreed) => proposals::code(unagreed),
             PolicyChangeFault::Unavailable(_) => RefusalCode::Unavailable,
         };
         Self { error, message: fault.to_string(), faults: Vec::new() }
@@ -121,18 +125,21 @@ async fn status(State(policies): State<Policies>) -> Result<Json<PolicyStatus>, 
     Ok(Json(policies.configuration.policy_status().await?))
 }
 
-async fn reload(State(policies): State<Policies>, peer: Asker) -> Result<Json<PolicyChanged>, Refused> {
+async fn reload(State(policies): State<Policies>, peer: Asker) -> Result<Response, Refused> {
     let Policies { configuration, folders } = policies;
-    Ok(Json(configuration.reload_policy(folders, &peer.account()).await?))
+    let reloaded = configuration.reload_policy(folders.clone(), peer.word()).await;
+    let content = async { Ok(configuration.folder_content(folders).await?) };
+    answered(&configuration, &peer, reloaded, content).await
 }
 
 async fn apply(
     State(policies): State<Policies>,
     peer: Asker,
     request: Result<Json<ApplyPolicy>, JsonRejection>,
-) -> Result<Json<PolicyChanged>, Refused> {
+) -> Result<Response, Refused> {
     let Json(ApplyPolicy { files }) = request.map_err(Refused::unreadable)?;
-    Ok(Json(policies.configuration.apply_policy(files, &peer.account()).await?))
+    let applied = policies.configuration.apply_policy(files.clone(), peer.word()).await;
+    answered(&policies.configuration, &peer, applied, async { Ok(Content::Policy { files }) }).await
 }
 
 async fn rollback(
@@ -174,26 +181,29 @@ async fn canary(
     State(policies): State<Policies>,
     peer: Asker,
     request: Result<Json<CanaryOrder>, JsonRejection>,
-) -> Result<Json<CandidateChanged>, Refused> {
+) -> Result<Response, Refused> {
     let Json(order) = request.map_err(Refused::unreadable)?;
-    Ok(Json(policies.configuration.set_canary(order, &peer.account()).await?))
+    let set = policies.configuration.set_canary(order.clone(), peer.word()).await;
+    answered(&policies.configuration, &peer, set, async { Ok(Content::Canary(order)) }).await
 }
 
 async fn mode(
     State(policies): State<Policies>,
     peer: Asker,
     request: Result<Json<ModeOrder>, JsonRejection>,
-) -> Result<Json<ModeChanged>, Refused> {
+) -> Result<Response, Refused> {
     let Json(order) = request.map_err(Refused::unreadable)?;
-    Ok(Json(policies.configuration.set_policy_mode(order, &peer.account()).await?))
+    let set = policies.configuration.set_policy_mode(order.clone(), peer.word()).await;
+    answered(&policies.configuration, &peer, set, async { Ok(Content::Mode(order)) }).await
 }
 
 async fn promote(
     State(policies): State<Policies>,
     peer: Asker,
     request: Result<Json<PromoteCandidate>, JsonRejection>,
-) -> Result<Json<PolicyChanged>, Refused> {
+) -> Result<Response, Refused> {
     let Json(PromoteCandidate { version, reason }) = request.map_err(Refused::unreadable)?;
-    let (version, account) = (version.as_deref(), peer.account());
-    Ok(Json(policies.configuration.promote_candidate(version, &reason, &account).await?))
+    let Policies { configuration, .. } = policies;
+    let promoted = configuration.promote_candidate(version.as_deref(), &reason, peer.word()).await;
+    answered(&configuration, &peer, promoted, async { Ok(Content::Promote { version, reason }) }).await
 }

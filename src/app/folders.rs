@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::configuration::apply::Configuration;
 use crate::configuration::apply::policy::PolicyChangeFault;
+use crate::configuration::apply::word::{Unagreed, warn_of_two};
 use crate::policy::bundle::Bundle;
 
 /// How often the folders are looked at. What they hold must be the same at two looks: of files that are written one after
@@ -36,6 +37,11 @@ pub(super) async fn watch(configuration: Configuration, folders: Vec<PathBuf>, f
             match configuration.reload_policy(folders.clone(), BY_ITSELF).await {
                 // Of a bundle that is not fit log, metric and `policy status` tell.
                 Ok(_) | Err(PolicyChangeFault::Unfit(_)) => tried.clone_from(&last),
+                // Said once: whoever may write to the folders is not two persons.
+                Err(PolicyChangeFault::Unagreed(Unagreed::Needed(_))) => {
+                    warn_of_two(last.as_deref().unwrap_or_default());
+                    tried.clone_from(&last);
+                }
                 Err(fault @ PolicyChangeFault::Stale(_)) => {
                     warn!(%fault, "the changed policy folders were not taken");
                     tried.clone_from(&last);

@@ -38,6 +38,7 @@ pub(super) async fn tend(tended: Tended) {
             }
         }
         configuration.end_policy_mode().await;
+        configuration.tend_proposals().await;
         // Or have begun or ended a lockdown. One that cannot be read now is read at the next turn.
         lockdowns.refresh().await.ok();
         // The watch itself tells the log. By a wrong clock a key might seem to have outlived its tokens.

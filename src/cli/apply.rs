@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use clap::Args;
 use tokio::task::JoinHandle;
 
+use super::desk::{Answer, heard, unanswered};
 use super::target::TargetArgs;
 use super::{files, report};
 use crate::admin::api::{ApplyRequest, Refused};
@@ -16,6 +17,7 @@ use crate::admin::socket::Peer;
 use crate::clock::Clock;
 use crate::configuration::active::{Active, InForce};
 use crate::configuration::apply::{Applied, Configuration, Options};
+use crate::domain::proposal::TwoPersons;
 use crate::policy::bundle::Bundle;
 use crate::policy::engine::PolicyEngine;
 use crate::store::Store;
@@ -56,6 +58,8 @@ pub struct Deployment {
     pub admin_socket: PathBuf,
     /// Its `iss`.
     pub own_issuer: String,
+    /// What takes two persons there: nobody who works without a server is two.
+    pub two_persons: TwoPersons,
     /// Its admin API over HTTPS, where that is meant; then nothing else of this is looked at.
     pub remote: Option<AdminClient>,
 }
@@ -86,10 +90,7 @@ pub async fn apply(
     match answer {
         Ok(Ok(applied)) => report::applied(&applied, args.json, output),
         Ok(Err(refused)) => report::refused(&refused, args.json, output),
-        Err(failure) => {
-            output.complain(&failure);
-            Exit::Refused
-        }
+        Err(failure) => unanswered(&failure, args.json, output),
     }
 }
 
@@ -98,11 +99,10 @@ pub(super) async fn send(
     request: ApplyRequest,
     deployment: &Deployment,
     clock: Arc<dyn Clock>,
-) -> Result<Result<Applied, Refused>, String> {
-    match deployment.server().await {
-        Ok(Some(server)) => server.apply(&request).await.map_err(|fault| fault.to_string()),
-        Ok(None) => in_process(request, deployment, clock).await,
-        Err(fault) => Err(fault.to_string()),
+) -> Answer<Applied> {
+    match deployment.server().await? {
+        Some(server) => heard(server.apply(&request).await),
+        None => Ok(in_process(request, deployment, clock).await?),
     }
 }
 
@@ -162,8 +162,6 @@ pub(super) async fn open_at(
         let _ = written.await;
         last.close().await;
     });
-    Ok((
-        Configuration::new(store, writer, active, (clock, Arc::default()), deployment.own_issuer.clone()),
-        task,
-    ))
+    let told = (deployment.own_issuer.clone(), deployment.two_persons.clone());
+    Ok((Configuration::guarded(store, writer, active, (clock, Arc::default()), told), task))
 }

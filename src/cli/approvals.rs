@@ -374,7 +374,7 @@ fn text(approval: &ListedApproval, pointer: &str) -> String {
 }
 
 /// All of a value, safe for a terminal: agents and identity providers choose some of it.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => escaped(text),
@@ -383,7 +383,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Nothing is cut, and what is not printable ASCII is spelt out: letters that look alike or turn the line around do not.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let spelt = |c: char| match c {
         ' '..='~' => c.to_string(),
         _ => c.escape_unicode().to_string(),

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::apply::no_server;
 use super::target::TargetArgs;
 use crate::admin::api::Refused;
-use crate::admin::client::{AdminClient, ClientFault};
+use crate::admin::client::{AdminClient, ClientFault, Waiting};
 use crate::app;
 use crate::clock::{Clock, Random};
 use crate::config::Config;
@@ -25,7 +25,36 @@ use crate::tasks::{self, Tasks};
 use crate::terminal::output::{Exit, Output};
 
 /// What came of a command: an answer, a refusal, or no answer.
-pub(super) type Answer<T> = Result<Result<T, Refused>, String>;
+pub(super) type Answer<T> = Result<Result<T, Refused>, Failure>;
+
+/// Why there is no answer, or not yet.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It failed.
+    Failed(String),
+    /// It takes a second person.
+    Waits(Box<Waiting>),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl From<ClientFault> for Failure {
+    fn from(fault: ClientFault) -> Self {
+        match fault {
+            ClientFault::Waits(waiting) => Self::Waits(waiting),
+            ClientFault::Socket(_)
+            | ClientFault::Http(_)
+            | ClientFault::Slow
+            | ClientFault::Unreachable { .. }
+            | ClientFault::Url(_)
+            | ClientFault::Answer(_) => Self::Failed(fault.to_string()),
+        }
+    }
+}
 
 /// Where the command goes.
 pub(super) enum Desk {
@@ -99,12 +128,12 @@ impl Folder {
         let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone());
         let active = Active::new(in_force);
-        let configuration = Configuration::new(
+        let configuration = Configuration::guarded(
             store.clone(),
             writer.clone(),
             active.clone(),
             (clock.clone(), Arc::default()),
-            config.public_url.clone(),
+            (config.public_url.clone(), config.admin.two_persons.clone()),
         );
         let revocation = Revocation::new(revocation::Parts {
             store: store.clone(),
@@ -132,7 +161,7 @@ impl Folder {
 
 /// The server's answer, or why there is none.
 pub(super) fn heard<T>(answer: Result<Result<T, Refused>, ClientFault>) -> Answer<T> {
-    answer.map_err(|fault| fault.to_string())
+    Ok(answer?)
 }
 
 /// Tells the answer as JSON, or by `words`; a refusal or failure either way.
@@ -149,7 +178,15 @@ pub(super) fn tell<T: serde::Serialize>(
         }
         Ok(Ok(value)) => words(&value, output),
         Ok(Err(refused)) => super::report::refused(&refused, json, output),
-        Err(failure) => failed(&failure, output),
+        Err(failure) => unanswered(&failure, json, output),
+    }
+}
+
+/// Tells that there is no answer, or what waits and for whom.
+pub(super) fn unanswered(failure: &Failure, json: bool, output: &mut Output<'_>) -> Exit {
+    match failure {
+        Failure::Failed(why) => failed(why, output),
+        Failure::Waits(waiting) => super::proposals::waits(waiting, json, output),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod logout;
 pub mod migrate;
 pub mod plan;
 mod policy;
+pub mod proposals;
 mod report;
 pub mod revoke;
 pub mod schema;
@@ -45,6 +46,7 @@ use crate::app;
 use crate::clock::SystemClock;
 use crate::config::{Config, LogConfig};
 use crate::dev;
+use crate::domain::proposal::TwoPersons;
 use crate::store::folder::Location;
 use crate::terminal::output::{Exit, Output, colour, on_terminal};
 
@@ -76,6 +78,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Revoke(Box<revoke::Args>),
     Approvals(Box<approvals::ApprovalsArgs>),
+    Proposals(Box<proposals::ProposalsArgs>),
     Lockdown(lockdown::LockdownArgs),
     BootstrapAdmin(bootstrap_admin::BootstrapArgs),
     Login(Box<login::LoginArgs>),
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Approvals(args) => {
             awaited(async |output| approvals::run(&args, clock(), &mut std::io::stdin(), output).await)
         }
+        Command::Proposals(args) => awaited(async |output| proposals::run(&args, clock(), output).await),
         Command::Lockdown(args) => awaited(async |output| lockdown::run(&args, clock(), output).await),
         Command::BootstrapAdmin(args) => on_terminal(|output| bootstrap_admin(&args, output)).into(),
         Command::Login(args) => {
@@ -231,14 +235,16 @@ fn bootstrap_admin(args: &bootstrap_admin::BootstrapArgs, output: &mut Output<'_
 fn deployment(target: &TargetArgs) -> Result<Deployment, String> {
     let Some(remote) = target.remote()? else { return local(&target.config) };
     let (location, admin_socket, own_issuer) = (Location::Memory, PathBuf::new(), String::new());
-    Ok(Deployment { location, admin_socket, own_issuer, remote: Some(remote) })
+    let two_persons = TwoPersons::default();
+    Ok(Deployment { location, admin_socket, own_issuer, two_persons, remote: Some(remote) })
 }
 
 fn local(config: &Path) -> Result<Deployment, String> {
     let config = Config::read(config).map_err(|fault| fault.to_string())?;
     let location = app::location(&config).map_err(|fault| fault.to_string())?;
     let admin_socket = config.admin_socket();
-    Ok(Deployment { admin_socket, own_issuer: config.public_url, location, remote: None })
+    let (own_issuer, two_persons) = (config.public_url, config.admin.two_persons);
+    Ok(Deployment { admin_socket, own_issuer, two_persons, location, remote: None })
 }
 
 /// An instant as commands tell it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::apply::{Deployment, send};
+use super::desk::unanswered;
 use super::target::TargetArgs;
 use super::{files, report};
 use crate::admin::api::{ApplyRequest, Refused};
@@ -50,9 +51,6 @@ pub async fn plan(
     match answer {
         Ok(Ok(planned)) => report::planned(&planned.plan, args.json, output, colour),
         Ok(Err(refused)) => report::refused(&refused, args.json, output),
-        Err(failure) => {
-            output.complain(&failure);
-            Exit::Refused
-        }
+        Err(failure) => unanswered(&failure, args.json, output),
     }
 }

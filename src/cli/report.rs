@@ -71,7 +71,9 @@ pub(super) fn planned(plan: &Plan, json: bool, output: &mut Output<'_>, colour: 
     let verdict = match exit {
         Exit::Done => "nothing to change".to_owned(),
         Exit::Widens => red(&format!("to apply, widening in {widenings} places"), colour),
-        Exit::Changes | Exit::Refused | Exit::Usage | Exit::Differs | Exit::Unknown => "to apply".to_owned(),
+        Exit::Changes | Exit::Refused | Exit::Usage | Exit::Waits | Exit::Differs | Exit::Unknown => {
+            "to apply".to_owned()
+        }
     };
     output.line(&format!(
         "{verdict}: {} to create, {} to change, {} to retire, {} unchanged",
@@ -90,7 +92,7 @@ fn red(text: &str, colour: bool) -> String {
     if colour { format!("\u{1b}[31m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
-fn tell(step: &Step, output: &mut Output<'_>, colour: bool) {
+pub(super) fn tell(step: &Step, output: &mut Output<'_>, colour: bool) {
     let (sign, version) = match step.action {
         Action::Create => ('+', String::new()),
         Action::Change => ('~', format!(" (version {})", step.version)),

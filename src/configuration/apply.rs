@@ -11,6 +11,8 @@ use tokio::sync::Mutex;
 
 use self::policy::RefusedBundle;
 use self::replicas::Replica;
+use self::standing::By;
+use self::word::{Ready, Unagreed, Word, carrying, needs};
 use super::active::{Active, InForce};
 use super::documents::{self, Document, Source};
 use super::fault::Fault;
@@ -22,12 +24,13 @@ use crate::domain::build::{self, build};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::domain::ids::{DecisionId, Name};
 use crate::domain::objects::{Object, ObjectKind, ObjectRef, Spec};
+use crate::domain::proposal::TwoPersons;
 use crate::domain::snapshot::Snapshot;
 use crate::metrics::Metrics;
 use crate::policy::candidate::Policy;
 use crate::policy::fault::PolicyFault;
 use crate::store::Store;
-use crate::store::change::{Change, CommitFault, Committed, Configure, Receipt};
+use crate::store::change::{CarriesOut, Change, CommitFault, Committed, Configure, Receipt};
 use crate::store::error::StoreError;
 use crate::store::rows::ObjectRow;
 use crate::store::writer::Writer;
@@ -38,9 +41,11 @@ pub mod data;
 pub mod kept;
 pub mod mode;
 pub mod policy;
+pub mod proposals;
 pub mod replicas;
 pub mod secrets;
 mod standing;
+pub mod word;
 
 /// Most names of files that the log keeps of one apply.
 const KEPT_FILES: usize = 100;
@@ -84,6 +89,9 @@ pub enum ApplyFault {
     /// Somebody else published meanwhile.
     #[error("the configuration was changed by somebody else meanwhile: apply again")]
     Conflict,
+    /// One person's word is not enough, or that of two no longer is.
+    #[error("{0}")]
+    Unagreed(#[from] Unagreed),
     /// The store does not answer. If a commit's outcome is unknown, the change may yet stand: apply again.
     #[error("the store is not available: {0}")]
     Unavailable(String),
@@ -156,6 +164,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     own_issuer: String,
+    two_persons: TwoPersons,
     random: SystemRandom,
     /// The bundle that this process refused last, as long as it took none since.
     refused: std::sync::Mutex<Option<RefusedBundle>>,
@@ -192,6 +201,17 @@ impl Configuration {
         (clock, metrics): (Arc<dyn Clock>, Arc<Metrics>),
         own_issuer: String,
     ) -> Self {
+        Self::guarded(store, writer, active, (clock, metrics), (own_issuer, TwoPersons::default()))
+    }
+
+    /// The same, where some changes take two persons.
+    pub fn guarded(
+        store: Store,
+        writer: Writer,
+        active: Active,
+        (clock, metrics): (Arc<dyn Clock>, Arc<Metrics>),
+        (own_issuer, two_persons): (String, TwoPersons),
+    ) -> Self {
         Self(Arc::new(Inner {
             store,
             writer,
@@ -199,6 +219,7 @@ impl Configuration {
             clock,
             metrics,
             own_issuer,
+            two_persons,
             random: SystemRandom::new(),
             refused: std::sync::Mutex::default(),
             replica: std::sync::Mutex::default(),
@@ -207,17 +228,17 @@ impl Configuration {
         }))
     }
 
-    /// Applies `sources` on behalf of `actor`, an account for the log.
+    /// Applies `sources` on somebody's word.
     ///
     /// Runs to its end also if the caller goes away: between the commit and the new snapshot nothing may be lost.
     pub async fn apply(
         &self,
         sources: Vec<Source>,
         options: Options,
-        actor: &str,
+        word: impl Into<Word>,
     ) -> Result<Applied, ApplyFault> {
-        let (inner, actor) = (self.0.clone(), actor.to_owned());
-        let run = tokio::spawn(async move { inner.apply(sources, options, &actor).await });
+        let (inner, word) = (self.0.clone(), word.into());
+        let run = tokio::spawn(async move { inner.apply(sources, options, &word).await });
         run.await.unwrap_or_else(|error| Err(ApplyFault::Unavailable(error.to_string())))
     }
 
@@ -249,7 +270,7 @@ impl Inner {
         &self,
         sources: Vec<Source>,
         options: Options,
-        actor: &str,
+        word: &Word,
     ) -> Result<Applied, ApplyFault> {
         let asked = json!({
             "command": "apply",
@@ -257,7 +278,7 @@ impl Inner {
             "prune": options.prune,
             "files": sources.iter().take(KEPT_FILES).map(|s| &s.file).collect::<Vec<_>>(),
         });
-        let order = Order { options, actor, asked };
+        let order = Order { options, actor: word.account(), asked };
         let mut read = match read(sources).await {
             Ok(documents) => documents,
             Err(faults) => return self.refuse(&order, ApplyFault::Documents(faults)).await,
@@ -278,9 +299,15 @@ impl Inner {
         if !wider.is_empty() && !options.allow_widening {
             return self.refuse(&order, ApplyFault::Widens(wider)).await;
         }
+        let ready = Ready {
+            needs: needs(&before, &next),
+            effect: json!({"plan": next.plan, "prune": options.prune}),
+            base: generation,
+        };
+        let agreed = self.agreed(By::new("apply", word, None), ready).await?;
         let mut decision_id = None;
         if !next.plan.is_empty() {
-            let receipt = self.commit(&order, &next, generation).await?;
+            let receipt = self.commit(&order, &next, (generation, agreed)).await?;
             decision_id = Some(receipt.decision_id);
             generation = receipt.generation;
         }
@@ -375,7 +402,12 @@ impl Inner {
 
     /// The point of no return lies in `submit`: before it nothing has happened, after it the change stands. `base` is the
     /// generation that `next` was computed from.
-    async fn commit(&self, order: &Order<'_>, next: &Next, base: i64) -> Result<Receipt, ApplyFault> {
+    async fn commit(
+        &self,
+        order: &Order<'_>,
+        next: &Next,
+        (base, agreed): (i64, Option<CarriesOut>),
+    ) -> Result<Receipt, ApplyFault> {
         let mut decision = self.decision(order, Outcome::Allow)?;
         let tenants: BTreeSet<&Name> = next.plan.changes().map(|step| &step.object.tenant).collect();
         decision.tenant = tenants.first().filter(|_| tenants.len() == 1).copied().cloned();
@@ -394,12 +426,11 @@ impl Inner {
         };
         let put = next.put.iter().map(row).collect::<Result<_, ApplyFault>>()?;
         let (retire, base) = (next.retire.clone(), Some(base));
-        let change = Configure { put, retire, base, ..Configure::only(decision) };
+        let change = carrying(Configure { put, retire, base, ..Configure::only(decision) }, agreed);
         match self.writer.submit(change).await {
             Ok(Committed::Done(receipt)) => Ok(receipt),
-            Ok(Committed::Superseded { .. } | Committed::Lost(..)) | Err(CommitFault::Rejected) => {
-                Err(ApplyFault::Conflict)
-            }
+            Ok(Committed::Superseded { .. }) | Err(CommitFault::Rejected) => Err(ApplyFault::Conflict),
+            Ok(Committed::Lost(loss, _)) => Err(Unagreed::Lost(loss).into()),
             Err(fault @ (CommitFault::Full | CommitFault::Unavailable)) => {
                 Err(ApplyFault::Unavailable(fault.to_string()))
             }
@@ -412,7 +443,7 @@ impl Inner {
             let (code, faults) = match &fault {
                 ApplyFault::Widens(faults) => ("configuration_widens", faults.as_slice()),
                 ApplyFault::Documents(faults) => ("configuration_faulty", faults.as_slice()),
-                ApplyFault::Conflict | ApplyFault::Unavailable(_) => {
+                ApplyFault::Conflict | ApplyFault::Unagreed(_) | ApplyFault::Unavailable(_) => {
                     ("configuration_not_written", [].as_slice())
                 }
             };

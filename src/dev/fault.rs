@@ -93,7 +93,7 @@ pub enum DevFault {
 fn listed(fault: &ApplyFault) -> String {
     let faults = match fault {
         ApplyFault::Documents(faults) | ApplyFault::Widens(faults) => faults.as_slice(),
-        ApplyFault::Conflict | ApplyFault::Unavailable(_) => &[],
+        ApplyFault::Conflict | ApplyFault::Unagreed(_) | ApplyFault::Unavailable(_) => &[],
     };
     std::iter::once(fault.to_string()).chain(faults.iter().map(|f| format!("\n  {f}"))).collect()
 }

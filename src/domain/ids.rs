@@ -227,6 +227,10 @@ uuid_id!(
     ApprovalId
 );
 uuid_id!(
+    /// Id of a proposal: a change that waits for a second person.
+    ProposalId
+);
+uuid_id!(
     /// Id of a status list, the last segment of its URI.
     StatusListId
 );

@@ -21,6 +21,7 @@ pub mod ids;
 pub mod json;
 pub mod objects;
 pub mod principal;
+pub mod proposal;
 pub mod record;
 pub mod refusal;
 pub mod request;

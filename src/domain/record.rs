@@ -187,7 +187,7 @@ impl RevocationKind {
 }
 
 /// Key of one revocation row. Parts are joined with a line feed, which none of them may hold.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RevocationKey {
     /// What is revoked.
     pub kind: RevocationKind,
@@ -268,7 +268,8 @@ impl RevocationKey {
 }
 
 /// How a revocation row bears on a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Bears {
     /// The row's presence kills.
     Always,

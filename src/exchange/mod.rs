@@ -473,7 +473,8 @@ impl Exchange {
 /// How the commit's verdict reads to the client; none where the caller turns out not to be the client.
 fn refusal_of(loss: Loss) -> Option<Refusal> {
     Some(match loss {
-        Loss::ParentUnknown | Loss::Duplicate => Refusal::UnknownParent,
+        // No exchange waits for a second person.
+        Loss::ParentUnknown | Loss::Duplicate | Loss::Unsettled(_) => Refusal::UnknownParent,
         Loss::ParentExpired => Refusal::Expired,
         Loss::Revoked { kind: RevocationKind::Completion } => Refusal::TaskEnded,
         Loss::Revoked { kind } => Refusal::Revoked { what: kind.as_str() },

@@ -119,6 +119,14 @@ impl Canary {
         place(&input.principal) < self.percent || names(&self.enforce_for)
     }
 
+    /// Whether it may bite for somebody for whom `other` does not.
+    pub fn bites_beyond(&self, other: &Self) -> bool {
+        let within = self.percent <= other.percent
+            && self.enforce_for.is_subset(&other.enforce_for)
+            && self.never_for.is_superset(&other.never_for);
+        !self.is_shadow() && !within
+    }
+
     /// Whether it bites for nobody.
     pub fn is_shadow(&self) -> bool {
         self.percent == 0 && self.enforce_for.is_empty()

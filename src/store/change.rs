@@ -8,8 +8,9 @@ use super::rows::{BundleRow, ObjectRow};
 use crate::domain::approval::{Approval, NotFetched, Unmoved, Vote};
 use crate::domain::decision::{Decision, Reason};
 use crate::domain::envelope::{EnvelopeUse, OpenEnvelope};
-use crate::domain::ids::{ApprovalId, DecisionId, Name};
+use crate::domain::ids::{ApprovalId, DecisionId, Name, ProposalId};
 use crate::domain::objects::ObjectRef;
+use crate::domain::proposal::{Answered, Proposal, Unsettled};
 use crate::domain::record::{Bears, RevocationKey, RevocationKind, TaskRecord, TokenRecord, TreeLimits};
 use crate::domain::refusal::Limited;
 
@@ -42,6 +43,8 @@ pub enum Change {
     Hear(Box<Hear>),
     /// The configuration changes.
     Configure(Box<Configure>),
+    /// A change of the configuration waits for a second person, or no longer does.
+    Propose(Box<Propose>),
 }
 
 /// A token to issue.
@@ -158,6 +161,43 @@ pub struct Hear {
     pub until: Vec<(RevocationKey, DateTime<Utc>)>,
 }
 
+/// What becomes of a change that waits for a second person, as long as it is not carried out: that is a [`Configure`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Propose {
+    /// Which.
+    pub proposal: ProposalId,
+    /// What happens.
+    pub how: Proposing,
+    /// The decision.
+    pub decision: Decision,
+}
+
+/// How a change begins to wait, or ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Proposing {
+    /// It is proposed.
+    Make(Box<Proposal>),
+    /// Somebody rejects it, or takes it back.
+    Reject(Answered),
+    /// Its time is over. Where it is settled already, nothing is written: [`Committed::Superseded`].
+    Expire(Answered),
+    /// It would not do any more what was shown; else as for its expiry.
+    Supersede(Answered),
+}
+
+/// The proposal that a change of the configuration carries out: confirmed with it, or neither is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CarriesOut {
+    /// Which.
+    pub proposal: ProposalId,
+    /// Its digest, as the second person said it.
+    pub digest: String,
+    /// Who confirms.
+    pub by: Answered,
+    /// What, if it is revoked, ends the second person's word.
+    pub killed_by: Vec<(RevocationKey, Bears)>,
+}
+
 /// A change of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configure {
@@ -174,6 +214,8 @@ pub struct Configure {
     pub settings: Vec<(String, String)>,
     /// The generation of the configuration that it was computed from, as for an issue. None where it stands on none.
     pub base: Option<i64>,
+    /// The proposal that it carries out, if it does. One that does not wait any more makes it lose.
+    pub carries_out: Option<Box<CarriesOut>>,
     /// The decision.
     pub decision: Decision,
 }
@@ -182,8 +224,8 @@ impl Configure {
     /// A change that says only that something was done.
     pub fn only(decision: Decision) -> Self {
         let (put, retire, bundle, documents) = (Vec::new(), Vec::new(), None, Vec::new());
-        let (settings, base) = (Vec::new(), None);
-        Self { put, retire, bundle, documents, settings, base, decision }
+        let (settings, base, carries_out) = (Vec::new(), None, None);
+        Self { put, retire, bundle, documents, settings, base, carries_out, decision }
     }
 
     /// Whether decisions may be others after it: then it begins a generation.
@@ -310,6 +352,9 @@ pub enum Loss {
     /// The approval stays as it is.
     #[error("{0}")]
     Unmoved(Unmoved),
+    /// The proposal stays as it is.
+    #[error("{0}")]
+    Unsettled(Unsettled),
 }
 
 impl Loss {
@@ -331,6 +376,7 @@ impl Loss {
             Self::Duplicate => "duplicate_token_id",
             Self::Unmoved(Unmoved::Voted) => "already_voted",
             Self::Unmoved(unmoved) => NotFetched::from(unmoved).code(),
+            Self::Unsettled(unsettled) => unsettled.code(),
         };
         Reason { code: code.to_owned(), message: self.to_string(), public: true }
     }
@@ -362,6 +408,7 @@ impl Change {
             Self::Lockdown(lockdown) => &lockdown.decision,
             Self::Hear(hear) => &hear.revoke.decision,
             Self::Configure(configure) => &configure.decision,
+            Self::Propose(propose) => &propose.decision,
         }
     }
 
@@ -372,7 +419,7 @@ impl Change {
             Self::Refuse(refuse) => (refuse.assertion.as_ref(), [].as_slice()),
             Self::Defer(defer) => (defer.would_be.assertion.as_ref(), defer.would_be.spend.as_slice()),
             Self::Hear(hear) => (Some(&hear.event), [].as_slice()),
-            Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) | Self::Settle(_) => {
+            Self::Revoke(_) | Self::Lockdown(_) | Self::Configure(_) | Self::Propose(_) | Self::Settle(_) => {
                 (None, [].as_slice())
             }
         };
@@ -386,7 +433,7 @@ impl Change {
             Self::Defer(defer) => Some(defer.would_be.generation),
             Self::Settle(settle) => settle.generation,
             Self::Configure(configure) => configure.base,
-            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) => None,
+            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) | Self::Propose(_) => None,
         }
     }
 
@@ -400,6 +447,7 @@ impl Change {
             | Self::Lockdown(_)
             | Self::Hear(_)
             | Self::Configure(_)
+            | Self::Propose(_)
             | Self::Settle(_) => None,
         }
     }
@@ -410,9 +458,27 @@ impl Change {
             Self::Issue(issue) => issue.redeems.or(issue.uses.map(|uses| uses.approval)),
             Self::Defer(defer) => Some(defer.approval.id),
             Self::Settle(settle) => Some(settle.approval),
-            Self::Refuse(_) | Self::Revoke(_) | Self::Lockdown(_) | Self::Hear(_) | Self::Configure(_) => {
-                None
-            }
+            Self::Refuse(_)
+            | Self::Revoke(_)
+            | Self::Lockdown(_)
+            | Self::Hear(_)
+            | Self::Configure(_)
+            | Self::Propose(_) => None,
+        }
+    }
+
+    /// The proposal that it makes, settles or carries out.
+    pub(super) fn proposal(&self) -> Option<ProposalId> {
+        match self {
+            Self::Configure(configure) => configure.carries_out.as_ref().map(|carries| carries.proposal),
+            Self::Propose(propose) => Some(propose.proposal),
+            Self::Issue(_)
+            | Self::Refuse(_)
+            | Self::Defer(_)
+            | Self::Settle(_)
+            | Self::Revoke(_)
+            | Self::Lockdown(_)
+            | Self::Hear(_) => None,
         }
     }
 }
@@ -468,5 +534,11 @@ impl From<Hear> for Change {
 impl From<Configure> for Change {
     fn from(configure: Configure) -> Self {
         Self::Configure(Box::new(configure))
+    }
+}
+
+impl From<Propose> for Change {
+    fn from(propose: Propose) -> Self {
+        Self::Propose(Box::new(propose))
     }
 }

@@ -1,5 +1,7 @@
 //! What the commit decides under the lock, in queue order: pure, from the facts that were read (L4).
 
+mod proposals;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -17,8 +19,9 @@ use crate::clock::watch::TOLERANCE;
 use crate::domain::approval::{Approval, ApprovalState, Unmoved, Vote};
 use crate::domain::decision::EnvelopeRecord;
 use crate::domain::envelope::EnvelopeUse;
-use crate::domain::ids::{ApprovalId, Jti, TaskId};
+use crate::domain::ids::{ApprovalId, Jti, ProposalId, TaskId};
 use crate::domain::objects::ObjectRef;
+use crate::domain::proposal::Proposal;
 use crate::domain::record::{Bears, MAX_HEIGHT, RevocationKey, TokenRecord, TreeLimits};
 use crate::domain::refusal::{Limited, LimitedBy};
 
@@ -71,6 +74,8 @@ pub(super) struct Writes<'b> {
     pub(super) settings: BTreeMap<String, String>,
     /// Approvals as they stand after this batch.
     pub(super) approvals: BTreeMap<ApprovalId, Approval>,
+    /// Proposals as they stand after this batch.
+    pub(super) proposals: BTreeMap<ProposalId, Proposal>,
 }
 
 /// The state that the batch sees and moves on.
@@ -88,6 +93,8 @@ pub(super) struct Ledger<'b> {
     spent: HashSet<(SpendKind, String)>,
     /// Approvals that the batch names, as far as they are there.
     approvals: HashMap<ApprovalId, Approval>,
+    /// The same of proposals.
+    proposals: HashMap<ProposalId, Proposal>,
     writes: Writes<'b>,
 }
 
@@ -119,7 +126,8 @@ impl<'b> Ledger<'b> {
         let children = known.iter().map(|known| (known.token.jti, known.children)).collect();
         let tokens = known.into_iter().map(|known| (known.token.jti, known.token)).collect();
         let (revoked, spent, writes) = (HashMap::new(), HashSet::new(), Writes::default());
-        Self { now, head, tokens, trees, children, revoked, spent, approvals: HashMap::new(), writes }
+        let (approvals, proposals) = (HashMap::new(), HashMap::new());
+        Self { now, head, tokens, trees, children, revoked, spent, approvals, proposals, writes }
     }
 
     /// Every revocation that could touch an issue of the batch, each once.
@@ -136,6 +144,7 @@ impl<'b> Ledger<'b> {
             if let Change::Settle(settle) = change {
                 keys.extend(settle.killed_by.iter().map(|(key, _)| key.clone()));
             }
+            keys.extend(self.people(change).map(|(key, _)| key.clone()));
             let Some(issue) = change.issue() else { continue };
             if let Some(token) = complete(issue, &self.tokens, &drafts) {
                 keys.extend(token.killed_by().into_iter().map(|(key, _)| key));
@@ -199,10 +208,14 @@ impl<'b> Ledger<'b> {
                 self.hear(hear);
                 None
             }),
-            Change::Configure(configure) => {
+            Change::Configure(configure) => self.carry_out(configure).map(|()| {
                 self.configure(configure);
-                Ok(None)
+                None
+            }),
+            Change::Propose(propose) if self.is_answered(propose) => {
+                return Committed::Superseded { generation };
             }
+            Change::Propose(propose) => self.propose(propose).map(|()| None),
         };
         match outcome {
             Ok(place) => {

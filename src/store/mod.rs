@@ -22,6 +22,7 @@ pub mod folder;
 pub mod health;
 mod ledger;
 pub mod policy_data;
+pub mod proposals;
 pub mod pruning;
 pub mod read;
 pub mod replicas;

@@ -29,7 +29,8 @@ pub const MOST: u64 = 256;
 /// What of each kind ended first. Inputs go in the order of the log.
 pub(super) const OLDEST: &str = "SELECT (SELECT min(deadline) FROM tasks), (SELECT min(keep_until) FROM revocations), \
      (SELECT keep_until FROM decision_inputs ORDER BY idx LIMIT 1), \
-     (SELECT min(expires_at) FROM approvals WHERE state <> 'pending')";
+     (SELECT min(expires_at) FROM approvals WHERE state <> 'pending'), \
+     (SELECT min(expires_at) FROM proposals WHERE state <> 'pending')";
 /// The `exp` says again what the deadline says: a token that is good is never taken out. PostgreSQL is given arrays, so that it
 /// goes by the indexes whatever it believes of the tables.
 pub(super) const PRUNE_TOKENS: Sql = Sql {
@@ -90,10 +91,18 @@ pub(super) const PRUNE_APPROVALS: Sql = Sql {
                WHERE state <> 'pending' AND expires_at < $1 ORDER BY expires_at LIMIT $2))",
 };
 
+/// What nobody answered is first told to have expired, as an approval is.
+pub(super) const PRUNE_PROPOSALS: Sql = Sql {
+    sqlite: "DELETE FROM proposals WHERE id IN (SELECT id FROM proposals \
+             WHERE state <> 'pending' AND expires_at < $1 ORDER BY expires_at LIMIT $2)",
+    postgres: "DELETE FROM proposals WHERE ctid = ANY(ARRAY(SELECT ctid FROM proposals \
+               WHERE state <> 'pending' AND expires_at < $1 ORDER BY expires_at LIMIT $2))",
+};
+
 /// What ended before these instants may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Before {
-    /// The deadline of a task, and the expiry of an approval.
+    /// The deadline of a task, and the expiry of an approval or a proposal.
     pub trees: DateTime<Utc>,
     /// The `keep_until` of a revocation.
     pub revocations: DateTime<Utc>,
@@ -144,18 +153,21 @@ pub struct Pruned {
     pub inputs: u64,
     /// Of `approvals`.
     pub approvals: u64,
+    /// Of `proposals`.
+    pub proposals: u64,
 }
 
 impl Pruned {
     /// Every table with its number.
-    pub fn tables(self) -> [(&'static str, u64); 5] {
-        let Self { tokens, tasks, revocations, inputs, approvals } = self;
+    pub fn tables(self) -> [(&'static str, u64); 6] {
+        let Self { tokens, tasks, revocations, inputs, approvals, proposals } = self;
         [
             ("tokens", tokens),
             ("tasks", tasks),
             ("revocations", revocations),
             ("decision_inputs", inputs),
             ("approvals", approvals),
+            ("proposals", proposals),
         ]
     }
 
@@ -168,8 +180,8 @@ impl Pruned {
 impl Store {
     /// What waits to go of what ended before `before`.
     pub async fn due(&self, before: &Before) -> Result<Due, StoreError> {
-        type Oldest = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
-        let (tree, revocation, input, approval): Oldest =
+        type Oldest = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+        let (tree, revocation, input, approval, proposal): Oldest =
             on_db!(self.db(), pools => sqlx::query_as(OLDEST).fetch_one(&pools.read).await?);
         let is_due = |oldest: Option<i64>, before| oldest.is_some_and(|oldest| oldest < micros(before));
         let behind = match tree {
@@ -179,7 +191,8 @@ impl Store {
         let any = is_due(tree, before.trees)
             || is_due(revocation, before.revocations)
             || is_due(input, before.inputs)
-            || is_due(approval, before.trees);
+            || is_due(approval, before.trees)
+            || is_due(proposal, before.trees);
         Ok(Due { any, behind })
     }
 }
@@ -198,6 +211,7 @@ pub(super) async fn prune(tx: &mut Batch<'_>, before: &Before) -> Result<Pruned,
     }
     pruned.inputs = tx.conn().run(&PRUNE_INPUTS, &[micros(before.inputs), most]).await?;
     pruned.approvals = tx.conn().run(&PRUNE_APPROVALS, &trees).await?;
+    pruned.proposals = tx.conn().run(&PRUNE_PROPOSALS, &trees).await?;
     Ok(pruned)
 }
 

@@ -13,8 +13,10 @@ use super::batch::{
 use super::decided::DECIDED;
 use super::folder::Location;
 use super::policy_data::{DATA, DATA_AT, PUT_DATA};
+use super::proposals::{PROPOSAL, PROPOSALS_LATEST, PROPOSALS_PENDING, PUT_PROPOSAL};
 use super::pruning::{
-    NOTE_ISSUERS, OLDEST, PRUNE_APPROVALS, PRUNE_INPUTS, PRUNE_REVOCATIONS, PRUNE_TASKS, PRUNE_TOKENS,
+    NOTE_ISSUERS, OLDEST, PRUNE_APPROVALS, PRUNE_INPUTS, PRUNE_PROPOSALS, PRUNE_REVOCATIONS, PRUNE_TASKS,
+    PRUNE_TOKENS,
 };
 use super::read::{
     BUNDLE, BUNDLES, DECISION, HEAD, OBJECT_VERSIONS, OBJECTS_CURRENT, SETTING, SIGNED_BY, STOPPED_KEYS,
@@ -34,11 +36,15 @@ use super::{Db, LATEST_MIGRATION, POSTGRES_SESSION, Store};
 mod postgres;
 
 /// One text for both databases.
-const SHARED: [&str; 48] = [
+const SHARED: [&str; 52] = [
     PUT_REPLICA,
     FORGET_REPLICAS,
     DROP_REPLICA,
     REPLICAS,
+    PROPOSAL,
+    PROPOSALS_PENDING,
+    PROPOSALS_LATEST,
+    PUT_PROPOSAL,
     PUT_DATA,
     DATA,
     DATA_AT,
@@ -87,7 +93,7 @@ const SHARED: [&str; 48] = [
 /// For a server only.
 const SERVER: [&str; 4] = [POSTGRES_SESSION, CAN_NOTIFY, LOOK, NOTIFY];
 /// Two dialects side by side.
-const BATCH: [Sql; 19] = [
+const BATCH: [Sql; 20] = [
     TOKENS,
     REVOKED,
     MARKS,
@@ -105,6 +111,7 @@ const BATCH: [Sql; 19] = [
     PRUNE_REVOCATIONS,
     PRUNE_INPUTS,
     PRUNE_APPROVALS,
+    PRUNE_PROPOSALS,
     APPROVALS,
     PUT_APPROVALS,
 ];
@@ -166,9 +173,17 @@ async fn plan(store: &Store, sql: &Sql) -> Vec<String> {
 
 async fn reads_no_table_whole(store: &Store) {
     let oldest = Sql { sqlite: OLDEST, postgres: OLDEST };
-    for sql in
-        [oldest, PRUNE_TOKENS, NOTE_ISSUERS, PRUNE_TASKS, PRUNE_REVOCATIONS, PRUNE_INPUTS, PRUNE_APPROVALS]
-    {
+    let pruning = [
+        oldest,
+        PRUNE_TOKENS,
+        NOTE_ISSUERS,
+        PRUNE_TASKS,
+        PRUNE_REVOCATIONS,
+        PRUNE_INPUTS,
+        PRUNE_APPROVALS,
+        PRUNE_PROPOSALS,
+    ];
+    for sql in pruning {
         let plan = plan(store, &sql).await;
         assert!(!plan.is_empty(), "{}", sql.sqlite);
         // Inputs lie in the order in which they go: the first of them are read, and no more.
@@ -199,6 +214,7 @@ fn no_statement_is_left_out_above() {
         include_str!("batch.rs"),
         include_str!("decided.rs"),
         include_str!("policy_data.rs"),
+        include_str!("proposals.rs"),
         include_str!("read.rs"),
         include_str!("replicas.rs"),
         include_str!("status.rs"),
@@ -223,6 +239,7 @@ fn only_the_writer_opens_a_transaction() {
         ("approvals.rs", include_str!("approvals.rs")),
         ("decided.rs", include_str!("decided.rs")),
         ("policy_data.rs", include_str!("policy_data.rs")),
+        ("proposals.rs", include_str!("proposals.rs")),
         ("read.rs", include_str!("read.rs")),
         ("replicas.rs", include_str!("replicas.rs")),
         ("status.rs", include_str!("status.rs")),

@@ -407,8 +407,8 @@ impl WriterTask {
     }
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent
-    /// ids, the write, the commit. A batch to prune adds six, approvals two, a revocation, the end of a lockdown, a change of
-    /// configuration and once a second a purge one each, a data document of the policy two, and the first three of these on PostgreSQL one more: the notification, which goes out with the commit or
+    /// ids, the write, the commit. A batch to prune adds seven, approvals two, a revocation, the end of a lockdown, a change of
+    /// configuration and once a second a purge one each, a data document of the policy two, a proposal two, and the first three of these on PostgreSQL one more: the notification, which goes out with the commit or
     /// not at all.
     async fn commit(&mut self, batch: &[Job]) -> Result<Vec<Settled>, StoreError> {
         let clock = Arc::clone(&self.clock);
@@ -423,6 +423,7 @@ impl WriterTask {
         };
         let mut ledger = Ledger::new(now, head, tokens);
         read_approvals(&mut tx, &mut ledger, batch).await?;
+        read_proposals(&mut tx, &mut ledger, batch).await?;
         read_revoked(&mut tx, &mut ledger, batch).await?;
         read_spent(&mut tx, &mut ledger, batch).await?;
         let pruned = prune_all(&mut tx, batch).await?;
@@ -454,6 +455,9 @@ impl WriterTask {
         }
         if !writes.approvals.is_empty() {
             tx.conn().put_approvals(&writes).await?;
+        }
+        for proposal in writes.proposals.values() {
+            tx.conn().put_proposal(proposal).await?;
         }
         tx.conn().write(&writes, &head).await?;
         put_lists(&mut tx, batch, now).await?;
@@ -527,6 +531,20 @@ async fn read_approvals(
     let ids: Vec<String> = named.map(|id| id.to_string()).collect();
     if !ids.is_empty() {
         ledger.learn_approvals(tx.conn().approvals(&ids).await?);
+    }
+    Ok(())
+}
+
+/// Rare: what waits for a second person, and its end.
+async fn read_proposals(
+    tx: &mut Batch<'_>,
+    ledger: &mut Ledger<'_>,
+    batch: &[Job],
+) -> Result<(), StoreError> {
+    for id in batch.iter().filter_map(|job| job.work.change()?.proposal()) {
+        if let Some(proposal) = tx.conn().proposal(id).await? {
+            ledger.learn_proposal(proposal);
+        }
     }
     Ok(())
 }

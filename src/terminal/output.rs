@@ -16,6 +16,8 @@ pub enum Exit {
     Changes,
     /// 3: only of `plan`: an apply would widen what is allowed.
     Widens,
+    /// 4: nothing has changed yet: it waits for a second person.
+    Waits,
     /// 1: only of `policy replay` and `policy diff`: something would be decided otherwise.
     Differs,
     /// 2: only of those: whether anything would cannot be told.
@@ -29,6 +31,7 @@ impl From<Exit> for ExitCode {
             Exit::Refused | Exit::Differs => 1,
             Exit::Usage | Exit::Changes | Exit::Unknown => 2,
             Exit::Widens => 3,
+            Exit::Waits => 4,
         })
     }
 }

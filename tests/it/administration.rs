@@ -6,84 +6,8 @@ use taskgrant::lockdown::LockdownRequest;
 use taskgrant::revocation::target::Target;
 
 use crate::support::idp::{bend, claims};
-use crate::support::process::free_port;
-use crate::support::server::{Answer, ID_TOKEN, ORDERS, Server, answer_of, basic, http, secret, sha256};
-
-const CONSOLE: &str = "admin-console";
-/// The upstream client that admins sign in with.
-const CLI: &str = "admin-cli";
-
-/// A server with an admin API over HTTP on loopback.
-struct Platform {
-    server: Server,
-    url: String,
-    http: reqwest::Client,
-}
-
-impl Platform {
-    async fn start() -> Self {
-        Self::start_with("").await
-    }
-
-    async fn start_with(toml: &str) -> Self {
-        let port = free_port();
-        let server = Server::start_with(&format!("{toml}\n[admin]\nlisten = '127.0.0.1:{port}'")).await;
-        let this = Self { server, url: format!("http://127.0.0.1:{port}"), http: http() };
-        this.server.apply(&this.admins()).await.unwrap();
-        while this.http.get(&this.url).send().await.is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        this
-    }
-
-    fn admins(&self) -> String {
-        let (issuer, hash) = (&self.server.idp.issuer, sha256(&secret(CONSOLE)));
-        let head = "owner: group:platform\n  contact: platform@acme.example";
-        format!(
-            "kind: Agent\ntenant: system\nname: console\nspec:\n  client_id: {CONSOLE}\n  class: taskgrant:console\n  {head}\n  \
-             auth: {{secret_sha256: [{hash}]}}\n  upstream_clients: [{{issuer: {issuer}, client: {CLI}}}]\n\
-             ---\nkind: Administrator\ntenant: system\nname: root\nspec:\n  {head}\n  issuer: {issuer}\n  \
-             subject: root\n  roles: [admin, approve, audit]\n\
-             ---\nkind: Administrator\ntenant: system\nname: leads\nspec:\n  {head}\n  issuer: {issuer}\n  \
-             group: support-leads\n  session_tenant: acme\n  roles: [approve]\n"
-        )
-    }
-
-    /// A session of `root` through the client of the console, of a login just now, with members replaced.
-    fn session(&self, with: Value) -> String {
-        let base = json!({
-            "sub": "root", "client_id": CLI, "azp": CLI, "sid": "sid-root", "auth_time": self.server.now(),
-        });
-        self.server.idp.sign("at+jwt", &bend(bend(self.server.session_claims(), base), with))
-    }
-
-    async fn exchange(&self, role: &str, session: &str) -> Answer {
-        let task_type = format!("taskgrant.{role}");
-        self.server.exchange(CONSOLE, session, &[("task_type", &task_type)]).await
-    }
-
-    async fn login(&self, role: &str) -> String {
-        self.exchange(role, &self.session(json!({}))).await.token()
-    }
-
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
-        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.header("content-type", "application/json").body(body.to_string());
-        answer_of(request.send().await.unwrap()).await
-    }
-
-    async fn call(&self, token: &str, method: &str, path: &str, body: &Value) -> Answer {
-        self.send(method, path, &[("authorization", &format!("Bearer {token}"))], body).await
-    }
-
-    async fn get(&self, token: &str, path: &str) -> Answer {
-        self.call(token, "GET", path, &Value::Null).await
-    }
-}
+use crate::support::platform::{CLI, CONSOLE, Platform};
+use crate::support::server::{Answer, ID_TOKEN, ORDERS, basic};
 
 /// Asserts that nobody gets in, and that RFC 6750 is kept.
 #[track_caller]

@@ -15,6 +15,7 @@ use taskgrant::clock::{Clock, SystemClock};
 use taskgrant::configuration::active::Active;
 use taskgrant::configuration::apply::{Configuration, Options, load};
 use taskgrant::configuration::documents::Source;
+use taskgrant::domain::proposal::TwoPersons;
 use taskgrant::policy::bundle::Bundle;
 use taskgrant::policy::engine::PolicyEngine;
 use taskgrant::store::Store;
@@ -93,6 +94,7 @@ impl Site {
             admin_socket: data.join("admin.sock"),
             location: Location::Folder(data),
             own_issuer: OWN.into(),
+            two_persons: TwoPersons::default(),
             remote: None,
         }
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use taskgrant::cli::apply::Deployment;
 use taskgrant::cli::{approvals, bootstrap_admin, lockdown, logout};
 use taskgrant::clock::SystemClock;
+use taskgrant::domain::proposal::TwoPersons;
 use taskgrant::store::folder::Location;
 use taskgrant::terminal::output::{Exit, Output};
 
@@ -68,6 +69,7 @@ impl Site {
             admin_socket: data.join("admin.sock"),
             location: Location::Folder(data),
             own_issuer: self.server.issuer.clone(),
+            two_persons: TwoPersons::default(),
             remote: None,
         }
     }

@@ -70,6 +70,8 @@ mod plan;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod proposals;
+#[cfg(test)]
 mod providers;
 #[cfg(test)]
 mod pruning;

@@ -9,6 +9,7 @@ use taskgrant::cli::agent::{Secret, SecretArgs, run};
 use taskgrant::cli::apply::Deployment;
 use taskgrant::cli::target::TargetArgs;
 use taskgrant::clock::SystemClock;
+use taskgrant::domain::proposal::TwoPersons;
 use taskgrant::store::folder::Location;
 use taskgrant::terminal::output::{Exit, Output};
 
@@ -20,6 +21,7 @@ fn deployment(server: &Server) -> Deployment {
         admin_socket: data.join("admin.sock"),
         location: Location::Folder(data),
         own_issuer: server.issuer.clone(),
+        two_persons: TwoPersons::default(),
         remote: None,
     }
 }

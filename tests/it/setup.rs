@@ -90,6 +90,37 @@ async fn a_deployment_for_production_passes() {
 }
 
 #[tokio::test]
+async fn a_deployment_in_which_nobody_could_be_the_second_person_is_told() {
+    let site = Site::new().await;
+    let file = site.path("taskgrant.toml");
+    let toml = fs::read_to_string(&file).unwrap();
+    let objects = fs::read_to_string(site.path("objects.yaml")).unwrap();
+    let administrator = |name: &str, who: &str, roles: &str| {
+        format!(
+            "---\nkind: Administrator\ntenant: system\nname: {name}\nspec:\n  owner: group:platform\n  contact: a@acme.com\n  \
+             issuer: {}\n  {who}\n  roles: [{roles}]\n",
+            site.idp.issuer
+        )
+    };
+    let root = administrator("root", "subject: root", "admin, approve");
+    let told = async |two: &str, more: &[String]| {
+        fs::write(&file, format!("{toml}\n[admin]\nlisten = '127.0.0.1:8444'\ntwo_persons = [{two}]\n"))
+            .unwrap();
+        fs::write(site.path("objects.yaml"), format!("{objects}\n{root}{}", more.concat())).unwrap();
+        let (status, findings) = site.findings(&[]).await;
+        assert_eq!(status, 0, "{findings:#?}");
+        codes(&findings, "warning").contains(&"no_second_person".to_owned())
+    };
+    assert!(told("'policy'", &[]).await);
+    assert!(!told("", &[]).await, "nothing takes two");
+    assert!(told("'policy'", &[administrator("again", "subject: root", "approve")]).await);
+    assert!(told("'policy'", &[administrator("auditor", "subject: eve", "audit")]).await);
+    assert!(!told("'policy'", &[administrator("second", "subject: eve", "approve")]).await);
+    let group = administrator("leads", "group: leads\n  session_tenant: acme", "approve");
+    assert!(!told("'policy'", &[group]).await);
+}
+
+#[tokio::test]
 async fn each_fault_is_told_under_its_code_and_fails_or_not() {
     for (file, from, to, severity, code) in [
         (

@@ -161,7 +161,7 @@ impl Inner {
             Ok(next) => next,
             Err(fault) => return Err(self.refuse_bootstrap(&order, fault.into()).await?),
         };
-        let receipt = self.commit(&order, &next, base).await?;
+        let receipt = self.commit(&order, &next, (base, None)).await?;
         let (snapshot, schemas) = (next.snapshot.into(), next.schemas.into());
         self.active.replace(InForce { generation: receipt.generation, snapshot, schemas, policy });
         let (administrator, console, decision_id) = (id, client_id, receipt.decision_id);

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::kept::{is_named, of_bundle};
 use super::policy::{BundleFile, PolicyChangeFault, TRIES, UNFIT};
 use super::standing::{By, Standing};
+use super::word::{Ready, Word, carrying};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
@@ -148,9 +149,10 @@ impl Configuration {
         &self,
         files: Vec<BundleFile>,
         shadow: bool,
-        (why, account): (Option<&str>, &str),
+        (why, word): (Option<&str>, impl Into<Word>),
     ) -> Result<CandidateChanged, PolicyChangeFault> {
-        let by = By::new("policy candidate load", account, why);
+        let word = word.into();
+        let by = By::new("policy candidate load", &word, why);
         let files = files.into_iter().map(|file| (file.path, file.text));
         let read = move || Bundle::from_files(files).map_err(Unfit::from).and_then(suite::admit);
         let read = spawn_blocking(read).await;
@@ -171,12 +173,13 @@ impl Configuration {
         &self,
         version: Option<String>,
         why: &str,
-        account: &str,
+        word: impl Into<Word>,
     ) -> Result<CandidateChanged, PolicyChangeFault> {
         if why.trim().is_empty() {
             return Err(PolicyChangeFault::NoReason);
         }
-        let by = By::new("policy candidate drop", account, Some(why));
+        let word = word.into();
+        let by = By::new("policy candidate drop", &word, Some(why));
         self.change_candidate(Change::Drop(version), by).await
     }
 
@@ -184,11 +187,11 @@ impl Configuration {
     pub async fn set_canary(
         &self,
         order: CanaryOrder,
-        account: &str,
+        word: impl Into<Word>,
     ) -> Result<CandidateChanged, PolicyChangeFault> {
         order.check(&self.0.active.load().snapshot)?;
-        let why = order.reason.clone();
-        let by = By::new("policy canary", account, why.as_deref());
+        let (why, word) = (order.reason.clone(), word.into());
+        let by = By::new("policy canary", &word, why.as_deref());
         self.change_candidate(Change::Canary(order), by).await
     }
 
@@ -199,9 +202,9 @@ impl Configuration {
         by: By<'_>,
     ) -> Result<CandidateChanged, PolicyChangeFault> {
         let (inner, command) = (self.0.clone(), by.command);
-        let (account, why) = (by.account.to_owned(), by.reason.map(str::to_owned));
+        let (word, why) = (by.word.clone(), by.reason.map(str::to_owned));
         let run = tokio::spawn(async move {
-            inner.change_candidate(&change, By::new(command, &account, why.as_deref())).await
+            inner.change_candidate(&change, By::new(command, &word, why.as_deref())).await
         });
         run.await.unwrap_or_else(|error| Err(PolicyChangeFault::Unavailable(error.to_string())))
     }
@@ -285,7 +288,9 @@ impl Inner {
             if candidate == standing.candidate && !standing.garbled {
                 return Ok(CandidateChanged { candidate, ended: None, decision_id: None });
             }
+            let agreed = self.agreed(by, ready(&standing, candidate.as_ref())).await?;
             let configure = self.configure_candidate(change, (&standing, candidate.as_ref()), by)?;
+            let configure = carrying(configure, agreed);
             let decision_id = configure.decision.id;
             if !self.is_recorded(configure).await? {
                 continue;
@@ -378,6 +383,21 @@ impl Inner {
         let settings = vec![(CANDIDATE.to_owned(), kept)];
         Ok(Configure { bundle, settings, base: Some(standing.generation), ..Configure::only(decision) })
     }
+}
+
+/// To bite for somebody for whom it did not takes two persons, where the policy does: it may allow what the bundle in force denies.
+fn ready(standing: &Standing, candidate: Option<&KeptCandidate>) -> Ready {
+    let (before, none) = (standing.candidate.as_ref(), Canary::default());
+    let was = before.filter(|before| candidate.is_some_and(|c| c.version == before.version));
+    let was = was.map_or(&none, |before| &before.canary);
+    let more = candidate.is_some_and(|candidate| candidate.canary.bites_beyond(was));
+    let effect = json!({
+        "candidate": candidate.map(|candidate| &candidate.version),
+        "canary": candidate.map(|candidate| &candidate.canary),
+        "before": before.map(|before| &before.canary),
+        "policy": standing.active,
+    });
+    Ready::policy(more, effect, standing.generation)
 }
 
 impl KeptCandidate {

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::kept::{is_named, kept_document, kept_documents};
 use super::policy::{PolicyChangeFault, TRIES};
 use super::standing::{By, Standing};
+use super::word::{Ready, Word, carrying};
 use super::{ApplyFault, Configuration, Inner, Options, Order};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
@@ -160,9 +161,10 @@ impl Configuration {
         &self,
         path: DataPath,
         text: Vec<u8>,
-        (why, account): (Option<&str>, &str),
+        (why, word): (Option<&str>, impl Into<Word>),
     ) -> Result<DataChanged, PolicyChangeFault> {
-        let by = By::new("policy data put", account, why);
+        let word = word.into();
+        let by = By::new("policy data put", &word, why);
         let read = spawn_blocking(move || Document::read(path, &text)).await;
         let read = read.map_err(|ended| PolicyChangeFault::Unavailable(ended.to_string()))?;
         match read {
@@ -175,9 +177,9 @@ impl Configuration {
     pub async fn drop_data(
         &self,
         path: DataPath,
-        (why, account): (Option<&str>, &str),
+        (why, word): (Option<&str>, impl Into<Word>),
     ) -> Result<DataChanged, PolicyChangeFault> {
-        self.change_data(Change::Drop(path), By::new("policy data drop", account, why)).await
+        self.change_data(Change::Drop(path), By::new("policy data drop", &word.into(), why)).await
     }
 
     /// The documents in force.
@@ -228,10 +230,11 @@ impl Configuration {
     /// Runs to its end also if the caller goes away.
     async fn change_data(&self, change: Change, by: By<'_>) -> Result<DataChanged, PolicyChangeFault> {
         let (inner, command) = (self.0.clone(), by.command);
-        let (account, why) = (by.account.to_owned(), by.reason.map(str::to_owned));
-        let run = tokio::spawn(async move {
-            inner.change_data(&change, By::new(command, &account, why.as_deref())).await
-        });
+        let (word, why) = (by.word.clone(), by.reason.map(str::to_owned));
+        let run =
+            tokio::spawn(
+                async move { inner.change_data(&change, By::new(command, &word, why.as_deref())).await },
+            );
         run.await.unwrap_or_else(|error| Err(PolicyChangeFault::Unavailable(error.to_string())))
     }
 }
@@ -278,7 +281,9 @@ impl Inner {
                 let (path, before) = (path.clone(), None);
                 return Ok(DataChanged { path, version, before, data: told, decision_id: None });
             }
-            let configure = self.configure_data(&data, change, &standing, by)?;
+            let effect = json!({"path": path, "version": version, "before": before});
+            let agreed = self.agreed(by, Ready::policy(true, effect, standing.generation)).await?;
+            let configure = carrying(self.configure_data(&data, change, &standing, by)?, agreed);
             let decision_id = configure.decision.id;
             if !self.is_recorded(configure).await? {
                 continue;

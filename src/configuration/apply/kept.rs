@@ -3,11 +3,12 @@
 use tokio::task::spawn_blocking;
 
 use super::LoadFault;
-use super::policy::PolicyChangeFault;
+use super::policy::{BundleFile, PolicyChangeFault};
 use crate::policy::bundle::Bundle;
 use crate::policy::data::{Data, DataPath, Document};
 use crate::policy::engine::{PolicyEngine, RunLimits};
 use crate::policy::fault::PolicyFault;
+use crate::policy::suite::{self, Unfit};
 use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::policy_data::KeptData;
@@ -73,6 +74,14 @@ pub async fn kept_documents(store: &Store, version: &str) -> Result<Option<Data>
     }
     let data = Data::of(documents).map_err(|why| fault(&why.to_string()))?;
     if data.version() == Some(version) { Ok(Some(data)) } else { Err(fault("its content is another")) }
+}
+
+/// Reads the bundle of these files, compiles it and runs its tests.
+pub(super) fn admitted(
+    files: Vec<BundleFile>,
+) -> impl FnOnce() -> Result<PolicyEngine, Unfit> + Send + 'static {
+    let files = files.into_iter().map(|file| (file.path, file.text));
+    move || Bundle::from_files(files).map_err(Unfit::from).and_then(suite::admit)
 }
 
 /// The bundle of this version, compiled under these documents.

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::policy::{PolicyChangeFault, TRIES};
 use super::standing::{By, Standing};
+use super::word::{Ready, Word, carrying};
 use super::{ApplyFault, Configuration, Inner, Options, Order};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
@@ -95,13 +96,13 @@ impl Configuration {
     pub async fn set_policy_mode(
         &self,
         order: ModeOrder,
-        account: &str,
+        word: impl Into<Word>,
     ) -> Result<ModeChanged, PolicyChangeFault> {
         let change = order.change()?;
-        let (inner, account) = (self.0.clone(), account.to_owned());
+        let (inner, word) = (self.0.clone(), word.into());
         // Runs to its end also if the caller goes away.
         let run = tokio::spawn(async move {
-            let by = By::new("policy mode", &account, Some(&order.reason));
+            let by = By::new("policy mode", &word, Some(&order.reason));
             inner.change_mode(change, by).await
         });
         run.await.unwrap_or_else(|error| Err(PolicyChangeFault::Unavailable(error.to_string())))
@@ -115,7 +116,8 @@ impl Configuration {
         if !inner.active.load().policy.timed_mode().is_some_and(is_over) {
             return;
         }
-        let by = By::new("policy mode", BY_ITSELF, Some("its time is over"));
+        let word = Word::from(BY_ITSELF);
+        let by = By::new("policy mode", &word, Some("its time is over"));
         if let Err(fault) = inner.change_mode(Change::End, by).await {
             warn!(%fault, "the mode of the policy has ended, which could not be recorded yet");
         }
@@ -163,7 +165,9 @@ impl Inner {
             if is_done {
                 return Ok(ModeChanged { mode: before, before: None, decision_id: None });
             }
+            let agreed = self.agreed(by, change.ready(&standing, before.as_ref())).await?;
             let configure = self.configure_mode(&standing, (mode.as_ref(), before.as_ref()), by)?;
+            let configure = carrying(configure, agreed);
             let decision_id = configure.decision.id;
             if !self.is_recorded(configure).await? {
                 continue;
@@ -206,6 +210,19 @@ impl Inner {
 }
 
 impl Change {
+    /// To keep what policy says from biting takes two persons, where the policy does; to have it bite takes one.
+    fn ready(self, standing: &Standing, before: Option<&KeptMode>) -> Ready {
+        let (mode, lasts, guarded) = match self {
+            Self::Set(mode @ (Mode::DryRun | Mode::Off), lasts) => (mode, Some(lasts.num_seconds()), true),
+            Self::Set(Mode::Enforce, _) | Self::End => (Mode::Enforce, None, false),
+        };
+        let before = before.map_or(Mode::Enforce, |kept| kept.timed.mode);
+        let effect = json!({
+            "mode": mode.as_str(), "for": lasts, "before": before.as_str(), "policy": standing.active,
+        });
+        Ready::policy(guarded, effect, standing.generation)
+    }
+
     /// The mode after it.
     fn next(self, now: DateTime<Utc>, by: By<'_>) -> Option<KeptMode> {
         match self {

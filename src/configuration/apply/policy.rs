@@ -15,10 +15,11 @@ use tracing::{error, info, warn};
 
 use super::candidate::{CandidateStatus, KeptCandidate};
 use super::data::DataFault;
-use super::kept::{bundle, bundle_version, kept, of_bundle};
+use super::kept::{admitted, bundle, bundle_version, kept, of_bundle};
 use super::mode::KeptMode;
 use super::replicas::{self, ReplicaStatus};
 use super::standing::{ACTIVE, BEFORE, By, FOLDER, Standing};
+use super::word::{Ready, Unagreed, Word, carrying, warn_of_two};
 use super::{ApplyFault, Configuration, Inner, LoadFault, Options, Order, reason};
 use crate::domain::decision::Outcome;
 use crate::domain::ids::DecisionId;
@@ -201,6 +202,9 @@ pub enum PolicyChangeFault {
     /// Somebody else changed the configuration meanwhile, again and again.
     #[error("the configuration was changed by somebody else meanwhile: try again")]
     Conflict,
+    /// One person's word is not enough, or that of two no longer is.
+    #[error("{0}")]
+    Unagreed(#[from] Unagreed),
     /// The store does not answer. If a commit's outcome is unknown, the change may yet stand: try again.
     #[error("the store is not available: {0}")]
     Unavailable(String),
@@ -220,13 +224,19 @@ impl From<LoadFault> for PolicyChangeFault {
 
 impl From<ApplyFault> for PolicyChangeFault {
     fn from(fault: ApplyFault) -> Self {
-        Self::Unavailable(fault.to_string())
+        match fault {
+            ApplyFault::Unagreed(unagreed) => Self::Unagreed(unagreed),
+            ApplyFault::Conflict
+            | ApplyFault::Documents(_)
+            | ApplyFault::Widens(_)
+            | ApplyFault::Unavailable(_) => Self::Unavailable(fault.to_string()),
+        }
     }
 }
 
 /// Where a bundle comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+pub(super) enum Origin {
     /// The folders of the configuration.
     Folders,
     /// The starter that comes with the program, where no folders are configured.
@@ -235,6 +245,8 @@ enum Origin {
     Admin,
     /// An admin, who names the candidate.
     Candidate,
+    /// An admin, who names one that was in force before: the way back, which one person may always take.
+    Kept,
 }
 
 impl Origin {
@@ -243,7 +255,7 @@ impl Origin {
     }
 
     fn is_admin(self) -> bool {
-        matches!(self, Self::Admin | Self::Candidate)
+        matches!(self, Self::Admin | Self::Candidate | Self::Kept)
     }
 }
 
@@ -255,11 +267,13 @@ impl Configuration {
         found: &PolicyEngine,
         folders: &[PathBuf],
     ) -> Result<(), PolicyChangeFault> {
-        match self.change_policy(found, Origin::of(folders), By::new("serve", "the server", None)).await {
+        let word = Word::from("the server");
+        match self.change_policy(found, Origin::of(folders), By::new("serve", &word, None)).await {
             // What is in force goes on.
             Err(left @ (PolicyChangeFault::Stale(_) | PolicyChangeFault::Unfit(Unfit::Data(_)))) => {
                 warn!("{left}");
             }
+            Err(PolicyChangeFault::Unagreed(Unagreed::Needed(_))) => warn_of_two(found.version()),
             begun => drop(begun?),
         }
         let _turn = self.0.turn.lock().await;
@@ -271,22 +285,20 @@ impl Configuration {
     pub async fn reload_policy(
         &self,
         folders: Vec<PathBuf>,
-        account: &str,
+        word: impl Into<Word>,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
-        let origin = Origin::of(&folders);
+        let (origin, word) = (Origin::of(&folders), word.into());
         let read = move || Bundle::of_folders(&folders).map_err(Unfit::from).and_then(suite::admit);
-        self.offer(read, origin, By::new("policy reload", account, None)).await
+        self.offer(read, origin, By::new("policy reload", &word, None)).await
     }
 
     /// Puts the bundle of `files` in force.
     pub async fn apply_policy(
         &self,
         files: Vec<BundleFile>,
-        account: &str,
+        word: impl Into<Word>,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
-        let files = files.into_iter().map(|file| (file.path, file.text));
-        let read = move || Bundle::from_files(files).map_err(Unfit::from).and_then(suite::admit);
-        self.offer(read, Origin::Admin, By::new("policy apply", account, None)).await
+        self.offer(admitted(files), Origin::Admin, By::new("policy apply", &word.into(), None)).await
     }
 
     /// Puts the bundle `version` in force again, or the one before if none is named; the beginning of a version stands for
@@ -294,14 +306,14 @@ impl Configuration {
     pub async fn roll_back_policy(
         &self,
         version: Option<&str>,
-        account: &str,
+        word: impl Into<Word>,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
         let version = match version {
             Some(version) => bundle_version(&self.0.store, version, true).await?,
             None => self.0.standing().await?.before.ok_or(PolicyChangeFault::NothingBefore)?,
         };
         let engine = kept(&self.0.store, &version, &Data::default()).await.map_err(unfit)?;
-        self.change_policy(&engine, Origin::Admin, By::new("policy rollback", account, None)).await
+        self.change_policy(&engine, Origin::Kept, By::new("policy rollback", &word.into(), None)).await
     }
 
     /// Puts the candidate in force, for all; `version`, or the beginning of it, guards against another one than is meant. Its
@@ -310,7 +322,7 @@ impl Configuration {
         &self,
         version: Option<&str>,
         why: &str,
-        account: &str,
+        word: impl Into<Word>,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
         if why.trim().is_empty() {
             return Err(PolicyChangeFault::NoReason);
@@ -326,7 +338,8 @@ impl Configuration {
             None => standing.candidate.ok_or(PolicyChangeFault::NoCandidate)?.version,
         };
         let engine = kept(&self.0.store, &version, &Data::default()).await.map_err(unfit)?;
-        let by = By::new("policy promote", account, Some(why));
+        let word = word.into();
+        let by = By::new("policy promote", &word, Some(why));
         self.change_policy(&engine, Origin::Candidate, by).await
     }
 
@@ -370,7 +383,7 @@ impl Configuration {
     }
 
     /// Compiles and tests off the threads that serve; a bundle that is not fit is told to log, metric and record.
-    async fn offer(
+    pub(super) async fn offer(
         &self,
         read: impl FnOnce() -> Result<PolicyEngine, Unfit> + Send + 'static,
         from: Origin,
@@ -413,9 +426,9 @@ impl Configuration {
         by: By<'_>,
     ) -> Result<PolicyChanged, PolicyChangeFault> {
         let (inner, engine, command) = (self.0.clone(), engine.clone(), by.command);
-        let (account, why) = (by.account.to_owned(), by.reason.map(str::to_owned));
+        let (word, why) = (by.word.clone(), by.reason.map(str::to_owned));
         let run = tokio::spawn(async move {
-            inner.change_policy(&engine, from, By::new(command, &account, why.as_deref())).await
+            inner.change_policy(&engine, from, By::new(command, &word, why.as_deref())).await
         });
         run.await.unwrap_or_else(|error| Err(PolicyChangeFault::Unavailable(error.to_string())))
     }
@@ -455,7 +468,11 @@ impl Inner {
             if !is_active {
                 self.check_data(engine, by).await?;
             }
-            let change = self.change_of(engine, from, &standing, by)?;
+            // The first bundle of all takes nothing's place.
+            let guarded = !is_active && from != Origin::Kept && standing.active.is_some();
+            let effect = json!({"policy": version, "before": standing.active});
+            let agreed = self.agreed(by, Ready::policy(guarded, effect, standing.generation)).await?;
+            let change = carrying(self.change_of(engine, from, &standing, by)?, agreed);
             let decision_id = change.decision.id;
             if !self.is_recorded(change).await? {
                 continue;
@@ -480,7 +497,8 @@ impl Inner {
     pub(super) async fn is_recorded(&self, change: Configure) -> Result<bool, PolicyChangeFault> {
         match self.writer.submit(change).await {
             Ok(Committed::Done(_)) => Ok(true),
-            Ok(Committed::Superseded { .. } | Committed::Lost(..)) => Ok(false),
+            Ok(Committed::Superseded { .. }) => Ok(false),
+            Ok(Committed::Lost(loss, _)) => Err(Unagreed::Lost(loss).into()),
             Err(CommitFault::Rejected) => Err(PolicyChangeFault::Conflict),
             Err(fault @ (CommitFault::Full | CommitFault::Unavailable)) => {
                 Err(PolicyChangeFault::Unavailable(fault.to_string()))

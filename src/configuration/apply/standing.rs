@@ -7,6 +7,7 @@ use super::candidate::KeptCandidate;
 use super::data::KeptDocuments;
 use super::kept::kept;
 use super::policy::{PolicyChangeFault, PolicyChanged, StillBites};
+use super::word::Word;
 use super::{Inner, LoadFault};
 use crate::policy::candidate::Policy;
 use crate::store::error::StoreError;
@@ -22,13 +23,14 @@ pub(super) const FOLDER: &str = "policy_folder";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct By<'a> {
     pub(super) command: &'static str,
+    pub(super) word: &'a Word,
     pub(super) account: &'a str,
     pub(super) reason: Option<&'a str>,
 }
 
 impl<'a> By<'a> {
-    pub(super) fn new(command: &'static str, account: &'a str, reason: Option<&'a str>) -> Self {
-        Self { command, account, reason }
+    pub(super) fn new(command: &'static str, word: &'a Word, reason: Option<&'a str>) -> Self {
+        Self { command, word, account: word.account(), reason }
     }
 
     /// Adds the reason, if there is one.

@@ -11,7 +11,8 @@ use crate::configuration::apply::fit;
 use crate::configuration::documents::{Document, place};
 use crate::domain::ids::ClientId;
 use crate::domain::objects::{
-    AuthSpec, CaepSpec, Object, ResourceSpec, SecretHash, Spec, TaskTypeSpec, TrustedIssuerSpec,
+    AdministratorSpec, AuthSpec, CaepSpec, Object, ResourceSpec, Role, SecretHash, Spec, TaskTypeSpec,
+    TrustedIssuerSpec,
 };
 use crate::domain::snapshot::Snapshot;
 use crate::hash::sha256;
@@ -55,6 +56,7 @@ pub(super) fn check(found: &mut Findings, documents: &[Document], config: &Confi
         Ok((snapshot, _)) => starters(found, documents, &snapshot),
         Err(faults) => place(&faults, documents).into_iter().for_each(|fault| found.error("objects", fault)),
     }
+    second_person(found, documents, config);
     let mut secrets = BTreeMap::new();
     for document in documents {
         let mut one = One { found, document };
@@ -98,6 +100,26 @@ fn starters(found: &mut Findings, documents: &[Document], snapshot: &Snapshot) {
             let remedy = "name an agent or the class of one".to_owned();
             found.warning("no_starter", document.fault("spec.agents", message, Some(remedy)));
         }
+    }
+}
+
+/// Where something takes two persons, and all who are declared to administer are one. Where none is, they are declared elsewhere.
+fn second_person(found: &mut Findings, documents: &[Document], config: &Config) {
+    let administrator = |document: &Document| {
+        if let Spec::Administrator(spec) = &document.spec { Some(spec.clone()) } else { None }
+    };
+    let Some(first) = documents.iter().find(|document| administrator(document).is_some()) else { return };
+    let all: Vec<AdministratorSpec> = documents.iter().filter_map(administrator).collect();
+    let of = |role: Role| all.iter().filter(move |spec| spec.roles.contains(&role));
+    let others = |a: &AdministratorSpec, b: &AdministratorSpec| {
+        a.subject.is_none() || (&a.issuer, &a.subject) != (&b.issuer, &b.subject)
+    };
+    let two = of(Role::Admin).any(|a| of(Role::Approve).any(|b| others(a, b)));
+    if !two && !config.admin.two_persons.is_empty() {
+        let message =
+            "`admin.two_persons` is set, and nobody but the one who proposes could confirm".to_owned();
+        let remedy = "declare somebody with the role `admin` and somebody else with `approve`".to_owned();
+        found.warning("no_second_person", first.fault("spec.roles", message, Some(remedy)));
     }
 }
 

@@ -42,7 +42,7 @@ pub struct AdministratorSpec {
 pub enum Role {
     /// See and change everything, but answer for approvers.
     Admin,
-    /// See and answer what waits for approval.
+    /// See and answer what waits for approval, and confirm what takes two persons.
     Approve,
     /// See everything, and change nothing.
     Audit,

@@ -6,6 +6,7 @@ mod failing;
 mod folder;
 mod issuing;
 mod logging;
+mod proposals;
 mod pruning;
 pub(crate) mod raw;
 mod replicas;

@@ -128,7 +128,7 @@ async fn large_trees_go_in_small_batches_and_their_tasks_last() {
             assert_eq!(prune(d, MINUTE).await, full, "what killed it stays with it");
             assert!(d.store.task(root.token.task_id).await.unwrap().is_some());
         }
-        let rest = Pruned { tokens: 10, tasks: 1, revocations: 1, inputs: 0, approvals: 0 };
+        let rest = Pruned { tokens: 10, tasks: 1, revocations: 1, inputs: 0, approvals: 0, proposals: 0 };
         assert_eq!(prune(d, MINUTE).await, rest);
         assert!(full.is_full() && !rest.is_full());
         assert_eq!(d.raw().await.number(TOKENS).await, 1);
@@ -163,7 +163,10 @@ async fn what_has_passed_for_certain_has_trees_and_inputs_go_of_a_store_at_rest_
         let at_rest = before(d, TimeDelta::days(8), MINUTE).await;
         assert!(d.store.due(&at_rest).await.unwrap().any);
         let pruned = d.writer.prune(at_rest).await.unwrap();
-        assert_eq!(pruned, Pruned { tokens: 1, tasks: 1, revocations: 0, inputs: 2, approvals: 0 });
+        assert_eq!(
+            pruned,
+            Pruned { tokens: 1, tasks: 1, revocations: 0, inputs: 2, approvals: 0, proposals: 0 }
+        );
         assert!(!d.store.due(&at_rest).await.unwrap().any);
     })
     .await;

@@ -6,6 +6,7 @@ pub(crate) mod database;
 pub(crate) mod idp;
 pub(crate) mod keyed;
 pub(crate) mod people;
+pub(crate) mod platform;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod replicas;
