@@ -153,7 +153,6 @@ impl PolicyEngine {
     }
 
     /// A panic is a fault, and nothing else of it is left.
-
     fn guarded<T>(&self, run: impl FnOnce() -> Result<T, PolicyFault>) -> Result<T, PolicyFault> {
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
             // In what state it left its worker is not known: the next question builds another one.

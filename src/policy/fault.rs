@@ -92,7 +92,14 @@ impl PolicyFault {
         match self {
             Self::Limit(_) => true,
             Self::Claimed(fault) => fault.is_overrun(),
-            _ => false,
+            Self::File { .. }
+            | Self::NotABundle
+            | Self::Source { .. }
+            | Self::Compile(_)
+            | Self::Data { .. }
+            | Self::Evaluation(_)
+            | Self::Panic
+            | Self::Output(_) => false,
         }
     }
 }

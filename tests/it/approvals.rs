@@ -481,8 +481,8 @@ async fn what_waits_outlives_the_loss_of_its_replica_and_is_fetched_once_from_al
     approve(&two, &asked).await;
     let servers = [one, two].map(Arc::new);
     let mut racing = JoinSet::new();
-    for server in servers.iter().cycle().take(12).cloned() {
-        let code = code(&asked).to_owned();
+    for n in 0..12 {
+        let (server, code) = (servers[n % 2].clone(), code(&asked).to_owned());
         racing.spawn(async move { fetch_as(&server, "support-agent", &code).await });
     }
     let answers = racing.join_all().await;
