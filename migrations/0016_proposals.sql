@@ -2,9 +2,10 @@
 CREATE TABLE proposals (
     id TEXT PRIMARY KEY,
     needs TEXT NOT NULL,            -- JSON array: why it takes two
-    content TEXT NOT NULL,          -- JSON: what is to be done
+    command TEXT NOT NULL,          -- what is to be done, in a word
+    content TEXT NOT NULL,          -- JSON: the same, exactly
     effect TEXT NOT NULL,           -- JSON: what that would have done when it was proposed
-    digest TEXT NOT NULL,           -- of the three, and of who proposed it
+    digest TEXT NOT NULL,           -- of all that, and of who proposed it
     proposer TEXT NOT NULL,         -- JSON: who, and what ends their word if it is revoked
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,

@@ -170,11 +170,13 @@ pub struct Proposal {
     pub id: ProposalId,
     /// Why it takes two.
     pub needs: BTreeSet<Guarded>,
-    /// What is to be done, exactly: a request as JSON.
+    /// What is to be done, in a word: the command.
+    pub command: String,
+    /// The same, exactly: a request as JSON.
     pub content: String,
     /// What that would have done when it was proposed. Only this is ever done.
     pub effect: Value,
-    /// Names content, effect and proposer: `sha256:` and lower-case hex. Who confirms says it, so that nobody confirms what they
+    /// Names what is to be done, its effect and its proposer: `sha256:` and lower-case hex. Who confirms says it, so that nobody confirms what they
     /// were not shown.
     pub digest: String,
     /// Who proposed it.

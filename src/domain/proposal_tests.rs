@@ -34,6 +34,7 @@ fn proposal() -> Proposal {
     Proposal {
         id: ProposalId::new(at(0), [1; 10]),
         needs: [Guarded::Policy].into(),
+        command: "policy promote".to_owned(),
         content: "{}".to_owned(),
         effect: json!({"policy": "b"}),
         digest: "sha256:d".to_owned(),

@@ -12,7 +12,18 @@ use crate::domain::proposal::{Answered, Person, Proposal, ProposalState};
 /// Columns of [`ProposalRow`], in the order of its fields.
 macro_rules! columns {
     () => {
-        "id, needs, content, effect, digest, proposer, created_at, expires_at, state, decision_id, answered"
+        columns!("content, effect")
+    };
+    // Requests may be long, and what they do too: neither is listed.
+    (listed) => {
+        columns!("'' AS content, 'null' AS effect")
+    };
+    ($long:literal) => {
+        concat!(
+            "id, needs, command, ",
+            $long,
+            ", digest, proposer, created_at, expires_at, state, decision_id, answered"
+        )
     };
 }
 
@@ -20,17 +31,17 @@ pub(super) const PROPOSAL: &str = concat!("SELECT ", columns!(), " FROM proposal
 /// Those that wait, and those whose time is over and nobody has said so yet; what ends first first.
 pub(super) const PROPOSALS_PENDING: &str = concat!(
     "SELECT ",
-    columns!(),
+    columns!(listed),
     " FROM proposals WHERE state = 'pending' ORDER BY expires_at, id LIMIT $1"
 );
 /// All that are kept, the newest first.
 pub(super) const PROPOSALS_LATEST: &str =
-    concat!("SELECT ", columns!(), " FROM proposals ORDER BY id DESC LIMIT $1");
+    concat!("SELECT ", columns!(listed), " FROM proposals ORDER BY id DESC LIMIT $1");
 /// As it stands now; what it is never changes.
 pub(super) const PUT_PROPOSAL: &str = concat!(
     "INSERT INTO proposals (",
     columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
      ON CONFLICT (id) DO UPDATE SET state = excluded.state, proposer = excluded.proposer, answered = excluded.answered"
 );
 
@@ -40,6 +51,7 @@ macro_rules! bound {
         sqlx::query(PUT_PROPOSAL)
             .bind($row.id)
             .bind($row.needs)
+            .bind($row.command)
             .bind($row.content)
             .bind($row.effect)
             .bind($row.digest)
@@ -57,6 +69,7 @@ macro_rules! bound {
 struct ProposalRow {
     id: String,
     needs: String,
+    command: String,
     content: String,
     effect: String,
     digest: String,
@@ -73,6 +86,7 @@ impl From<&Proposal> for ProposalRow {
         Self {
             id: proposal.id.to_string(),
             needs: to_json(&proposal.needs),
+            command: proposal.command.clone(),
             content: proposal.content.clone(),
             effect: to_json(&proposal.effect),
             digest: proposal.digest.clone(),
@@ -93,6 +107,7 @@ impl TryFrom<ProposalRow> for Proposal {
         Ok(Self {
             id: parsed(&row.id, "proposal id")?,
             needs: from_json(&row.needs, "list of what takes two")?,
+            command: row.command,
             content: row.content,
             effect: from_json(&row.effect, "effect of a proposal")?,
             digest: row.digest,
@@ -141,13 +156,13 @@ impl Store {
         row.map(Proposal::try_from).transpose()
     }
 
-    /// What nobody has answered, whether or not its time is over; what ends first first, at most `most`.
+    /// What nobody has answered, whether or not its time is over; what ends first first, at most `most`. Without content and effect.
     pub async fn proposals_pending(&self, most: u32) -> Result<Vec<Proposal>, StoreError> {
         read(on_db!(self.db(), pools =>
             sqlx::query_as(PROPOSALS_PENDING).bind(i64::from(most)).fetch_all(&pools.read).await?))
     }
 
-    /// All proposals that are kept, the newest first, at most `most`.
+    /// All proposals that are kept, the newest first, at most `most`. Without content and effect.
     pub async fn proposals(&self, most: u32) -> Result<Vec<Proposal>, StoreError> {
         read(on_db!(self.db(), pools =>
             sqlx::query_as(PROPOSALS_LATEST).bind(i64::from(most)).fetch_all(&pools.read).await?))

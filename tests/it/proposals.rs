@@ -130,12 +130,15 @@ async fn what_widens_waits_and_is_carried_out_by_a_second_person() {
     assert_eq!((&proposal["command"], &proposal["needs"]), (&json!("apply"), &json!(["widening"])));
     let record = recorded(&platform.server, &proposal["decision_id"]).await;
     assert_eq!(record["asked"]["proposal"], proposal["id"], "{record}");
+    let object = &record["asked"]["effect"]["objects"][0];
+    assert_eq!(object["object"], "Resource globex/globex-orders", "{record}");
 
     let audit = platform.login("audit").await;
     for token in [&admin, &second, &audit] {
         let listed = platform.get(token, "/admin/v1/proposals").await.body;
         assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &proposal["id"]));
-        assert!(listed[0].get("request").is_none());
+        assert!(listed[0].get("request").is_none() && listed[0].get("effect").is_none());
+        assert_eq!(listed[0]["command"], "apply");
         let answer = platform.get(token, &at(&proposal, "")).await;
         as_documented("/admin/v1/proposals/{id}", "get", &answer);
         let shown = answer.body;

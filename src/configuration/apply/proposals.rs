@@ -20,9 +20,10 @@ use super::mode::ModeOrder;
 use super::policy::{BundleFile, Origin, PolicyChangeFault};
 use super::standing::By;
 use super::word::{Confirmed, Needed, Unagreed, Word};
-use super::{ApplyFault, Configuration, Inner, Options, Order, reason};
+use super::{ApplyFault, Configuration, Inner, Options, Order, reason, recorded};
 use crate::clock::Random;
 use crate::configuration::documents::Source;
+use crate::configuration::plan::Plan;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::ids::{ClientId, DecisionId, ProposalId};
 use crate::domain::principal::Principal;
@@ -34,7 +35,7 @@ use crate::policy::data::DataPath;
 use crate::store::change::{Change, CommitFault, Committed, Loss, Propose, Proposing};
 use crate::store::error::StoreError;
 
-/// Longest content of a proposal, in bytes of JSON.
+/// Longest content of a proposal with its effect, in bytes of JSON.
 const LONGEST: usize = 4 << 20;
 /// Most proposals that wait at once.
 const MOST_PENDING: u32 = 100;
@@ -222,7 +223,8 @@ pub struct ListedProposal {
     pub expires_at: DateTime<Utc>,
     /// Names what is shown; who confirms says it.
     pub digest: String,
-    /// What it does.
+    /// What it does; left out of lists.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub effect: Value,
     /// The request, as it came; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -248,20 +250,18 @@ pub struct ProposalSettled {
 
 impl ListedProposal {
     fn new(proposal: &Proposal, now: DateTime<Utc>) -> Self {
-        let request: Value = serde_json::from_str(&proposal.content).unwrap_or_default();
-        let command = request.get("command").and_then(Value::as_str).unwrap_or_default().to_owned();
         let Person { principal, client_id, .. } = proposal.proposer.clone();
         Self {
             id: proposal.id,
             state: proposal.state_at(now),
-            command,
+            command: proposal.command.clone(),
             needs: proposal.needs.clone(),
             proposer: Proposer { principal, client_id },
             created_at: proposal.created_at,
             expires_at: proposal.expires_at,
             digest: proposal.digest.clone(),
             effect: proposal.effect.clone(),
-            request: Some(request),
+            request: serde_json::from_str(&proposal.content).ok(),
             decision_id: proposal.decision_id,
             answered: proposal.answered.clone(),
         }
@@ -277,10 +277,14 @@ impl Configuration {
         proposer: Person,
     ) -> Result<ListedProposal, ProposalFault> {
         let inner = &self.0;
-        let content =
-            serde_json::to_string(content).map_err(|error| ProposalFault::Unreadable(error.to_string()))?;
-        if content.len() > LONGEST {
-            return Err(ProposalFault::TooLong(content.len()));
+        let unreadable = |error: serde_json::Error| ProposalFault::Unreadable(error.to_string());
+        let content = serde_json::to_value(content).map_err(unreadable)?;
+        let command = content.get("command").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let content = content.to_string();
+        let Needed { needs, effect } = needed;
+        let length = content.len().saturating_add(effect.to_string().len());
+        if length > LONGEST {
+            return Err(ProposalFault::TooLong(length));
         }
         let pending = inner.store.proposals_pending(MOST_PENDING).await?.len();
         if u32::try_from(pending).is_ok_and(|pending| pending >= MOST_PENDING) {
@@ -288,15 +292,18 @@ impl Configuration {
         }
         let now = inner.clock.now();
         let id = Random::default().proposal(now);
-        let Needed { needs, effect } = needed;
         let shown = json!({"id": id, "needs": needs, "effect": effect, "proposer": proposer.principal});
         let hash = sha256(&[shown.to_string().as_bytes(), b"\n", content.as_bytes()]);
         let digest = format!("sha256:{}", hex::encode(hash));
-        let asked = json!({"command": "propose", "proposal": id, "digest": digest, "effect": effect});
+        let told = effect_recorded(&effect);
+        let asked = json!({
+            "command": "propose", "proposal": id, "proposed": command, "digest": digest, "effect": told,
+        });
         let decision = inner.of(&proposer.account, asked, Outcome::RequireApproval)?;
         let proposal = Proposal {
             id,
             needs,
+            command,
             content,
             effect,
             digest,
@@ -379,7 +386,7 @@ impl Configuration {
             store.proposals_pending(MOST_LISTED).await?
         };
         let kept = kept.iter().filter(|proposal| all || proposal.must_wait(now).is_ok());
-        Ok(kept.map(|kept| ListedProposal { request: None, ..ListedProposal::new(kept, now) }).collect())
+        Ok(kept.map(|kept| ListedProposal::new(kept, now)).collect())
     }
 
     /// One proposal, with the whole request.
@@ -557,6 +564,15 @@ impl ProposalFault {
             | Self::Unreadable(_)
             | Self::Unavailable(_) => "proposal_not_yours",
         }
+    }
+}
+
+/// The effect as the log keeps it: of an apply which objects and fields, but no values; the proposal has them.
+fn effect_recorded(effect: &Value) -> Value {
+    let plan = effect.get("plan").and_then(|plan| serde_json::from_value::<Plan>(plan.clone()).ok());
+    match plan {
+        Some(plan) => json!({"objects": plan.told().map(recorded).collect::<Vec<_>>()}),
+        None => effect.clone(),
     }
 }
 

@@ -170,7 +170,6 @@ impl Inner {
     /// Whether the word is enough for a change that is ready for its commit, and the proposal that it carries out. Only for the holder
     /// of the turn: what is agreed on is what is committed, or the commit is superseded.
     pub(super) async fn agreed(&self, by: By<'_>, ready: Ready) -> Result<Option<CarriesOut>, Unagreed> {
-        let effect = told(&ready.effect);
         let confirmed = match &by.word.persons {
             Persons::Two(confirmed) => confirmed,
             Persons::Alone | Persons::Proposes => {
@@ -178,7 +177,7 @@ impl Inner {
                 if needs.is_empty() || self.is_being_set_up().await? {
                     return Ok(None);
                 }
-                let needed = Unagreed::Needed(Box::new(Needed { needs, effect }));
+                let needed = Unagreed::Needed(Box::new(Needed { needs, effect: told(&ready.effect) }));
                 if matches!(by.word.persons, Persons::Alone)
                     && let Err(fault) = self.record_refusal((NEEDED, &needed.to_string()), by).await
                 {
@@ -188,7 +187,7 @@ impl Inner {
             }
         };
         let Confirmed { proposal, by: second, reason } = confirmed.as_ref();
-        if proposal.effect != effect {
+        if proposal.effect != told(&ready.effect) {
             return Err(Unagreed::Superseded);
         }
         if self.active.load().generation != ready.base {
