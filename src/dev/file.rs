@@ -304,7 +304,7 @@ mod tests {
         let file = demo();
         let agents: Vec<_> = file.agents.iter().map(|a| a.client_id.as_str()).collect();
         assert_eq!(agents, cast::AGENTS);
-        assert_eq!((file.resources.len(), file.principals.len(), file.task_types.len()), (3, 3, 5));
+        assert_eq!((file.resources.len(), file.principals.len(), file.task_types.len()), (3, 3, 6));
         assert!(file.agents.iter().all(|a| a.client_secret.starts_with("tgs_")));
         assert!(file.principals.iter().all(|p| !p.password.is_empty()));
         let administer: Vec<_> = file.admin.administrators.iter().map(|a| a.username.as_str()).collect();
