@@ -107,6 +107,11 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// A refusal that names no places.
+    pub fn new(error: RefusalCode, message: impl Into<String>) -> Self {
+        Self { error, message: message.into(), faults: Vec::new() }
+    }
+
     /// The refusal of faulty documents.
     pub fn faulty(faults: Vec<Fault>) -> Self {
         ApplyFault::Documents(faults).into()
@@ -115,7 +120,7 @@ impl Refused {
     /// The refusal of a request that is malformed.
     #[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` calls")]
     pub(super) fn unreadable(rejection: JsonRejection) -> Self {
-        Self { error: RefusalCode::BadRequest, message: rejection.body_text(), faults: Vec::new() }
+        Self::new(RefusalCode::BadRequest, rejection.body_text())
     }
 }
 
@@ -139,7 +144,7 @@ impl From<SecretFault> for Refused {
         match fault {
             SecretFault::Apply(fault) => fault.into(),
             SecretFault::NoAgent(_) | SecretFault::Full | SecretFault::NoSecret | SecretFault::Which(_) => {
-                Self { error: RefusalCode::SecretRefused, message, faults: Vec::new() }
+                Self::new(RefusalCode::SecretRefused, message)
             }
         }
     }
@@ -219,32 +224,32 @@ pub fn status_router(active: Active, key_sets: Arc<KeySets>) -> Router {
 
 async fn apply(
     State(configuration): State<Configuration>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<ApplyRequest>, JsonRejection>,
 ) -> Result<Response, Refused> {
     let Json(ApplyRequest { documents, options }) = request.map_err(Refused::unreadable)?;
-    let applied = configuration.apply(documents.clone(), options, peer.word()).await;
+    let applied = configuration.apply(documents.clone(), options, asker.word()).await;
     let content = async { Ok(Content::Apply { documents, options }) };
-    answered(&configuration, &peer, applied, content).await
+    answered(&configuration, &asker, applied, content).await
 }
 
 async fn add_secret(
     State(configuration): State<Configuration>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<AddSecret>, JsonRejection>,
 ) -> Result<Json<Added>, Refused> {
     let Json(AddSecret { client_id }) = request.map_err(Refused::unreadable)?;
-    Ok(Json(configuration.add_secret(&client_id, &peer.account()).await?))
+    Ok(Json(configuration.add_secret(&client_id, &asker.account()).await?))
 }
 
 async fn retire_secret(
     State(configuration): State<Configuration>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<RetireSecret>, JsonRejection>,
 ) -> Result<Json<Retired>, Refused> {
     let Json(RetireSecret { client_id, secret_id }) = request.map_err(Refused::unreadable)?;
     let id = secret_id.as_deref();
-    Ok(Json(configuration.retire_secret(&client_id, id, &peer.account()).await?))
+    Ok(Json(configuration.retire_secret(&client_id, id, &asker.account()).await?))
 }
 
 async fn objects(State(configuration): State<Configuration>) -> Result<Json<Vec<ListedObject>>, Refused> {

@@ -50,17 +50,13 @@ impl From<NotCast> for Refused {
             }
             NotCast::Store(_) | NotCast::Commit(_) => RefusalCode::Unavailable,
         };
-        Self { error, message: fault.to_string(), faults: Vec::new() }
+        Self::new(error, fault.to_string())
     }
 }
 
 /// The id in a path or on the command line.
 pub fn id(text: &str) -> Result<ApprovalId, Refused> {
-    text.parse().map_err(|bad| Refused {
-        error: RefusalCode::BadRequest,
-        message: format!("approval: {bad}"),
-        faults: Vec::new(),
-    })
+    text.parse().map_err(|bad| Refused::new(RefusalCode::BadRequest, format!("approval: {bad}")))
 }
 
 pub(super) fn router(approvals: Approvals) -> Router {
@@ -141,11 +137,8 @@ async fn vote(
 
 fn read<T: DeserializeOwned>(sent: Sent<Value>) -> Result<T, Refused> {
     let Json(value) = sent.map_err(Refused::unreadable)?;
-    serde_json::from_value(value).map_err(|why| Refused {
-        error: RefusalCode::BadRequest,
-        message: format!("the body: {why}"),
-        faults: Vec::new(),
-    })
+    serde_json::from_value(value)
+        .map_err(|why| Refused::new(RefusalCode::BadRequest, format!("the body: {why}")))
 }
 
 fn proved(operator: &Operator) -> Proved {
@@ -155,10 +148,10 @@ fn proved(operator: &Operator) -> Proved {
 
 async fn cancel(
     State(approvals): State<Approvals>,
-    peer: Asker,
+    asker: Asker,
     Path(text): Path<String>,
     request: Sent<CancelApproval>,
 ) -> Result<Json<Cast>, Refused> {
     let Json(CancelApproval { reason }) = request.map_err(Refused::unreadable)?;
-    Ok(Json(approvals.cancel(id(&text)?, &reason, &peer.account()).await?))
+    Ok(Json(approvals.cancel(id(&text)?, &reason, &asker.account()).await?))
 }

@@ -55,11 +55,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
             return Ok(Self::Operator(operator.clone()));
         }
         let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
-        let nobody = || Refused {
-            error: RefusalCode::InvalidToken,
-            message: "nobody is known to ask".to_owned(),
-            faults: Vec::new(),
-        };
+        let nobody = || Refused::new(RefusalCode::InvalidToken, "nobody is known to ask");
         peer.map(Self::Account).ok_or_else(nobody)
     }
 }

@@ -21,7 +21,7 @@ impl From<BootstrapFault> for Refused {
             | BootstrapFault::ClientIdTaken { .. } => RefusalCode::Conflict,
             BootstrapFault::NoConsole => RefusalCode::BadRequest,
         };
-        Self { error, message, faults: Vec::new() }
+        Self::new(error, message)
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn router(configuration: Configuration) -> Router {
 }
 
 fn bad(message: String) -> Refused {
-    Refused { error: RefusalCode::BadRequest, message, faults: Vec::new() }
+    Refused::new(RefusalCode::BadRequest, message)
 }
 
 fn path(text: &str) -> Result<DataPath, Refused> {
@@ -71,27 +71,27 @@ async fn versions(
 /// The body is the document. With `?reason=` why.
 async fn put(
     State(configuration): State<Configuration>,
-    peer: Asker,
+    asker: Asker,
     Path(text): Path<String>,
     RawQuery(query): RawQuery,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     let (path, reason) = (path(&text)?, parameter("reason", query)?);
     let body = body.map_err(|rejection| bad(rejection.body_text()))?;
-    let put = configuration.put_data(path.clone(), body.to_vec(), (reason.as_deref(), peer.word())).await;
+    let put = configuration.put_data(path.clone(), body.to_vec(), (reason.as_deref(), asker.word())).await;
     // What was read as JSON is text.
     let document = String::from_utf8_lossy(&body).into_owned();
     let content = async { Ok(Content::PutData { path, document, reason }) };
-    answered(&configuration, &peer, put, content).await
+    answered(&configuration, &asker, put, content).await
 }
 
 async fn drop(
     State(configuration): State<Configuration>,
-    peer: Asker,
+    asker: Asker,
     Path(text): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let (path, reason) = (path(&text)?, parameter("reason", query)?);
-    let dropped = configuration.drop_data(path.clone(), (reason.as_deref(), peer.word())).await;
-    answered(&configuration, &peer, dropped, async { Ok(Content::DropData { path, reason }) }).await
+    let dropped = configuration.drop_data(path.clone(), (reason.as_deref(), asker.word())).await;
+    answered(&configuration, &asker, dropped, async { Ok(Content::DropData { path, reason }) }).await
 }

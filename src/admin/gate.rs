@@ -104,7 +104,7 @@ fn reads(method: &Method) -> bool {
 /// The answer to a body that is too large, or broke off.
 fn unread() -> Response {
     let message = format!("the body has more than {MAX_BODY} bytes, or broke off");
-    Refused { error: RefusalCode::BadRequest, message, faults: Vec::new() }.into_response()
+    Refused::new(RefusalCode::BadRequest, message).into_response()
 }
 
 impl Gate {
@@ -137,7 +137,7 @@ impl Gate {
             Err(NotAdmitted::Store(fault)) => {
                 warn!(%fault, "whether a token for the admin API lives cannot be read");
                 let message = "whether the token lives cannot be read now: try again".to_owned();
-                Err(Refused { error: RefusalCode::Unavailable, message, faults: Vec::new() }.into_response())
+                Err(Refused::new(RefusalCode::Unavailable, message).into_response())
             }
         }
     }
@@ -194,7 +194,7 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
 
 /// A refusal with `WWW-Authenticate` (RFC 6750 §3): without an error where no credential was shown at all.
 fn challenge(error: RefusalCode, message: &str, told: Option<&'static str>) -> Response {
-    let refused = Refused { error, message: message.to_owned(), faults: Vec::new() };
+    let refused = Refused::new(error, message);
     let mut response = refused.into_response();
     let value = match told {
         Some("invalid_token") => "Bearer realm=\"taskgrant\", error=\"invalid_token\"",
@@ -206,7 +206,7 @@ fn challenge(error: RefusalCode, message: &str, told: Option<&'static str>) -> R
 
 fn no_route() -> Response {
     let message = "nothing is served at this path".to_owned();
-    let refused = Refused { error: RefusalCode::NotFound, message, faults: Vec::new() };
+    let refused = Refused::new(RefusalCode::NotFound, message);
     (StatusCode::NOT_FOUND, refused).into_response()
 }
 

@@ -38,7 +38,7 @@ impl From<RotationFault> for Refused {
             | RotationFault::Needed { .. } => RefusalCode::KeyNotReady,
             RotationFault::Store(_) | RotationFault::Commit(_) => RefusalCode::Unavailable,
         };
-        Self { error, message: fault.to_string(), faults: Vec::new() }
+        Self::new(error, fault.to_string())
     }
 }
 
@@ -56,29 +56,29 @@ async fn list(State(rotation): State<Rotation>) -> Result<Json<Vec<KeyInfo>>, Re
     Ok(Json(rotation.list().await?))
 }
 
-async fn rotate(State(rotation): State<Rotation>, peer: Asker) -> Result<Json<Rotated>, Refused> {
-    Ok(Json(rotation.rotate(&peer.account()).await?))
+async fn rotate(State(rotation): State<Rotation>, asker: Asker) -> Result<Json<Rotated>, Refused> {
+    Ok(Json(rotation.rotate(&asker.account()).await?))
 }
 
 async fn stop(
     State(rotation): State<Rotation>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<StopRequest>, JsonRejection>,
 ) -> Result<Json<Stopped>, Refused> {
     let Json(StopRequest { kids, confirmed }) = request.map_err(Refused::unreadable)?;
-    Ok(Json(rotation.stop(&kids, confirmed, &peer.account()).await?))
+    Ok(Json(rotation.stop(&kids, confirmed, &asker.account()).await?))
 }
 
 async fn retire(
     State(rotation): State<Rotation>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<RetireRequest>, JsonRejection>,
 ) -> Result<Json<Retired>, Refused> {
     let Json(RetireRequest { kid }) = request.map_err(Refused::unreadable)?;
-    Ok(Json(rotation.retire(kid.as_deref(), &peer.account()).await?))
+    Ok(Json(rotation.retire(kid.as_deref(), &asker.account()).await?))
 }
 
-async fn reload(State(rotation): State<Rotation>, peer: Asker) -> Result<Json<Vec<KeyInfo>>, Refused> {
-    rotation.reload(&peer.account()).await?;
+async fn reload(State(rotation): State<Rotation>, asker: Asker) -> Result<Json<Vec<KeyInfo>>, Refused> {
+    rotation.reload(&asker.account()).await?;
     list(State(rotation)).await
 }

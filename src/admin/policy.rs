@@ -94,7 +94,7 @@ impl From<PolicyChangeFault> for Refused {
             PolicyChangeFault::Unagreed(unagreed) => proposals::code(unagreed),
             PolicyChangeFault::Unavailable(_) => RefusalCode::Unavailable,
         };
-        Self { error, message: fault.to_string(), faults: Vec::new() }
+        Self::new(error, fault.to_string())
     }
 }
 
@@ -125,30 +125,30 @@ async fn status(State(policies): State<Policies>) -> Result<Json<PolicyStatus>, 
     Ok(Json(policies.configuration.policy_status().await?))
 }
 
-async fn reload(State(policies): State<Policies>, peer: Asker) -> Result<Response, Refused> {
+async fn reload(State(policies): State<Policies>, asker: Asker) -> Result<Response, Refused> {
     let Policies { configuration, folders } = policies;
-    let reloaded = configuration.reload_policy(folders.clone(), peer.word()).await;
+    let reloaded = configuration.reload_policy(folders.clone(), asker.word()).await;
     let content = async { Ok(configuration.folder_content(folders).await?) };
-    answered(&configuration, &peer, reloaded, content).await
+    answered(&configuration, &asker, reloaded, content).await
 }
 
 async fn apply(
     State(policies): State<Policies>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<ApplyPolicy>, JsonRejection>,
 ) -> Result<Response, Refused> {
     let Json(ApplyPolicy { files }) = request.map_err(Refused::unreadable)?;
-    let applied = policies.configuration.apply_policy(files.clone(), peer.word()).await;
-    answered(&policies.configuration, &peer, applied, async { Ok(Content::Policy { files }) }).await
+    let applied = policies.configuration.apply_policy(files.clone(), asker.word()).await;
+    answered(&policies.configuration, &asker, applied, async { Ok(Content::Policy { files }) }).await
 }
 
 async fn rollback(
     State(policies): State<Policies>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<RollbackPolicy>, JsonRejection>,
 ) -> Result<Json<PolicyChanged>, Refused> {
     let Json(RollbackPolicy { version }) = request.map_err(Refused::unreadable)?;
-    Ok(Json(policies.configuration.roll_back_policy(version.as_deref(), &peer.account()).await?))
+    Ok(Json(policies.configuration.roll_back_policy(version.as_deref(), &asker.account()).await?))
 }
 
 async fn files(
@@ -160,50 +160,50 @@ async fn files(
 
 async fn load_candidate(
     State(policies): State<Policies>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<LoadCandidate>, JsonRejection>,
 ) -> Result<Json<CandidateChanged>, Refused> {
     let Json(LoadCandidate { files, shadow, reason }) = request.map_err(Refused::unreadable)?;
-    let (why, account) = (reason.as_deref(), peer.account());
+    let (why, account) = (reason.as_deref(), asker.account());
     Ok(Json(policies.configuration.load_candidate(files, shadow, (why, &account)).await?))
 }
 
 async fn drop_candidate(
     State(policies): State<Policies>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<DropCandidate>, JsonRejection>,
 ) -> Result<Json<CandidateChanged>, Refused> {
     let Json(DropCandidate { version, reason }) = request.map_err(Refused::unreadable)?;
-    Ok(Json(policies.configuration.drop_candidate(version, &reason, &peer.account()).await?))
+    Ok(Json(policies.configuration.drop_candidate(version, &reason, &asker.account()).await?))
 }
 
 async fn canary(
     State(policies): State<Policies>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<CanaryOrder>, JsonRejection>,
 ) -> Result<Response, Refused> {
     let Json(order) = request.map_err(Refused::unreadable)?;
-    let set = policies.configuration.set_canary(order.clone(), peer.word()).await;
-    answered(&policies.configuration, &peer, set, async { Ok(Content::Canary(order)) }).await
+    let set = policies.configuration.set_canary(order.clone(), asker.word()).await;
+    answered(&policies.configuration, &asker, set, async { Ok(Content::Canary(order)) }).await
 }
 
 async fn mode(
     State(policies): State<Policies>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<ModeOrder>, JsonRejection>,
 ) -> Result<Response, Refused> {
     let Json(order) = request.map_err(Refused::unreadable)?;
-    let set = policies.configuration.set_policy_mode(order.clone(), peer.word()).await;
-    answered(&policies.configuration, &peer, set, async { Ok(Content::Mode(order)) }).await
+    let set = policies.configuration.set_policy_mode(order.clone(), asker.word()).await;
+    answered(&policies.configuration, &asker, set, async { Ok(Content::Mode(order)) }).await
 }
 
 async fn promote(
     State(policies): State<Policies>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<PromoteCandidate>, JsonRejection>,
 ) -> Result<Response, Refused> {
     let Json(PromoteCandidate { version, reason }) = request.map_err(Refused::unreadable)?;
     let Policies { configuration, .. } = policies;
-    let promoted = configuration.promote_candidate(version.as_deref(), &reason, peer.word()).await;
-    answered(&configuration, &peer, promoted, async { Ok(Content::Promote { version, reason }) }).await
+    let promoted = configuration.promote_candidate(version.as_deref(), &reason, asker.word()).await;
+    answered(&configuration, &asker, promoted, async { Ok(Content::Promote { version, reason }) }).await
 }

@@ -66,7 +66,7 @@ impl From<ProposalFault> for Refused {
             ProposalFault::Superseded(_) => RefusalCode::ProposalSuperseded,
             ProposalFault::Unreadable(_) | ProposalFault::Unavailable(_) => RefusalCode::Unavailable,
         };
-        Self { error, message, faults: Vec::new() }
+        Self::new(error, message)
     }
 }
 
@@ -115,11 +115,7 @@ fn person(operator: &Operator) -> Person {
 
 /// The id in a path or on the command line.
 pub fn id(text: &str) -> Result<ProposalId, Refused> {
-    text.parse().map_err(|bad| Refused {
-        error: RefusalCode::BadRequest,
-        message: format!("proposal: {bad}"),
-        faults: Vec::new(),
-    })
+    text.parse().map_err(|bad| Refused::new(RefusalCode::BadRequest, format!("proposal: {bad}")))
 }
 
 pub(super) fn router(configuration: Configuration) -> Router {
@@ -161,7 +157,7 @@ async fn confirm(
 fn no_person() -> Refused {
     let message = "an account of the machine is no person, and confirms nothing: sign in with `taskgrant login --role approve` and \
                    say --server";
-    Refused { error: RefusalCode::NotAllowed, message: message.to_owned(), faults: Vec::new() }
+    Refused::new(RefusalCode::NotAllowed, message)
 }
 
 async fn reject(

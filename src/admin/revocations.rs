@@ -75,7 +75,7 @@ impl From<OrderFault> for Refused {
             OrderFault::Unknown { .. } => RefusalCode::NotFound,
             OrderFault::Store(_) | OrderFault::Commit(_) => RefusalCode::Unavailable,
         };
-        Self { error, message: fault.to_string(), faults: Vec::new() }
+        Self::new(error, fault.to_string())
     }
 }
 
@@ -86,7 +86,7 @@ impl From<LockdownFault> for Refused {
             LockdownFault::NoTenant { .. } => RefusalCode::NotFound,
             LockdownFault::Store(_) | LockdownFault::Commit(_) => RefusalCode::Unavailable,
         };
-        Self { error, message: fault.to_string(), faults: Vec::new() }
+        Self::new(error, fault.to_string())
     }
 }
 
@@ -122,11 +122,11 @@ async fn list(State(revocation): State<Revocation>) -> Result<Json<Vec<ListedRev
 
 async fn revoke(
     State(revocation): State<Revocation>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<RevokeRequest>, JsonRejection>,
 ) -> Result<Json<Revoked>, Refused> {
     let Json(request) = request.map_err(Refused::unreadable)?;
-    Ok(Json(carry_out(&revocation, &request, &peer.account()).await?))
+    Ok(Json(carry_out(&revocation, &request, &asker.account()).await?))
 }
 
 async fn state(State(lockdowns): State<Lockdowns>) -> Result<Json<LockdownState>, Refused> {
@@ -135,9 +135,9 @@ async fn state(State(lockdowns): State<Lockdowns>) -> Result<Json<LockdownState>
 
 async fn set(
     State(lockdowns): State<Lockdowns>,
-    peer: Asker,
+    asker: Asker,
     request: Result<Json<LockdownRequest>, JsonRejection>,
 ) -> Result<Json<LockdownState>, Refused> {
     let Json(request) = request.map_err(Refused::unreadable)?;
-    Ok(Json(lockdowns.set(&request, &peer.account()).await?))
+    Ok(Json(lockdowns.set(&request, &asker.account()).await?))
 }

@@ -11,16 +11,15 @@ use crate::tasks::{Tasks, Viewer};
 
 /// The task, or why it is not shown: what both the socket and a command without a server tell.
 pub async fn seen(tasks: &Tasks, id: &str) -> Result<TaskView, Refused> {
-    let refused = |error, message: String| Refused { error, message, faults: Vec::new() };
     let parsed: Result<TaskId, _> = id.parse();
-    let id = parsed.map_err(|bad| refused(RefusalCode::BadRequest, format!("task: {bad}")))?;
+    let id = parsed.map_err(|bad| Refused::new(RefusalCode::BadRequest, format!("task: {bad}")))?;
     let view = tasks.view(Viewer::Admin, id).await;
-    let view = view.map_err(|fault| refused(RefusalCode::Unavailable, fault.to_string()))?;
+    let view = view.map_err(|fault| Refused::new(RefusalCode::Unavailable, fault.to_string()))?;
     let unknown = || {
         let message = format!(
             "no task `{id}` is on record: an exchange answers with its `task_id`, and so does every token"
         );
-        refused(RefusalCode::NotFound, message)
+        Refused::new(RefusalCode::NotFound, message)
     };
     view.ok_or_else(unknown)
 }

@@ -267,7 +267,7 @@ fn no_server() -> Refused {
         "no server runs here, and only that settles approvals: start it with `taskgrant serve` as {}",
         Peer::own().account()
     );
-    Refused { error: RefusalCode::Unavailable, message, faults: Vec::new() }
+    Refused::new(RefusalCode::Unavailable, message)
 }
 
 fn told_list(approvals: &Vec<ListedApproval>, output: &mut Output<'_>) -> Exit {

@@ -136,12 +136,10 @@ async fn confirm(desk: &Desk, text: &str, request: &ConfirmProposal) -> Answer<P
     };
     match desk {
         Desk::Server(server) => heard(server.confirm_proposal(id, request).await),
-        Desk::Folder(_) => Ok(Err(Refused {
-            error: RefusalCode::NotAllowed,
-            message: "who confirms proves who they are to a server: sign in with `taskgrant login --role approve` and say --server"
-                .to_owned(),
-            faults: Vec::new(),
-        })),
+        Desk::Folder(_) => Ok(Err(Refused::new(
+            RefusalCode::NotAllowed,
+            "who confirms proves who they are to a server: sign in with `taskgrant login --role approve` and say --server",
+        ))),
     }
 }
 
