@@ -54,10 +54,12 @@ fn roles(method: &Method, route: &str) -> &'static [Role] {
         | "/admin/v1/approvals/{id}/deny"
         | "/admin/v1/proposals/{id}/confirm" => &[Role::Approve],
         "/admin/v1/proposals/{id}/reject" => &[Role::Approve, Role::Admin],
+        // Who confirms looks at the bundles that are meant.
         "/admin/v1/approvals"
         | "/admin/v1/approvals/{id}"
         | "/admin/v1/proposals"
         | "/admin/v1/proposals/{id}"
+        | "/admin/v1/policy/bundles/{version}"
             if reads =>
         {
             &Role::ALL

@@ -15,7 +15,7 @@ use super::proposals::{self, answered};
 use crate::configuration::apply::Configuration;
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged};
 use crate::configuration::apply::mode::ModeOrder;
-use crate::configuration::apply::policy::{BundleFile, PolicyChangeFault, PolicyChanged, PolicyStatus};
+use crate::configuration::apply::policy::{BundleFile, PolicyChangeFault, PolicyStatus};
 use crate::configuration::apply::proposals::Content;
 
 /// `POST /admin/v1/policy/apply`.
@@ -146,9 +146,12 @@ async fn rollback(
     State(policies): State<Policies>,
     asker: Asker,
     request: Result<Json<RollbackPolicy>, JsonRejection>,
-) -> Result<Json<PolicyChanged>, Refused> {
+) -> Result<Response, Refused> {
     let Json(RollbackPolicy { version }) = request.map_err(Refused::unreadable)?;
-    Ok(Json(policies.configuration.roll_back_policy(version.as_deref(), &asker.account()).await?))
+    let back = policies.configuration.roll_back_policy(version.as_deref(), asker.word()).await;
+    // Without a version it is the last one, which takes nobody else.
+    let content = async { Ok(Content::Rollback { version: version.unwrap_or_default() }) };
+    answered(&policies.configuration, &asker, back, content).await
 }
 
 async fn files(

@@ -189,6 +189,7 @@ fn told_list(proposals: &Vec<ListedProposal>, output: &mut Output<'_>) -> Exit {
 }
 
 fn told_one(proposal: &ListedProposal, server: Option<&str>, output: &mut Output<'_>) -> Exit {
+    let named = server.map(|url| format!(" --server {url}")).unwrap_or_default();
     let mut line = |label: &str, value: &str| output.line(&format!("{label:<12} {value}"));
     line("proposal", &format!("{} ({})", proposal.id, proposal.state));
     line("command", &escaped(&proposal.command));
@@ -208,15 +209,17 @@ fn told_one(proposal: &ListedProposal, server: Option<&str>, output: &mut Output
     output.line("");
     output.line("what it does:");
     told_effect(&proposal.effect, output);
+    for version in ["policy", "candidate"].iter().filter_map(|member| proposal.effect.get(member)?.as_str()) {
+        output.line(&format!("  its rules: taskgrant policy show {}{named}", escaped(version)));
+    }
     output.line("");
     output.line("the request:");
     told_content(proposal.request.as_ref().unwrap_or(&Value::Null), output);
     if proposal.state == ProposalState::Pending {
-        let server = server.map(|url| format!(" --server {url}")).unwrap_or_default();
         output.line("");
         output.line("to have it carried out, as another person:");
         let (id, digest) = (proposal.id, &proposal.digest);
-        output.line(&format!("  taskgrant proposals confirm {id} --digest {digest}{server}"));
+        output.line(&format!("  taskgrant proposals confirm {id} --digest {digest}{named}"));
     }
     Exit::Done
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::approvals::escaped;
 use crate::admin::api::{RefusalCode, Refused};
 use crate::configuration::apply::Applied;
 use crate::configuration::plan::{Action, Difference, Plan, Step};
@@ -107,15 +108,15 @@ pub(super) fn tell(step: &Step, output: &mut Output<'_>, colour: bool) {
             (None, Some(after)) => format!("+ {}", short(after)),
             (None, None) => continue,
         };
-        output.line(&format!("    {path}: {text}"));
+        output.line(&format!("    {}: {text}", escaped(path)));
     }
     for widening in &step.widenings {
-        output.line(&red(&format!("    ! {}", widening.message), colour));
+        output.line(&red(&format!("    ! {}", escaped(&widening.message)), colour));
     }
 }
 
 fn short(value: &Value) -> String {
-    let text = value.to_string();
+    let text = escaped(&value.to_string());
     if text.chars().count() <= SHOWN {
         return text;
     }

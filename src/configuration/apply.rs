@@ -26,6 +26,7 @@ use crate::domain::ids::{DecisionId, Name};
 use crate::domain::objects::{Object, ObjectKind, ObjectRef, Spec};
 use crate::domain::proposal::TwoPersons;
 use crate::domain::snapshot::Snapshot;
+use crate::hash::sha256;
 use crate::metrics::Metrics;
 use crate::policy::candidate::Policy;
 use crate::policy::fault::PolicyFault;
@@ -265,6 +266,13 @@ impl Configuration {
     }
 }
 
+/// Names the objects in force beside which a plan creates something: what is new rests on them, and the plan does not tell them.
+fn beside(before: &Before, next: &Next) -> Option<String> {
+    next.plan.changes().find(|step| step.action == Action::Create)?;
+    let all: Vec<_> = before.current.iter().map(|object| (&object.id, object.version)).collect();
+    Some(format!("sha256:{}", hex::encode(sha256(&[json!(all).to_string().as_bytes()]))))
+}
+
 impl Inner {
     async fn apply(
         &self,
@@ -301,7 +309,7 @@ impl Inner {
         }
         let ready = Ready {
             needs: needs(&before, &next),
-            effect: json!({"plan": next.plan, "prune": options.prune}),
+            effect: json!({"plan": next.plan, "prune": options.prune, "beside": beside(&before, &next)}),
             base: generation,
         };
         let agreed = self.agreed(By::new("apply", word, None), ready).await?;

@@ -226,7 +226,7 @@ pub fn differences(before: &Spec, after: &Spec) -> Vec<Difference> {
 }
 
 /// Whether `path` is `whole` or lies in it: `spec.jwks_uri` does not lie in `spec.jwks`.
-fn within(path: &str, whole: &str) -> bool {
+pub(super) fn within(path: &str, whole: &str) -> bool {
     path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 

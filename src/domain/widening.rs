@@ -1,10 +1,13 @@
 //! What a change of the configuration widens: scopes inflate quietly unless each step up is called out (DESIGN §5).
 //!
 //! A new object is not a widening: it is created by name, whole, under review, and nothing that exists holds more
-//! through it than it declares. Exceptions and administrators are the kinds that are, since they only exist to loosen. Owners,
+//! through it than it declares. One that takes over the `iss`, `client_id` or URI of another is that one by another name. Exceptions and administrators are the kinds that are, since they only exist to loosen. Owners,
 //! contacts and labels are told by the difference alone: what they mean is up to policy.
 
+use std::collections::HashMap;
 use std::fmt::Display;
+use std::hash::Hash;
+use std::sync::Arc;
 
 use super::ceiling::Bound;
 use super::details::FieldRule;
@@ -31,10 +34,14 @@ pub fn widenings(id: &ObjectRef, before: &Snapshot, after: &Snapshot) -> Vec<Wid
     let mut found = Found(Vec::new());
     match id.kind {
         ObjectKind::Tenant => {}
-        ObjectKind::TrustedIssuer => found.changed(before.issuer_of(id), after.issuer_of(id), issuer),
+        ObjectKind::TrustedIssuer => {
+            let (was, now) = pair(&before.issuers, &after.issuers, |i| is(id, &i.reach, &i.name));
+            found.changed(was, now, issuer);
+        }
         ObjectKind::WorkloadIssuer => {
-            let at = |s: &Snapshot| s.workload_issuers.values().find(|i| is(id, &i.reach, &i.name)).cloned();
-            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+            let all = (&before.workload_issuers, &after.workload_issuers);
+            let (was, now) = pair(all.0, all.1, |i| is(id, &i.reach, &i.name));
+            found.changed(was, now, |found, old, new| {
                 found.tenants(&old.reach, &new.reach);
                 workload_issuer(found, &old.spec, &new.spec);
             });
@@ -54,15 +61,15 @@ pub fn widenings(id: &ObjectRef, before: &Snapshot, after: &Snapshot) -> Vec<Wid
             });
         }
         ObjectKind::Resource => {
-            let at = |s: &Snapshot| s.resources.values().find(|r| is(id, &r.reach, &r.name)).cloned();
-            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+            let (was, now) = pair(&before.resources, &after.resources, |r| is(id, &r.reach, &r.name));
+            found.changed(was, now, |found, old, new| {
                 found.tenants(&old.reach, &new.reach);
                 resource(found, &old.spec, &new.spec);
             });
         }
         ObjectKind::Agent => {
-            let at = |s: &Snapshot| s.agents.values().find(|a| is(id, &a.reach, &a.name)).cloned();
-            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+            let (was, now) = pair(&before.agents, &after.agents, |a| is(id, &a.reach, &a.name));
+            found.changed(was, now, |found, old, new| {
                 found.tenants(&old.reach, &new.reach);
                 agent(found, &old.spec, &new.spec);
             });
@@ -93,11 +100,20 @@ fn is(id: &ObjectRef, reach: &Reach, name: &Name) -> bool {
     reach.tenant == id.tenant && *name == id.name
 }
 
-impl Snapshot {
-    fn issuer_of(&self, id: &ObjectRef) -> Option<&Issuer> {
-        self.issuers.values().map(AsRef::as_ref).find(|i| is(id, &i.reach, &i.name))
-    }
+/// The two versions of an object among those that go by a key of their own: where none of its name was there, the one that went
+/// by the same `iss`, `client_id` or URI under another.
+fn pair<'s, K: Eq + Hash, T>(
+    before: &'s HashMap<K, Arc<T>>,
+    after: &'s HashMap<K, Arc<T>>,
+    is: impl Fn(&T) -> bool,
+) -> (Option<&'s T>, Option<&'s T>) {
+    let now = after.iter().find(|(_, object)| is(object));
+    let was = before.values().find(|object| is(object));
+    let was = was.or_else(|| before.get(now?.0));
+    (was.map(AsRef::as_ref), now.map(|(_, object)| object.as_ref()))
+}
 
+impl Snapshot {
     fn task_type_of(&self, id: &ObjectRef) -> Option<&TaskType> {
         self.task_types.get(&(id.tenant.clone(), id.name.clone()))?.current.as_deref()
     }

@@ -144,7 +144,7 @@ impl Exchange {
         let asks = needs_approval(verified, wanted) && !approved;
         let mode = at.world.policy.mode(at.now);
         let (judgement, let_pass) = if mode == Mode::Off {
-            story.not_asked(&input, at.world.policy.active().data());
+            story.not_asked(&input, &at.world.policy);
             (Ok(Judgement::unasked()), Some(lenience::unasked()))
         } else {
             let unjudged = Unjudged { lifetime: unjudged_lifetime(at, verified, wanted), asks };
@@ -176,7 +176,9 @@ impl Exchange {
         let judged = if mode == Mode::Enforce { policy.judge(&input) } else { policy.observe(&input) };
         let Judged { bites, shadow, pauses } = judged;
         self.parts.metrics.judged(bites.took);
-        if bites.judgement == Err(PolicyFault::Panic) {
+        let shadowed = shadow.as_ref().map(|shadow| &shadow.ruling.judgement);
+        let panics = |judged: &Result<_, PolicyFault>| judged.as_ref().is_err_and(PolicyFault::is_panic);
+        if [Some(&bites.judgement), shadowed].into_iter().flatten().any(panics) {
             self.parts.metrics.panicked();
         }
         if pauses {
@@ -185,7 +187,7 @@ impl Exchange {
                 "the policy candidate runs over its limits again and again: as a shadow it is asked no more"
             );
         }
-        story.judged(&bites, &input);
+        story.judged(&bites, policy.data(), &input);
         let by_candidate = shadow.as_ref().is_some_and(Shadow::is_canary);
         if let Some(shadow) = shadow {
             self.parts.metrics.candidate_judged(shadow.candidate_took(&bites));

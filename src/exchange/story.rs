@@ -1,5 +1,7 @@
 //! The story of one exchange as the decision log will tell it: filled in step by step, whatever the end (L12).
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
@@ -13,8 +15,9 @@ use crate::domain::principal::Principal;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::ExchangeRequest;
 use crate::issuers::session::Session;
-use crate::policy::candidate::Ruling;
+use crate::policy::candidate::{Policy, Ruling};
 use crate::policy::comparison::{Compared, Whose};
+use crate::policy::data::Data;
 use crate::policy::input::PolicyInput;
 
 /// A decision in the making.
@@ -99,10 +102,10 @@ impl Story {
         label.split('@').next().unwrap_or_default().to_owned()
     }
 
-    /// Policy was asked.
-    pub(super) fn judged(&mut self, ruling: &Ruling<'_>, input: &PolicyInput) {
+    /// Policy was asked, with these documents in force.
+    pub(super) fn judged(&mut self, ruling: &Ruling<'_>, data: &Data, input: &PolicyInput) {
         self.decision.policy = Some(ruling.version.to_owned());
-        self.decision.record.data = ruling.data.cloned();
+        self.decision.record.data = ruling.data.cloned().or_else(|| untaken(data));
         self.decision.input = serde_json::to_vec(input).ok();
         self.decision.record.exceptions = input.exceptions.iter().map(|e| e.name.clone()).collect();
         if let Ok(judgement) = &ruling.judgement {
@@ -110,11 +113,11 @@ impl Story {
         }
     }
 
-    /// Policy was not asked. Its input and the documents beside the bundle in force are kept: what it would have said can be told
+    /// Policy was not asked. Its input and the version of the documents in force are kept: what it would have said can be told
     /// later.
-    pub(super) fn not_asked(&mut self, input: &PolicyInput, data: Option<&DataRecord>) {
+    pub(super) fn not_asked(&mut self, input: &PolicyInput, policy: &Policy) {
         self.decision.input = serde_json::to_vec(input).ok();
-        self.decision.record.data = data.cloned();
+        self.decision.record.data = policy.active().data().cloned().or_else(|| untaken(policy.data()));
     }
 
     /// Policy did not bite, or a fault of it did not.
@@ -201,4 +204,10 @@ impl Story {
         self.decision.record.duration_us = took.num_microseconds().unwrap_or(i64::MAX).max(0);
         self.decision
     }
+}
+
+/// The documents in force where the bundle takes none of them: another bundle that is asked later may.
+fn untaken(data: &Data) -> Option<DataRecord> {
+    let version = data.version()?.to_owned();
+    Some(DataRecord { version, documents: BTreeMap::new() })
 }

@@ -299,7 +299,7 @@ pub struct Shadow<'policy> {
     pub(super) candidate: &'policy Arc<Candidate>,
     /// See [`Self::is_canary`].
     pub(super) canary: bool,
-    pub(super) ruling: Ruling<'policy>,
+    pub(crate) ruling: Ruling<'policy>,
 }
 
 impl Shadow<'_> {

@@ -87,19 +87,19 @@ impl PolicyFault {
         }
     }
 
+    /// Whether the engine panicked, whoever brought that about.
+    pub fn is_panic(&self) -> bool {
+        match self {
+            Self::Claimed(fault) => fault.is_panic(),
+            fault => *fault == Self::Panic,
+        }
+    }
+
     /// Whether the evaluation ran over its limits, whoever brought that about.
     pub fn is_overrun(&self) -> bool {
         match self {
-            Self::Limit(_) => true,
             Self::Claimed(fault) => fault.is_overrun(),
-            Self::File { .. }
-            | Self::NotABundle
-            | Self::Source { .. }
-            | Self::Compile(_)
-            | Self::Data { .. }
-            | Self::Evaluation(_)
-            | Self::Panic
-            | Self::Output(_) => false,
+            fault => matches!(fault, Self::Limit(_)),
         }
     }
 }

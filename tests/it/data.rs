@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::DateTime;
 use serde_json::{Value, json};
 use taskgrant::admin::api::{RefusalCode, Refused};
 use taskgrant::admin::policy::{ApplyPolicy, LoadCandidate, RollbackPolicy};
@@ -16,6 +17,7 @@ use taskgrant::configuration::apply::policy::{BundleFile, PolicyChanged};
 use taskgrant::domain::ids::DecisionId;
 use taskgrant::policy::data::{DataPath, MOST_BYTES};
 use taskgrant::policy::mode::Mode;
+use taskgrant::replay::{Order, Source, replay};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -271,7 +273,12 @@ async fn a_bundle_without_a_schema_goes_by_its_own_and_can_always_be_gone_back_t
     assert_eq!(back.policy, plain.policy);
     let answer = ask(&server).await;
     assert_eq!(answer.body["expires_in"], 90);
-    assert_eq!(server.decision(&answer).await.leaf.get("data"), None);
+    let told = server.decision(&answer).await;
+    assert!(
+        told.leaf["data"].is_string() && told.record["data"]["documents"] == json!({}),
+        "{}",
+        told.record
+    );
     let status = list(&server).await;
     assert!(!status.documents[0].used && status.declared.is_empty(), "{status:?}");
     assert_eq!(
@@ -303,14 +310,25 @@ async fn a_candidate_takes_the_documents_that_it_declares_and_one_that_cannot_fa
     let server = Server::start().await;
     try_apply(&server, bundle(&[])).await.unwrap();
     let load = LoadCandidate { files: bundle(&DECLARED), shadow: false, reason: None };
-    server.admin().await.load_candidate(&load).await.unwrap().unwrap();
+    let loaded = server.admin().await.load_candidate(&load).await.unwrap().unwrap();
     // Only the candidate declares it: it may be put, and only the candidate takes it.
     put(&server, "bounds", r#"{"most": 30}"#).await;
     let answer = ask(&server).await;
     assert_eq!(answer.body["expires_in"], 90);
     let told = server.decision(&answer).await;
     assert_eq!(told.record["candidate"]["disagrees"], "narrower");
-    assert_eq!(told.leaf.get("data"), None);
+    // Which documents there were is told all the same: a replay of the candidate goes by them.
+    assert!(
+        told.leaf["data"].is_string() && told.record["data"]["documents"] == json!({}),
+        "{}",
+        told.record
+    );
+    let until = DateTime::from_timestamp(server.now() + 60, 0).unwrap();
+    let (base, since, tenant, task_type) = (None, None, None, None);
+    let candidate = Source::Version(loaded.candidate.unwrap().version);
+    let order = Order { base, candidate, since, until, tenant, task_type, examples: 1 };
+    let told = replay(&server.store, &order).await.unwrap().tally;
+    assert_eq!((told.replayed, told.changed), (1, 1), "{told:?}");
     let status = async || server.admin().await.policy().await.unwrap().unwrap().candidate.unwrap();
     assert_eq!(status().await.problem, None);
     // A bundle in force that takes another document than the candidate can: the candidate is what fails.

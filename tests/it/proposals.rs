@@ -283,9 +283,80 @@ async fn each_way_to_another_bundle_or_data_waits_and_what_takes_back_does_not()
     // The way back, also over the socket.
     let back = d.one("POST", "policy/rollback", &json!({})).await;
     assert_eq!(back["policy"], applied["policy"]);
-    let version = first.as_str().map(str::to_owned);
-    d.platform.server.admin().await.roll_back_policy(&RollbackPolicy { version }).await.unwrap().unwrap();
+    // To one from before that takes two, but not the machine's account; nor does what may stand in its way.
+    let older = json!({"version": first});
+    d.two("POST", "policy/rollback", &older).await;
     assert_eq!(d.policy().await["policy"], first);
+    d.one("POST", "policy/rollback", &json!({})).await;
+    let socket = d.platform.server.admin().await;
+    d.two("PUT", "data/blocked", &json!(["mallory"])).await;
+    socket.drop_data(&"blocked".parse().unwrap(), None).await.unwrap().unwrap();
+    let version = first.as_str().map(str::to_owned);
+    socket.roll_back_policy(&RollbackPolicy { version }).await.unwrap().unwrap();
+    assert_eq!(d.policy().await["policy"], first);
+    // Who confirms sees the rules that a proposal names.
+    let path = format!("/admin/v1/policy/bundles/{}", first.as_str().unwrap());
+    assert_eq!(d.platform.get(&d.second, &path).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_policy_is_told_of_an_object_takes_two_as_policy_does() {
+    let d = Two::start("").await;
+    let labels = |risk: &str| {
+        let all = d.platform.server.objects();
+        let from = "labels: {risk: medium}";
+        assert!(all.contains(from));
+        apply(&format!(
+            "{}\n---\n{}",
+            all.replace(from, &format!("labels: {{risk: {risk}}}")),
+            d.platform.admins()
+        ))
+    };
+    let proposal = propose(&d.platform, &d.admin, ("POST", APPLY), &labels("low")).await;
+    assert_eq!(proposal["needs"], json!(["policy"]), "{proposal}");
+    assert_eq!(confirm(&d.platform, &d.second, &proposal).await.status, 200);
+}
+
+#[tokio::test]
+async fn another_name_or_a_declaration_anew_is_no_way_around() {
+    let platform = start().await;
+    let (admin, second) = (platform.login("admin").await, lead(&platform).await);
+    let all = format!("{}\n---\n{}", platform.server.objects(), platform.admins());
+    let extra = |name: &str, scopes: &str| {
+        format!(
+            "kind: Resource\ntenant: globex\nname: {name}\nspec: {{uri: \"https://extra.globex.example\", scopes: [{scopes}]}}\n"
+        )
+    };
+    let alone = async |text: &str, options: Value| {
+        let body = json!({"documents": [{"file": "a.yaml", "text": text}], "options": options});
+        platform.call(&admin, "POST", APPLY, &body).await
+    };
+    let prune = json!({"prune": true});
+    assert_eq!(alone(&extra("extra", "a:read"), json!({})).await.status, 200, "what is new takes one");
+    // The same URI by another name is the same resource.
+    let renamed = format!("{all}\n---\n{}", extra("other", "a:read, a:write"));
+    refused(&alone(&renamed, prune.clone()).await, 422, "configuration_widens", "widens");
+    let waits = alone(&renamed, json!({"prune": true, "allow_widening": true})).await;
+    assert_eq!((waits.status, &waits.body["proposal"]["needs"]), (202, &json!(["widening"])), "{waits:?}");
+    let renamed = format!("{all}\n---\n{}", extra("other", "a:read"));
+    assert_eq!(alone(&renamed, prune.clone()).await.status, 200, "and with the same scopes no wider");
+    // Retired by one, and declared anew by two.
+    assert_eq!(alone(&all, prune).await.status, 200);
+    let proposal =
+        propose(&platform, &admin, ("POST", APPLY), &apply(&extra("other", "a:read, a:write"))).await;
+    assert_eq!(proposal["needs"], json!(["widening"]), "{proposal}");
+    assert_eq!(confirm(&platform, &second, &proposal).await.status, 200);
+}
+
+#[tokio::test]
+async fn one_person_does_not_keep_others_from_proposing() {
+    let platform = start().await;
+    let admin = platform.login("admin").await;
+    for n in 0..10 {
+        propose(&platform, &admin, ("POST", APPLY), &resource(&[&format!("orders:n{n}")])).await;
+    }
+    let more = platform.call(&admin, "POST", APPLY, &resource(&["orders:more"])).await;
+    refused(&more, 409, "conflict", "10 of yours");
 }
 
 #[tokio::test]
@@ -423,6 +494,18 @@ async fn what_would_do_something_else_by_now_is_not_done() {
         "kind: Tenant\ntenant: acme\nname: acme\nspec: {description: Another text, labels: {tier: gold}}\n";
     assert_eq!(platform.call(&admin, "POST", APPLY, &apply(text)).await.status, 200);
     assert_eq!(confirm(&platform, &second, &proposal).await.status, 200);
+    // But to what is new, which rests on what it does not tell.
+    let until = DateTime::from_timestamp(platform.server.now() + 600, 0).unwrap();
+    let exception = format!(
+        "kind: Exception\ntenant: acme\nname: sale\nspec:\n  reason: sale\n  owner: group:payments\n  \
+         approvers: [group:security, group:finance]\n  not_before: {}\n  expires_at: {}\n",
+        (until - chrono::TimeDelta::minutes(20)).to_rfc3339_opts(SecondsFormat::Secs, true),
+        until.to_rfc3339_opts(SecondsFormat::Secs, true)
+    );
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &apply(&exception)).await;
+    let text = "kind: Tenant\ntenant: acme\nname: acme\nspec: {description: A text, labels: {tier: gold}}\n";
+    assert_eq!(platform.call(&admin, "POST", APPLY, &apply(text)).await.status, 200);
+    refused(&confirm(&platform, &second, &proposal).await, 409, "proposal_superseded", "");
     // Another bundle is in force than the one that was to be replaced; what was proposed is there already.
     let path = ("POST", "/admin/v1/policy/apply");
     let a = propose(&platform, &admin, path, &json!({"files": files("a")})).await;

@@ -258,11 +258,8 @@ impl Inner {
         }
     }
 
-    /// Whether a candidate that is to bite runs here, under the documents in force: else it would refuse whomever it bites.
+    /// Whether a candidate that is to bite more runs here, under the documents in force: else it would refuse whomever it bites.
     async fn check_bites(&self, kept: &KeptCandidate, by: By<'_>) -> Result<(), PolicyChangeFault> {
-        if kept.canary.is_shadow() {
-            return Ok(());
-        }
         let now = self.active.load().policy.clone();
         let data = self.standing_data(now.data()).await?;
         match self.candidate_engine(&kept.version, &now, &data).await? {
@@ -282,7 +279,9 @@ impl Inner {
             let candidate = self.next_candidate(change, &standing, by)?;
             match (change, &candidate) {
                 (Change::Load(engine, _), _) => self.check_data(engine, by).await?,
-                (Change::Canary(_), Some(kept)) => self.check_bites(kept, by).await?,
+                (Change::Canary(_), Some(kept)) if bites_beyond(&standing, kept) => {
+                    self.check_bites(kept, by).await?;
+                }
                 (Change::Canary(_) | Change::Drop(_), _) => {}
             }
             if candidate == standing.candidate && !standing.garbled {
@@ -385,12 +384,17 @@ impl Inner {
     }
 }
 
+/// Whether a candidate may bite for somebody for whom the one so far, if it is the same, does not.
+fn bites_beyond(standing: &Standing, candidate: &KeptCandidate) -> bool {
+    let was = standing.candidate.as_ref().filter(|before| before.version == candidate.version);
+    let none = Canary::default();
+    candidate.canary.bites_beyond(was.map_or(&none, |before| &before.canary))
+}
+
 /// To bite for somebody for whom it did not takes two persons, where the policy does: it may allow what the bundle in force denies.
 fn ready(standing: &Standing, candidate: Option<&KeptCandidate>) -> Ready {
-    let (before, none) = (standing.candidate.as_ref(), Canary::default());
-    let was = before.filter(|before| candidate.is_some_and(|c| c.version == before.version));
-    let was = was.map_or(&none, |before| &before.canary);
-    let more = candidate.is_some_and(|candidate| candidate.canary.bites_beyond(was));
+    let before = standing.candidate.as_ref();
+    let more = candidate.is_some_and(|candidate| bites_beyond(standing, candidate));
     let effect = json!({
         "candidate": candidate.map(|candidate| &candidate.version),
         "canary": candidate.map(|candidate| &candidate.canary),

@@ -281,8 +281,12 @@ impl Inner {
                 let (path, before) = (path.clone(), None);
                 return Ok(DataChanged { path, version, before, data: told, decision_id: None });
             }
-            let effect = json!({"path": path, "version": version, "before": before});
-            let agreed = self.agreed(by, Ready::policy(true, effect, standing.generation)).await?;
+            let effect = json!({
+                "path": path, "version": version, "before": before, "policy": standing.active,
+            });
+            // It may stand in the way of a rollback, which the machine's account may always do.
+            let guarded = version.is_some() || !by.word.is_of_machine();
+            let agreed = self.agreed(by, Ready::policy(guarded, effect, standing.generation)).await?;
             let configure = carrying(self.configure_data(&data, change, &standing, by)?, agreed);
             let decision_id = configure.decision.id;
             if !self.is_recorded(configure).await? {

@@ -144,7 +144,7 @@ pub(super) enum Origin {
     Admin,
     /// An admin, who names the candidate.
     Candidate,
-    /// An admin, who names one that was in force before: the way back, which one person may always take.
+    /// An admin, who names one that was in force before: the way back, which one person may always take to the last one.
     Kept,
 }
 
@@ -367,8 +367,10 @@ impl Inner {
             if !is_active {
                 self.check_data(engine, by).await?;
             }
+            let goes_back = from == Origin::Kept
+                && (by.word.is_of_machine() || standing.before.as_deref() == Some(version));
             // The first bundle of all takes nothing's place.
-            let guarded = !is_active && from != Origin::Kept && standing.active.is_some();
+            let guarded = !is_active && !goes_back && standing.active.is_some();
             let effect = json!({"policy": version, "before": standing.active});
             let agreed = self.agreed(by, Ready::policy(guarded, effect, standing.generation)).await?;
             let change = carrying(self.change_of(engine, from, &standing, by)?, agreed);

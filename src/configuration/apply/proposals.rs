@@ -39,6 +39,8 @@ use crate::store::error::StoreError;
 const LONGEST: usize = 4 << 20;
 /// Most proposals that wait at once.
 const MOST_PENDING: u32 = 100;
+/// Most of one person among them: nobody keeps others from proposing.
+const MOST_OF_ONE: usize = 10;
 /// Most that are listed.
 const MOST_LISTED: u32 = 200;
 /// Longest reason, in bytes.
@@ -77,6 +79,12 @@ pub enum Content {
         version: Option<String>,
         /// Why, for the record.
         reason: String,
+    },
+    /// Put a bundle in force again that was so before the last one.
+    #[serde(rename = "policy rollback")]
+    Rollback {
+        /// Its version, or the beginning of it.
+        version: String,
     },
     /// Have the candidate bite for more.
     #[serde(rename = "policy canary")]
@@ -149,7 +157,9 @@ pub enum ProposalFault {
     #[error("a proposal holds at most {LONGEST} bytes, and this request has {0}: propose it in parts")]
     TooLong(usize),
     /// Too many wait.
-    #[error("{MOST_PENDING} proposals wait already: have some confirmed or rejected first")]
+    #[error(
+        "{MOST_PENDING} proposals wait already, or {MOST_OF_ONE} of yours: have some confirmed or rejected first"
+    )]
     TooMany,
     /// There is none of this id, or it does not wait any more, or not for this person.
     #[error("{0}")]
@@ -286,8 +296,9 @@ impl Configuration {
         if length > LONGEST {
             return Err(ProposalFault::TooLong(length));
         }
-        let pending = inner.store.proposals_pending(MOST_PENDING).await?.len();
-        if u32::try_from(pending).is_ok_and(|pending| pending >= MOST_PENDING) {
+        let pending = inner.store.proposals_pending(MOST_PENDING).await?;
+        let own = pending.iter().filter(|other| other.proposer.principal == proposer.principal).count();
+        if own >= MOST_OF_ONE || u32::try_from(pending.len()).is_ok_and(|all| all >= MOST_PENDING) {
             return Err(ProposalFault::TooMany);
         }
         let now = inner.clock.now();
@@ -442,6 +453,7 @@ impl Configuration {
             Content::Promote { version, reason } => {
                 told(&self.promote_candidate(version.as_deref(), &reason, word).await?)
             }
+            Content::Rollback { version } => told(&self.roll_back_policy(Some(&version), word).await?),
             Content::Canary(order) => told(&self.set_canary(order, word).await?),
             Content::Mode(order) => told(&self.set_policy_mode(order, word).await?),
             Content::PutData { path, document, reason } => {

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::standing::By;
 use super::{Inner, LoadFault, Next};
-use crate::configuration::plan::{Action, Before, Step};
+use crate::configuration::plan::{Action, Before, Step, within};
 use crate::domain::objects::{ObjectKind, Role, Spec};
 use crate::domain::proposal::{Answered, Guarded, Person, Proposal, Unsettled};
 use crate::domain::snapshot::Snapshot;
@@ -62,6 +62,11 @@ impl Word {
     /// As the log names them.
     pub fn account(&self) -> &str {
         &self.account
+    }
+
+    /// Whether it is that of an account of the machine: its break-glass takes nobody else.
+    pub(super) fn is_of_machine(&self) -> bool {
+        matches!(self.persons, Persons::Alone)
     }
 }
 
@@ -235,11 +240,14 @@ fn told(effect: &Value) -> Value {
     serde_json::from_str(&effect.to_string()).unwrap_or_default()
 }
 
-/// Whether they still administer in this role, by what their session said then: a group cannot be asked again.
+/// Whether they still administer in this role and through their console, by what their session said then: a group cannot be asked
+/// again.
 fn is(snapshot: &Snapshot, person: &Person, role: Role) -> bool {
-    let Person { principal, tenant, facts, .. } = person;
+    let Person { principal, tenant, facts, client_id, .. } = person;
+    let console = snapshot.agent(client_id).filter(|agent| agent.spec.class.is_console());
     let issuer = snapshot.issuer(&principal.iss);
-    issuer.is_some_and(|issuer| issuer.roles(tenant, principal, facts).contains(&role))
+    console.is_some_and(|console| !console.spec.disabled)
+        && issuer.is_some_and(|issuer| issuer.roles(tenant, principal, facts).contains(&role))
 }
 
 /// Says how what the folders hold, or the program brings where there are none, comes into force where that takes two persons.
@@ -254,10 +262,15 @@ pub fn warn_of_two(policy: &str) {
 /// What of an apply may take two persons. To take away never does.
 pub(super) fn needs(before: &Before, next: &Next) -> BTreeSet<Guarded> {
     let mut needs = BTreeSet::new();
-    if next.plan.widenings().next().is_some() {
+    // What was in force before and is declared anew is compared with nothing.
+    let again = |step: &&Step| step.action == Action::Create && before.greatest.contains_key(&step.object);
+    if next.plan.widenings().next().is_some() || next.plan.steps.iter().any(|step| again(&step)) {
         needs.insert(Guarded::Widening);
     }
     for step in next.plan.told().filter(|step| step.action != Action::Retire) {
+        if step.differences.iter().any(|difference| is_told_to_policy(&difference.path)) {
+            needs.insert(Guarded::Policy);
+        }
         if step.object.kind == ObjectKind::Exception && step.action != Action::Keep {
             needs.insert(Guarded::Exceptions);
         }
@@ -267,6 +280,11 @@ pub(super) fn needs(before: &Before, next: &Next) -> BTreeSet<Guarded> {
         }
     }
     needs
+}
+
+/// Whether rules go by what stands there: it is told to them as it is, and no widening.
+fn is_told_to_policy(path: &str) -> bool {
+    ["spec.labels", "spec.owner"].iter().any(|told| within(path, told))
 }
 
 /// Whether the object says who administers, where they sign in, or through what.
