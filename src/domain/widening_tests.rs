@@ -252,6 +252,42 @@ fn a_new_exception_is_a_step_up_and_any_other_new_object_is_not() {
 }
 
 #[test]
+fn an_object_by_another_name_is_compared_with_the_one_that_went_by_its_key() {
+    let named = |kind: ObjectKind, more: &dyn Fn(&mut Value)| {
+        let rename = |(k, tenant, name, mut spec): (ObjectKind, &str, &str, Value)| {
+            let is_it = k == kind;
+            if is_it {
+                more(&mut spec);
+            }
+            let name = if is_it { format!("{name}-anew") } else { name.to_owned() };
+            object(k, tenant, &name, &spec)
+        };
+        world().into_iter().map(rename).collect::<Vec<_>>()
+    };
+    let snapshot = |objects: &[Object]| build(objects, &[], "https://us.example").unwrap();
+    let before = snapshot(&world().iter().map(|(k, t, n, s)| object(*k, t, n, s)).collect::<Vec<_>>());
+    type Change = fn(&mut Value);
+    let kinds: [(ObjectKind, &str, Change); 2] = [
+        (ObjectKind::TrustedIssuer, "spec.jwks_uri", |spec| {
+            spec["jwks_uri"] = json!("https://evil.example/keys")
+        }),
+        (ObjectKind::Agent, "spec.auth.secret_sha256", |spec| {
+            spec["auth"] = json!({"secret_sha256": ["f".repeat(64)]});
+        }),
+    ];
+    for (kind, path, change) in kinds {
+        let wider = |more: &dyn Fn(&mut Value)| {
+            let objects = named(kind, more);
+            let after = snapshot(&objects);
+            let of_kind = objects.iter().filter(|o| o.id.kind == kind);
+            of_kind.flat_map(|o| widenings(&o.id, &before, &after)).map(|w| w.path).collect::<Vec<_>>()
+        };
+        assert_eq!(wider(&|_| ()), [""; 0], "{kind:?}: the same by another name");
+        assert!(wider(&change).iter().any(|wider| wider == path), "{kind:?}: {:?}", wider(&change));
+    }
+}
+
+#[test]
 fn ca_05_another_certificate_or_authority_is_wider_and_one_less_is_not() {
     let certificates = |all: &[&str]| wider("ca", "/certificates", json!(pem(all)));
     for same in [&["one", "two"][..], &["two", "one"], &["two"]] {
