@@ -46,8 +46,11 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often what was spent is forgotten, unless more waits.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
 
-/// How long it may take to write what this server tells of itself: what waits to be committed waits behind it.
-const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take to write what this server tells of itself: what waits to be committed waits behind it. Some statements by
+/// primary key take a few milliseconds; where they take longer than this, the next time will do.
+const TELL_TIMEOUT: Duration = Duration::from_millis(200);
+/// The same where there is no good connection to write it by.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For how long a status list is kept after the last of its tokens.
 const LISTS_AFTER: TimeDelta = TimeDelta::hours(2);
@@ -283,10 +286,21 @@ impl WriterTask {
     }
 
     async fn tell_in_time(&mut self, news: &ReplicaNews) -> Result<(), CommitFault> {
-        let slow = StoreError::CommitSlow(TELL_TIMEOUT.as_secs());
-        let telling = async { self.connect().await?.conn().tell(news).await };
-        let told = tokio::time::timeout(TELL_TIMEOUT, telling).await.unwrap_or(Err(slow));
-        self.rest(&told);
+        let told = match self.connect_in_time().await {
+            Ok(connection) => {
+                let telling = connection.conn().tell(news);
+                tokio::time::timeout(TELL_TIMEOUT, telling)
+                    .await
+                    .unwrap_or(Err(StoreError::Slow(TELL_TIMEOUT)))
+            }
+            Err(error) => Err(error),
+        };
+        // What the database refuses, such as a right that is missing, leaves the connection as good as it was.
+        if told.as_ref().is_err_and(StoreError::is_refusal) {
+            self.rest(&Ok(()))
+        } else {
+            self.rest(&told)
+        }
         let was_heard = std::mem::replace(&mut self.is_heard, told.is_ok());
         match &told {
             Err(error) if was_heard => {
@@ -404,6 +418,12 @@ impl WriterTask {
             Some(connection) => Ok(connection),
             none => Ok(none.insert(WriteConnection::open(self.store.db()).await?)),
         }
+    }
+
+    /// The same for what nobody waits for. A new connection may take longer than a statement: the next commit needs it too.
+    async fn connect_in_time(&mut self) -> Result<&mut WriteConnection, StoreError> {
+        let slow = StoreError::Slow(CONNECT_TIMEOUT);
+        tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await.unwrap_or(Err(slow))
     }
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent

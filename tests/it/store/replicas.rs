@@ -23,6 +23,18 @@ fn row(d: &Deployment, id: &str, name: &str) -> ReplicaRow {
     }
 }
 
+/// Seconds, and what makes all rows of a shared database so much older.
+const MORE_THAN_A_MINUTE: (i64, &str) = (61, "UPDATE replicas SET seen_at = seen_at - 61000000");
+const A_DAY: (i64, &str) = (86_400, "UPDATE replicas SET seen_at = seen_at - 86400000000");
+
+/// So long nobody tells anything.
+async fn passes(d: &Deployment, (seconds, in_database): (i64, &'static str)) {
+    d.clock.shift(seconds);
+    if d.store.is_shared() {
+        d.raw().await.execute(in_database).await;
+    }
+}
+
 async fn ids(d: &Deployment) -> Vec<String> {
     d.store.replicas().await.unwrap().into_iter().map(|row| row.id).collect()
 }
@@ -32,13 +44,20 @@ async fn a_replica_tells_of_itself_until_it_ends_and_the_log_has_none_of_it() {
     on_both(async |d| {
         d.done(d.refusal()).await;
         let epoch = d.raw().await.number("SELECT epoch FROM log_head").await;
+        let shared = d.store.is_shared();
         let (a, b) = (row(d, "a", "one:1"), row(d, "b", "another:1"));
         d.writer.tell(ReplicaNews::Started(a.clone())).await.unwrap();
         d.writer.tell(ReplicaNews::Started(b.clone())).await.unwrap();
-        assert_eq!(d.store.replicas().await.unwrap(), [b.clone(), a.clone()], "by name");
-        let later = ReplicaRow { seen_at: a.seen_at + TimeDelta::seconds(15), told: "{}".to_owned(), ..a };
+        let rows = async |seen_at| {
+            let rows = d.store.replicas().await.unwrap().into_iter();
+            // A shared database says by its own clock when it was told.
+            rows.map(|row| ReplicaRow { seen_at: if shared { seen_at } else { row.seen_at }, ..row })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(rows(a.seen_at).await, [b.clone(), a.clone()], "by name");
+        let later = ReplicaRow { told: "{}".to_owned(), ..a };
         d.writer.tell(ReplicaNews::Runs(later.clone())).await.unwrap();
-        assert_eq!(d.store.replicas().await.unwrap(), [b, later]);
+        assert_eq!(rows(later.seen_at).await, [b, later]);
         d.writer.tell(ReplicaNews::Ends("b".to_owned())).await.unwrap();
         d.writer.tell(ReplicaNews::Ends("unknown".to_owned())).await.unwrap();
         assert_eq!(ids(d).await, ["a"]);
@@ -64,12 +83,35 @@ async fn a_replica_takes_the_place_of_a_lost_one_of_its_name_and_the_others_stay
         d.writer.tell(ReplicaNews::Runs(row(d, "twin", "one:1"))).await.unwrap();
         d.writer.tell(ReplicaNews::Runs(row(d, "restarted", "one:1"))).await.unwrap();
         assert_eq!(ids(d).await.len(), 3);
-        d.clock.shift(LOST_AFTER.num_seconds() + 1);
+        passes(d, MORE_THAN_A_MINUTE).await;
         d.writer.tell(ReplicaNews::Runs(row(d, "twin", "one:1"))).await.unwrap();
         assert_eq!(ids(d).await, ["twin", "other"], "the lost one of its name goes, no other");
-        d.clock.shift(TimeDelta::days(1).num_seconds());
+        passes(d, A_DAY).await;
         d.writer.tell(ReplicaNews::Runs(row(d, "third", "three:1"))).await.unwrap();
         assert_eq!(ids(d).await, ["third"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn in_a_shared_database_no_server_takes_another_out_by_a_clock_of_its_own() {
+    on_both(async |d| {
+        if !d.store.is_shared() {
+            return;
+        }
+        for (id, name) in [("a", "one:1"), ("twin", "one:1"), ("b", "two:1")] {
+            d.writer.tell(ReplicaNews::Runs(row(d, id, name))).await.unwrap();
+        }
+        for days in [2, -2] {
+            let row = row(d, "twin", "one:1");
+            let seen_at = row.seen_at + TimeDelta::days(days);
+            d.writer.tell(ReplicaNews::Runs(ReplicaRow { seen_at, ..row })).await.unwrap();
+            assert_eq!(ids(d).await, ["a", "twin", "b"], "{days}");
+        }
+        let now = d.store.shared_now().await.unwrap().unwrap();
+        for row in d.store.replicas().await.unwrap() {
+            assert!((now - row.seen_at).abs() < LOST_AFTER, "{row:?}");
+        }
     })
     .await;
 }
