@@ -46,9 +46,11 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often what was spent is forgotten, unless more waits.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
 
-/// How long it may take to write what this server tells of itself: what waits to be committed waits behind it. Some statements by
+/// How long it may take to tell a shared database of this server: what waits to be committed waits behind it. Three statements by
 /// primary key take a few milliseconds; where they take longer than this, the next time will do.
 const TELL_TIMEOUT: Duration = Duration::from_millis(200);
+/// The same in a data folder, whose disk has to follow: commits wait for that as well.
+const TELL_TIMEOUT_ALONE: Duration = Duration::from_secs(1);
 /// The same where there is no good connection to write it by.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -286,12 +288,11 @@ impl WriterTask {
     }
 
     async fn tell_in_time(&mut self, news: &ReplicaNews) -> Result<(), CommitFault> {
+        let most = if self.store.is_shared() { TELL_TIMEOUT } else { TELL_TIMEOUT_ALONE };
         let told = match self.connect_in_time().await {
             Ok(connection) => {
-                let telling = connection.conn().tell(news);
-                tokio::time::timeout(TELL_TIMEOUT, telling)
-                    .await
-                    .unwrap_or(Err(StoreError::Slow(TELL_TIMEOUT)))
+                let telling = tokio::time::timeout(most, connection.conn().tell(news));
+                telling.await.unwrap_or(Err(StoreError::Slow(most)))
             }
             Err(error) => Err(error),
         };

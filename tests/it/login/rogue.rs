@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::{Json, Router};
 use openidconnect::url::Url;
 use serde_json::{Value, json};
+use taskgrant::admin::api::MAX_BODY;
 use taskgrant::terminal::output::Exit;
 
 use super::{Site, log_out, nobody, owned_file};
@@ -239,4 +240,24 @@ async fn what_a_server_says_reaches_the_terminal_masked() {
         assert!(exit != Exit::Done && !err.is_empty(), "{says}: {told}");
         assert!(told.chars().all(|c| c == '\n' || c.is_ascii_graphic() || c == ' '), "{says}: {told:?}");
     }
+}
+
+#[tokio::test]
+async fn a_lifetime_without_end_and_an_answer_without_end_do_no_harm() {
+    let (rogue, folder) = (Rogue::start().await, tempfile::tempdir().unwrap());
+    let mut options = options(folder.path(), &rogue.url);
+    owned_file(&folder.path().join("session"), "eyJ.a.b");
+    options.extend(["--session-token".to_owned(), folder.path().join("session").display().to_string()]);
+    for (lives, fits) in [(i64::MAX, (|at| at == i64::MAX) as fn(i64) -> bool), (i64::MIN, |at| at < 0)] {
+        rogue.say(json!({"access_token": "a.b.c", "expires_in": lives}));
+        let (exit, out, err) = console::login(&options, nobody).await;
+        assert_eq!(exit, Exit::Done, "{out}{err}");
+        let stored: Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join("token")).unwrap()).unwrap();
+        let expires_at = stored["expires_at"].as_i64().unwrap();
+        assert!(fits(expires_at), "{expires_at}");
+    }
+    rogue.say(json!({"padding": "x".repeat(MAX_BODY)}));
+    let (exit, _, err) = console::login(&options, nobody).await;
+    assert!(exit == Exit::Usage && err.contains("the answer has more than"), "{err}");
 }
