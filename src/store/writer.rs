@@ -49,10 +49,8 @@ const PURGE_EVERY: Duration = Duration::from_secs(1);
 /// How long it may take to tell a shared database of this server: what waits to be committed waits behind it. Three statements by
 /// primary key take a few milliseconds; where they take longer than this, the next time will do.
 const TELL_TIMEOUT: Duration = Duration::from_millis(200);
-/// The same in a data folder, whose disk has to follow: commits wait for that as well.
+/// The same for a disk that has to follow, in a data folder, and for a connection that has to be made: commits wait for both as well.
 const TELL_TIMEOUT_ALONE: Duration = Duration::from_secs(1);
-/// The same where there is no good connection to write it by.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For how long a status list is kept after the last of its tokens.
 const LISTS_AFTER: TimeDelta = TimeDelta::hours(2);
@@ -289,10 +287,11 @@ impl WriterTask {
 
     async fn tell_in_time(&mut self, news: &ReplicaNews) -> Result<(), CommitFault> {
         let most = if self.store.is_shared() { TELL_TIMEOUT } else { TELL_TIMEOUT_ALONE };
-        let told = match self.connect_in_time().await {
+        let connection = tokio::time::timeout(TELL_TIMEOUT_ALONE, self.connect()).await;
+        let told = match connection.unwrap_or(Err(StoreError::Slow(TELL_TIMEOUT_ALONE))) {
             Ok(connection) => {
-                let telling = tokio::time::timeout(most, connection.conn().tell(news));
-                telling.await.unwrap_or(Err(StoreError::Slow(most)))
+                let told = tokio::time::timeout(most, connection.conn().tell(news)).await;
+                told.unwrap_or(Err(StoreError::Slow(most)))
             }
             Err(error) => Err(error),
         };
@@ -419,12 +418,6 @@ impl WriterTask {
             Some(connection) => Ok(connection),
             none => Ok(none.insert(WriteConnection::open(self.store.db()).await?)),
         }
-    }
-
-    /// The same for what nobody waits for. A new connection may take longer than a statement: the next commit needs it too.
-    async fn connect_in_time(&mut self) -> Result<&mut WriteConnection, StoreError> {
-        let slow = StoreError::Slow(CONNECT_TIMEOUT);
-        tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await.unwrap_or(Err(slow))
     }
 
     /// One transaction, at most six round trips under the lock: the lock's own answer, parents, revocations, spent

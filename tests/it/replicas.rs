@@ -550,6 +550,7 @@ async fn what_a_replica_refused_is_told_no_more_once_it_decides_by_what_another_
         let text = http().get(url).send().await.unwrap().text().await.unwrap();
         text.lines().find_map(|line| line.strip_prefix("taskgrant_policy_refused ").map(str::to_owned))
     };
+    assert_eq!(status(&second).await.refused, None);
     let bad = ApplyPolicy { files: bundle("allow if") };
     second.admin().await.apply_policy(&bad).await.unwrap().unwrap_err();
     let told = status(&second).await;

@@ -55,16 +55,19 @@ async fn a_replica_tells_of_itself_until_it_ends_and_the_log_has_none_of_it() {
         let (a, b) = (row(d, "a", "one:1"), row(d, "b", "another:1"));
         tell(d, ReplicaNews::Started(a.clone())).await;
         tell(d, ReplicaNews::Started(b.clone())).await;
-        let rows = async |seen_at| {
-            let rows = d.store.replicas().await.unwrap().into_iter();
-            // A shared database says by its own clock when it was told.
-            rows.map(|row| ReplicaRow { seen_at: if shared { seen_at } else { row.seen_at }, ..row })
-                .collect::<Vec<_>>()
+        // A shared database says by its own clock when it was told.
+        let by_clock = |row: ReplicaRow| ReplicaRow {
+            seen_at: if shared { row.started_at } else { row.seen_at },
+            ..row
         };
-        assert_eq!(rows(a.seen_at).await, [b.clone(), a.clone()], "by name");
-        let later = ReplicaRow { told: "{}".to_owned(), ..a };
+        let rows = async || {
+            let rows = d.store.replicas().await.unwrap().into_iter();
+            rows.map(by_clock).collect::<Vec<_>>()
+        };
+        assert_eq!(rows().await, [b.clone(), a.clone()], "by name");
+        let later = ReplicaRow { seen_at: a.seen_at + TimeDelta::seconds(15), told: "{}".to_owned(), ..a };
         tell(d, ReplicaNews::Runs(later.clone())).await;
-        assert_eq!(rows(later.seen_at).await, [b, later]);
+        assert_eq!(rows().await, [b, by_clock(later)]);
         tell(d, ReplicaNews::Ends("b".to_owned())).await;
         tell(d, ReplicaNews::Ends("unknown".to_owned())).await;
         assert_eq!(ids(d).await, ["a"]);
