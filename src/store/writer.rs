@@ -297,9 +297,9 @@ impl WriterTask {
         };
         // What the database refuses, such as a right that is missing, leaves the connection as good as it was.
         if told.as_ref().is_err_and(StoreError::is_refusal) {
-            self.rest(&Ok(()))
+            self.rest(&Ok(()));
         } else {
-            self.rest(&told)
+            self.rest(&told);
         }
         let was_heard = std::mem::replace(&mut self.is_heard, told.is_ok());
         match &told {
