@@ -248,6 +248,7 @@ impl App {
             status: self.status.clone(),
             limits: self.limits.clone(),
             takes_certificates: self.config.takes_certificates(),
+            admin_url: self.config.admin.public_url.as_deref().map(Into::into),
         }
     }
 

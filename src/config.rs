@@ -1,5 +1,6 @@
 //! File and environment to one validated [`Config`]; the only reader of the environment.
 
+mod admin;
 mod database;
 mod explain;
 mod limits;
@@ -18,12 +19,12 @@ use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use thiserror::Error;
 
+pub use self::admin::AdminConfig;
 pub use self::database::DatabaseUrl;
 use self::explain::{explain, key};
 pub use self::limits::LimitsConfig;
 pub use self::notify::{Channel, ChannelConfig, Channels, Format};
 pub use self::retention::RetentionConfig;
-use crate::domain::proposal::TwoPersons;
 
 /// Prefix of environment variables; `__` goes one section down: `TASKGRANT_POLICY__BUNDLES`.
 const PREFIX: &str = "TASKGRANT_";
@@ -248,18 +249,6 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
-/// The admin API over HTTPS, beside the Unix socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdminConfig {
-    /// Where it is served to administrators with a token: by `tls` where that is set, else in plain HTTP on loopback or behind
-    /// `behind_proxy`; nowhere when left out.
-    pub listen: Option<SocketAddr>,
-    /// What takes two persons of different roles: `policy`, `widening`, `exceptions`, `administrators`; the last as soon as there is
-    /// any other.
-    pub two_persons: TwoPersons,
-}
-
 /// Metrics and probes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -376,40 +365,11 @@ impl Config {
         self.data.join("admin.sock")
     }
 
-    fn validate_admin(&self) -> Result<(), ConfigFault> {
-        let refuse = |key, why: &str| Err(ConfigFault::Value { key, why: why.to_owned() });
-        let admin = self.admin.listen;
-        let open = self.behind_proxy.is_empty() && self.tls.files().is_none();
-        if admin.is_some_and(|at| !at.ip().is_loopback() && open) {
-            return refuse(
-                "admin.listen",
-                "beyond loopback needs `tls.cert` and `tls.key`, or `behind_proxy` with the addresses of proxies that end TLS",
-            );
-        }
-        if admin.is_some_and(|at| at == self.listen && at.port() != 0) {
-            return refuse("admin.listen", "is the address of the public endpoints: give it one of its own");
-        }
-        if admin.is_none() && !self.admin.two_persons.is_empty() {
-            return refuse(
-                "admin.two_persons",
-                "needs `admin.listen`: who proposes and who confirms prove who they are over HTTPS",
-            );
-        }
-        Ok(())
-    }
-
     fn validate(&self) -> Result<(), ConfigFault> {
         let refuse = |key, why: &str| Err(ConfigFault::Value { key, why: why.to_owned() });
         let url = self.public_url.as_str();
-        let host = url.strip_prefix("http://").map(host);
-        if !url.starts_with("https://") && !host.is_some_and(is_loopback) {
-            return refuse("public_url", "must be an https URL, or http on loopback");
-        }
-        if url.ends_with('/') || url.contains(['?', '#', ' ', '@']) {
-            return refuse(
-                "public_url",
-                "must have no trailing slash, query, fragment or user (RFC 8414 section 2)",
-            );
+        if let Some(why) = public_url_fault(url) {
+            return refuse("public_url", &format!("{why} (RFC 8414 section 2)"));
         }
         if self.tls.cert.is_some() != self.tls.key.is_some() {
             return refuse("tls", "needs both `cert` and `key`");
@@ -449,6 +409,16 @@ impl Config {
         self.retention.validate()?;
         self.limits.validate()
     }
+}
+
+/// What is wrong with a URL that others reach us by.
+fn public_url_fault(url: &str) -> Option<&'static str> {
+    let host = url.strip_prefix("http://").map(host);
+    if !url.starts_with("https://") && !host.is_some_and(is_loopback) {
+        return Some("must be an https URL, or http on loopback");
+    }
+    let is_more = url.ends_with('/') || url.contains(['?', '#', ' ', '@']);
+    is_more.then_some("must have no trailing slash, query, fragment or user")
 }
 
 /// The host of what follows `http://`, with brackets and port cut off.
@@ -544,6 +514,13 @@ mod tests {
             format!("public_url = 'https://a'\n{more}\n[admin]\nlisten = '{listen}'\n")
         };
         assert_eq!(Config::from_toml("public_url = 'https://a'").unwrap().admin.listen, None);
+        let url = |url: &str| format!("public_url = 'https://a'\n[admin]\npublic_url = '{url}'");
+        for good in ["https://a:8444", "http://127.0.0.1:8444", "https://a/tg"] {
+            assert_eq!(Config::from_toml(&url(good)).unwrap().admin.public_url.as_deref(), Some(good));
+        }
+        for bad in ["http://a", "https://a/", "https://a?x", "https://a#x", "https://u@a", "a:8444", ""] {
+            assert!(refused(&url(bad)).starts_with("admin.public_url: must "), "{bad}");
+        }
         assert!(Config::from_toml(&with("", "127.0.0.1:8444")).is_ok());
         assert!(refused(&with("", "10.0.0.1:8444")).starts_with("admin.listen: beyond loopback"));
         assert!(Config::from_toml(&with("behind_proxy = ['10.0.0.1']", "10.0.0.2:8444")).is_ok());

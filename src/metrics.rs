@@ -371,6 +371,11 @@ impl Metrics {
         self.policy_refused.set((!ok).into());
     }
 
+    /// No bundle counts as refused any more.
+    pub fn policy_fits(&self) {
+        self.policy_refused.set(0);
+    }
+
     /// A batch of `changes` was committed.
     pub fn committed(&self, changes: usize, took: Duration) {
         self.commits.get_or_create(&Result { result: "ok" }).inc();

@@ -75,6 +75,7 @@ mod docs {
     fn every_configuration_key_has_a_row_and_the_reverse() {
         let source = concat!(
             include_str!("../src/config.rs"),
+            include_str!("../src/config/admin.rs"),
             include_str!("../src/config/limits.rs"),
             include_str!("../src/config/retention.rs")
         );

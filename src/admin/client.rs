@@ -468,17 +468,37 @@ impl Remote {
         let url = format!("{}{path}", self.url);
         let request = self.http.request(method, &url).bearer_auth(self.token.compact());
         let request = request.header("content-type", "application/json").body(body);
-        let mut answer = request.send().await.map_err(|error| unreachable(&self.url, &error))?;
+        let answer = request.send().await.map_err(|error| unreachable(&self.url, &error))?;
         let status = answer.status();
-        let mut body = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(|error| unreachable(&self.url, &error))? {
-            if body.len() + piece.len() > MAX_BODY {
-                return Err(ClientFault::Answer(status.as_u16()));
-            }
-            body.extend_from_slice(&piece);
+        match body_of(answer).await {
+            Ok(body) => Ok((status, body.into())),
+            Err(Unread::TooLong) => Err(ClientFault::Answer(status.as_u16())),
+            Err(Unread::Broken(error)) => Err(unreachable(&self.url, &error)),
         }
-        Ok((status, body.into()))
     }
+}
+
+/// Why the body of an answer is not known.
+#[derive(Debug, Error)]
+pub enum Unread {
+    /// It is longer than any answer of ours.
+    #[error("the answer has more than {MAX_BODY} bytes")]
+    TooLong,
+    /// The connection broke.
+    #[error("{}", innermost(.0))]
+    Broken(reqwest::Error),
+}
+
+/// The body of an answer, which a server cannot make longer than [`MAX_BODY`].
+pub async fn body_of(mut answer: reqwest::Response) -> Result<Vec<u8>, Unread> {
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(Unread::Broken)? {
+        if body.len() + piece.len() > MAX_BODY {
+            return Err(Unread::TooLong);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
 }
 
 /// `url`, if tokens and secrets may be sent there: to https, or to http on loopback. The one check of all commands that
@@ -522,13 +542,17 @@ async fn connect(path: &Path) -> Result<UnixStream, SocketFault> {
     UnixStream::connect(path).await.map_err(failed)
 }
 
-/// The innermost cause: the outer ones only say that sending failed.
 fn unreachable(url: &str, error: &dyn std::error::Error) -> ClientFault {
+    ClientFault::Unreachable { url: url.to_owned(), why: innermost(error) }
+}
+
+/// The innermost cause: the outer ones only say that sending failed.
+pub fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    ClientFault::Unreachable { url: url.to_owned(), why: cause.to_string() }
+    cause.to_string()
 }
 
 /// A document's path with one parameter.

@@ -17,11 +17,14 @@ use crate::admin::client::safe_url;
 use crate::admin::login::{Console, LoginInfo, SignIn};
 use crate::clock::Clock;
 use crate::domain::built_in::admin_uri;
-use crate::domain::ids::shown;
+use crate::domain::ids::{shown, shown_up_to};
 use crate::domain::objects::{Role, SessionTokenKind};
 use crate::domain::request::{ACCESS_TOKEN, TOKEN_EXCHANGE};
 use crate::terminal::http::{Credentials, Http};
 use crate::terminal::output::{Exit, Output};
+
+/// Longest text of another server that is shown, in characters.
+pub(super) const LONGEST_WHY: usize = 1000;
 
 /// Sign in as an administrator, and keep the token for the commands that take --server.
 ///
@@ -55,7 +58,7 @@ pub struct LoginArgs {
     /// A further scope to ask the identity provider for, such as the one that brings groups; may repeat.
     #[arg(long, value_name = "SCOPE")]
     pub scope: Vec<String>,
-    /// A session token that you have already, instead: a file, or `-` for standard input.
+    /// A session token that you have already, instead: FILE, or `-` for standard input; not the token itself.
     #[arg(long, value_name = "FILE", conflicts_with = "device")]
     pub session_token: Option<String>,
     /// What it is: `access_token`, `id_token` or `jwt`; what the server takes of the identity provider if left out.
@@ -80,7 +83,7 @@ pub async fn run(
 ) -> Exit {
     match login(args, clock, stdin, output).await {
         Ok(Done::Kept { stored, path }) => {
-            let left = stored.expires_at - clock.now().timestamp();
+            let left = stored.expires_at.saturating_sub(clock.now().timestamp());
             output
                 .line(&format!("signed in at {} for the role {}, for {left} s", stored.server, stored.role));
             output.line(&format!("the token is in {}", path.display()));
@@ -88,6 +91,7 @@ pub async fn run(
         }
         Ok(Done::Refused(body)) => {
             let told = |member| body.get(member).and_then(Value::as_str).unwrap_or("-");
+            let told = |member| shown_up_to(told(member), LONGEST_WHY);
             output.complain(&format!("refused ({}): {}", told("reason_code"), told("error_description")));
             Exit::Refused
         }
@@ -118,7 +122,13 @@ async fn login(
     let console = console(args, &info)?;
     let metadata = Metadata::of(&info.issuer, &http).await?;
     safe_url(&metadata.token_endpoint).map_err(|why| format!("the server's token endpoint: {why}"))?;
+    let proven = is_its_own(&at, &metadata)?;
     output.line(&format!("signing in to administer the Taskgrant server {}", shown(&info.issuer)));
+    if !proven {
+        output.line(&format!(
+            "it is not proven that {server} is its admin API: its metadata name none (`admin.public_url` of its configuration)"
+        ));
+    }
     let (session, kind) = session(args, console, &http, (stdin, output)).await?;
     let form = [
         ("grant_type", TOKEN_EXCHANGE.to_owned()),
@@ -141,7 +151,7 @@ async fn login(
         client_id: console.client_id.to_string(),
         role: args.role,
         access_token: token.to_owned(),
-        expires_at: asked + lives,
+        expires_at: asked.saturating_add(lives),
     };
     let path = stored.save(args.token_file.as_deref())?;
     Ok(Done::Kept { stored, path })
@@ -183,6 +193,26 @@ fn is_meant(meant: Option<&str>, at: &reqwest::Url, info: &LoginInfo) -> Result<
     Ok(())
 }
 
+/// Whether the issuer itself says that its admin API is the server: what the server says of itself, any other can say too, and would
+/// then be sent the token with the next command. False where it names none; an error where it names another.
+fn is_its_own(at: &reqwest::Url, metadata: &Metadata) -> Result<bool, String> {
+    let Some(named) = &metadata.admin_endpoint else { return Ok(false) };
+    let own =
+        safe_url(named).map_err(|why| format!("the admin API that the issuer's metadata name: {why}"))?;
+    let place = |url: &reqwest::Url| {
+        let more = url.query().is_some() || url.fragment().is_some();
+        (url.origin(), url.path().trim_end_matches('/').to_owned(), more)
+    };
+    if place(at) == place(&own) {
+        return Ok(true);
+    }
+    Err(format!(
+        "the issuer's metadata name another admin API than --server has: `{}`, and not `{}`; nothing is sent there",
+        shown_up_to(named, LONGEST_WHY),
+        shown_up_to(at.as_str(), LONGEST_WHY)
+    ))
+}
+
 /// The console to work through.
 fn console<'i>(args: &LoginArgs, info: &'i LoginInfo) -> Result<&'i Console, String> {
     let known: Vec<&str> = info.consoles.iter().map(|console| console.client_id.as_str()).collect();
@@ -210,7 +240,7 @@ async fn session(
     if let Some(place) = &args.session_token {
         // Where it is from is asked only where what it is hangs on it.
         let kind = named.map_or_else(|| sign_in(args, console).map(preferred), Ok)?;
-        return Ok((token::read(place, stdin)?, kind));
+        return Ok((token::kept(place, stdin)?, kind));
     }
     let sign_in = sign_in(args, console)?;
     let wanted = named.unwrap_or_else(|| preferred(sign_in));
@@ -240,6 +270,41 @@ fn sign_in<'c>(args: &LoginArgs, console: &'c Console) -> Result<&'c SignIn, Str
         (None, [only]) => Some(only),
         (None, _) => None,
     };
-    let known: Vec<&str> = all.iter().map(|sign_in| sign_in.issuer.as_str()).collect();
+    let known: Vec<String> = all.iter().map(|sign_in| shown(&sign_in.issuer)).collect();
     found.ok_or_else(|| format!("say where with --sign-in-at: {}", known.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_place_that_the_metadata_name_is_the_issuers_own() {
+        let of = |server: &str, named: Option<&str>| {
+            let metadata = Metadata {
+                token_endpoint: String::new(),
+                revocation_endpoint: String::new(),
+                admin_endpoint: named.map(str::to_owned),
+            };
+            is_its_own(&safe_url(server).unwrap(), &metadata)
+        };
+        assert_eq!(of("https://a", None), Ok(false));
+        for (server, named) in [
+            ("https://a", "https://a:443/"),
+            ("https://A/", "https://a"),
+            ("https://a/tg/", "https://a/tg"),
+            ("http://127.0.0.1:8444", "http://127.0.0.1:8444"),
+        ] {
+            assert_eq!(of(server, Some(named)), Ok(true), "{server} {named}");
+        }
+        for server in
+            ["https://b", "https://a:8444", "http://localhost", "https://a/x", "https://a?x", "https://a/#x"]
+        {
+            let why = of(server, Some("https://a")).unwrap_err();
+            let host = safe_url(server).unwrap();
+            assert!(why.contains("`https://a`") && why.contains(host.as_str()), "{why}");
+        }
+        assert!(of("https://a", Some("http://a")).unwrap_err().contains("metadata name"));
+        assert!(of("https://a", Some("")).unwrap_err().contains("metadata name"));
+    }
 }

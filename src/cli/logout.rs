@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::login::LONGEST_WHY;
 use super::server::{Metadata, secret_of};
 use super::stored::Stored;
 use crate::admin::client::safe_url;
+use crate::domain::ids::shown_up_to;
 use crate::terminal::http::{Credentials, Http};
 use crate::terminal::output::{Exit, Output};
 
@@ -51,6 +53,7 @@ async fn logout(args: &LogoutArgs) -> Result<String, String> {
     let answer = answer.map_err(|why| why.to_string())?;
     if answer.status != 200 {
         let why = answer.text("error_description").unwrap_or("no reason is told");
+        let why = shown_up_to(why, LONGEST_WHY);
         return Err(format!("the token is not revoked (status {}): {why}", answer.status));
     }
     stored.remove(args.token_file.as_deref())?;

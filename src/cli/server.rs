@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::dev::file::DevFile;
 use crate::dev::private;
+use crate::domain::built_in::ADMIN_ENDPOINT;
+use crate::domain::ids::shown;
 use crate::terminal::http::Http;
 
 /// The options that name a server and an agent.
@@ -90,6 +92,8 @@ impl Server {
 pub(super) struct Metadata {
     pub(super) token_endpoint: String,
     pub(super) revocation_endpoint: String,
+    /// URL of its admin API; none where the server is not told it.
+    pub(super) admin_endpoint: Option<String>,
 }
 
 impl Metadata {
@@ -100,13 +104,18 @@ impl Metadata {
         let (host, path) = issuer.split_at(path);
         let url = format!("{host}/.well-known/oauth-authorization-server{}", path.trim_end_matches('/'));
         let metadata = http.get(&url).await.map_err(|why| why.to_string())?;
+        let told = (shown(&url), shown(issuer));
         match (metadata.text("issuer"), metadata.text("token_endpoint")) {
             (Some(named), Some(endpoint)) if named == issuer => Ok(Self {
                 token_endpoint: endpoint.to_owned(),
                 revocation_endpoint: metadata.text("revocation_endpoint").unwrap_or_default().to_owned(),
+                admin_endpoint: metadata.text(ADMIN_ENDPOINT).map(str::to_owned),
             }),
-            (Some(named), Some(_)) => Err(format!("{url} is of the issuer `{named}`, not `{issuer}`")),
-            _ => Err(format!("{url} is no authorization server metadata (status {})", metadata.status)),
+            (Some(named), Some(_)) => {
+                let ((url, issuer), named) = (told, shown(named));
+                Err(format!("{url} is of the issuer `{named}`, not `{issuer}`"))
+            }
+            _ => Err(format!("{} is no authorization server metadata (status {})", told.0, metadata.status)),
         }
     }
 }

@@ -58,8 +58,9 @@ impl Stored {
         let shown = path.display();
         let failed = |why: String| format!("the login in `{shown}` cannot be used: {why}");
         let text = private::read(&path).map_err(|why| failed(why.to_string()))?;
-        let text =
-            text.ok_or_else(|| format!("no login for {server}: `taskgrant login --server {server}`"))?;
+        let text = text.ok_or_else(|| {
+            format!("no login for {server}: `taskgrant login --server {server} --client-secret-file FILE`")
+        })?;
         let stored: Self = serde_json::from_str(&text).map_err(|why| failed(why.to_string()))?;
         if stored.server == server { Ok(stored) } else { Err(failed(format!("it is for {}", stored.server))) }
     }
@@ -111,6 +112,9 @@ mod tests {
         assert!(Stored::of("https://tg.example", Some(&file)).map(drop).unwrap_err().contains("chmod 600"));
         login.remove(Some(&file)).unwrap();
         let gone = Stored::of("https://tg.example", Some(&file)).map(drop).unwrap_err();
-        assert!(gone.contains("taskgrant login --server https://tg.example"), "{gone}");
+        assert!(
+            gone.contains("taskgrant login --server https://tg.example --client-secret-file FILE`"),
+            "{gone}"
+        );
     }
 }

@@ -10,11 +10,19 @@ const MAX: u64 = 64 * 1024;
 
 /// The token at `place`: standard input for `-`, the token itself if it looks like one, else the content of a file.
 pub(super) fn read(place: &str, stdin: &mut dyn Read) -> Result<String, String> {
+    if is_token(place) { Ok(place.to_owned()) } else { kept(place, stdin) }
+}
+
+/// The token at `place`: standard input for `-`, else the content of a file. One that opens the admin API is not taken from the command
+/// line, which the shell keeps and whoever is on the machine may read.
+pub(super) fn kept(place: &str, stdin: &mut dyn Read) -> Result<String, String> {
+    if is_token(place) {
+        return Err("this takes a file or `-`, and no token: others could read that here, and it is in your shell's history"
+            .to_owned());
+    }
     let mut text = String::new();
     let read = if place == "-" {
         stdin.take(MAX).read_to_string(&mut text)
-    } else if is_token(place) {
-        return Ok(place.to_owned());
     } else {
         std::fs::File::open(place).and_then(|file| file.take(MAX).read_to_string(&mut text))
     };
@@ -59,5 +67,13 @@ mod tests {
         assert_eq!(read(file.to_str().unwrap(), "").unwrap(), "eyJ.b.c");
         assert_eq!(read("-", " \n").unwrap_err(), "no token in `standard input`");
         assert!(read("/nowhere/token", "").unwrap_err().contains("/nowhere/token"));
+    }
+
+    #[test]
+    fn what_opens_the_admin_api_comes_from_a_file_or_standard_input_alone() {
+        let kept = |place: &str, stdin: &str| kept(place, &mut stdin.as_bytes());
+        assert_eq!(kept("-", "eyJ.s.t\n").unwrap(), "eyJ.s.t");
+        let refused = kept("eyJ.x.y", "").unwrap_err();
+        assert!(refused.contains("a file or `-`") && !refused.contains("eyJ.x.y"), "{refused}");
     }
 }

@@ -167,7 +167,7 @@ struct Inner {
     own_issuer: String,
     two_persons: TwoPersons,
     random: SystemRandom,
-    /// The bundle that this process refused last, as long as it took none since.
+    /// The bundle that this process refused last, as long as no fit one was offered and no other one came into force since.
     refused: std::sync::Mutex<Option<RefusedBundle>>,
     /// As which server of the deployment this process is told of; none where it serves nothing.
     replica: std::sync::Mutex<Option<Replica>>,
@@ -322,7 +322,7 @@ impl Inner {
         // Also where nothing changed: a commit whose outcome was unknown is in force from here on.
         let Next { plan, snapshot, schemas, .. } = next;
         let (snapshot, schemas) = (Arc::new(snapshot), Arc::new(schemas));
-        self.active.replace(InForce { generation, snapshot, schemas, policy });
+        self.put_in_force(InForce { generation, snapshot, schemas, policy });
         Ok(Applied { plan, dry_run: false, decision_id })
     }
 
@@ -332,7 +332,7 @@ impl Inner {
         let generation = self.store.head().await?.generation;
         let policy = self.standing_policy().await?;
         let stored = load(&self.store, &self.own_issuer, policy).await?;
-        self.active.replace(InForce { generation, ..stored });
+        self.put_in_force(InForce { generation, ..stored });
         Ok(generation)
     }
 

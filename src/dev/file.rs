@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use self::declared::Declared;
 use super::cast::{self, Person};
 use super::fault::DevFault;
+use super::place::admin_url;
 use super::secrets::Secrets;
 use super::{private, provider, shell};
 use crate::domain::objects::{ApprovalSpec, DelegationSpec, Object, Role, Selector};
@@ -217,7 +218,7 @@ impl DevFile {
             jwks_uri: at("/oauth/jwks"),
             tenant: cast::TENANT.to_owned(),
             admin: Admin {
-                url: secrets.admin.map(|at| format!("http://{at}")),
+                url: secrets.admin.map(admin_url),
                 console: secrets.client(cast::ADMIN_CONSOLE).map(|secret| Console {
                     client_id: cast::ADMIN_CONSOLE.to_owned(),
                     client_secret: secret.to_owned(),

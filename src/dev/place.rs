@@ -99,14 +99,20 @@ impl Place {
         format!(
             "# Written by `taskgrant dev` at each start: what it serves with, for commands that take --config.\n\
              public_url = {}\nlisten = {}\ndata = {}\nenvironment = \"dev\"\n\n\
-             [policy]\nbundles = {}\n\n[admin]\nlisten = {}\n\n[outbound]\nallow_http_loopback = true\n",
+             [policy]\nbundles = {}\n\n[admin]\nlisten = {}\npublic_url = {}\n\n[outbound]\nallow_http_loopback = true\n",
             json!(self.public_url()),
             json!(self.secrets.listen),
             json!(data),
             json!(bundles),
-            json!(self.admin)
+            json!(self.admin),
+            json!(admin_url(self.admin))
         )
     }
+}
+
+/// URL of the admin API that listens at `at`.
+pub(super) fn admin_url(at: SocketAddr) -> String {
+    format!("http://{at}")
 }
 
 /// `path` as it is from everywhere.
@@ -189,6 +195,7 @@ mod tests {
         let config = place.furnish(folder.path()).unwrap();
         assert_eq!(config.public_url, place.public_url());
         assert_eq!(config.admin.listen, Some(place.admin));
+        assert_eq!(config.admin.public_url, Some(admin_url(place.admin)));
         assert_eq!(config, Config::read(&folder.path().join(CONFIG)).unwrap());
         assert_eq!(std::fs::read_to_string(folder.path().join(".gitignore")).unwrap(), "*\n");
     }

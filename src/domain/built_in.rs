@@ -26,6 +26,10 @@ const TASK_LIFETIME: u32 = 900;
 /// The only version there is of a built-in task type: another one would be another product.
 const VERSION: i64 = 1;
 
+/// The member of our metadata that names the URL of the admin API: by it `taskgrant login` knows the server that is meant from one that
+/// only says that it is of this issuer.
+pub const ADMIN_ENDPOINT: &str = "taskgrant_admin_endpoint";
+
 /// The URI of the admin API of the server whose `iss` is `own_issuer`: the `aud` of tokens for it, wherever it listens.
 pub fn admin_uri(own_issuer: &str) -> Option<ResourceUri> {
     format!("{own_issuer}/admin").parse().ok()

@@ -24,9 +24,14 @@ impl BadId {
 
 /// `text` cut to 80 characters with everything but printable ASCII masked: safe in an error or a log line.
 pub fn shown(text: &str) -> String {
+    shown_up_to(text, 80)
+}
+
+/// The same, cut to `most` characters: for what another server says, whose end may tell what to do.
+pub fn shown_up_to(text: &str, most: usize) -> String {
     let safe = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' || c == ' ' { c } else { '?' };
-    let mut short: String = text.chars().take(80).map(safe).collect();
-    if text.chars().nth(80).is_some() {
+    let mut short: String = text.chars().take(most).map(safe).collect();
+    if text.chars().nth(most).is_some() {
         short.push_str("...");
     }
     short

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Public;
 use super::client_auth::{JWT_BEARER, JWT_SPIFFE};
+use crate::domain::built_in::ADMIN_ENDPOINT;
 use crate::domain::request::{DEFERRED, TOKEN_EXCHANGE};
 use crate::keys::algorithm::Algorithm;
 use crate::keys::keyring::MAX_AGE;
@@ -74,13 +75,15 @@ fn document(public: &Public) -> Value {
         "taskgrant_requested_token_types_supported": ["urn:ietf:params:oauth:token-type:access_token"],
         "taskgrant_token_signing_alg_values_supported": signing,
     });
-    with_lists(document, lists)
+    let document = with(document, "status_list_aggregation_endpoint", lists);
+    with(document, ADMIN_ENDPOINT, public.admin_url.as_deref().map(str::to_owned))
 }
 
-/// The member is left out where lists are switched off (SL-02).
-fn with_lists(mut document: Value, at: Option<String>) -> Value {
+/// A member that is left out where there is nothing to name: lists that are switched off (SL-02), an admin API whose URL is not
+/// configured.
+fn with(mut document: Value, member: &str, at: Option<String>) -> Value {
     if let (Some(members), Some(at)) = (document.as_object_mut(), at) {
-        members.insert("status_list_aggregation_endpoint".to_owned(), at.into());
+        members.insert(member.to_owned(), at.into());
     }
     document
 }

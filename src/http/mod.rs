@@ -83,6 +83,8 @@ pub struct Public {
     pub limits: Arc<Limits>,
     /// Whether a client can show a certificate, here or to a proxy.
     pub takes_certificates: bool,
+    /// URL that administrators reach the admin API by, where it is configured.
+    pub admin_url: Option<Arc<str>>,
 }
 
 impl Public {

@@ -1,6 +1,7 @@
 //! What can go wrong with the store, and whether trying again may help.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
@@ -20,6 +21,9 @@ pub enum StoreError {
     /// A commit took longer than the writer waits: whether the batch is in the database is unknown.
     #[error("a commit took longer than {0} s")]
     CommitSlow(u64),
+    /// Something that nobody waits for took longer than the writer has for it.
+    #[error("it took longer than {} ms", .0.as_millis())]
+    Slow(Duration),
     /// A stored row does not parse.
     #[error("a stored {what} is unreadable: {why}")]
     Corrupt {
@@ -84,6 +88,7 @@ impl StoreError {
             Self::Database(_)
             | Self::CommitUnknown(_)
             | Self::CommitSlow(_)
+            | Self::Slow(_)
             | Self::Head(_)
             | Self::Forgotten
             | Self::Location(_)
@@ -93,6 +98,17 @@ impl StoreError {
             | Self::SchemaOlder(_)
             | Self::Migration(_) => false,
         }
+    }
+
+    /// Whether the database answered, and refused the statement; one that ends the connection, as at its shutdown, is none. A statement
+    /// that stands alone leaves its connection as good as it was.
+    pub(super) fn is_refusal(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return self.is_data() };
+        // PostgreSQL: SQLSTATE class 42, a right or a table that is missing. A server that only reads (25006) may be one that leads no
+        // more, and a new connection finds the one that does.
+        error.code().is_some_and(|code| code.starts_with("42"))
+            && error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some()
+            || is_data(error.as_ref())
     }
 
     /// Whether the store could not answer, and may later.

@@ -14,7 +14,8 @@ use super::{ACQUIRE_TIMEOUT, Db, Inner, LATEST_MIGRATION, Pools, Store, sqlite_o
 
 const INTEGRITY: &str = "PRAGMA integrity_check(1)";
 const NOW: &str = "SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000";
-const SERVER_NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+/// The server's time of day, in microseconds.
+pub(super) const SERVER_NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// The state of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]

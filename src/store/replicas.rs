@@ -1,14 +1,17 @@
 //! What each running server tells of itself: one row, which it alone writes, and takes out at its end.
 //!
 //! No decision stands on it, so it is written beside the log: no lock of the log is taken, and each statement stands alone.
+//!
+//! Who is lost is told by one clock for all: a shared database's own. A data folder is of one machine, whose clock it is.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{FromRow, query, query_as};
+use sqlx::{FromRow, query, query_as, query_scalar};
 
 use super::error::StoreError;
+use super::health::SERVER_NOW;
 use super::rows::{instant, micros};
 use super::transaction::Conn;
-use super::{Store, on_db};
+use super::{Db, Store, on_db};
 
 /// After so long without a word a server counts as lost: three of its signs of life may fail before.
 pub const LOST_AFTER: TimeDelta = TimeDelta::minutes(1);
@@ -36,7 +39,7 @@ pub struct ReplicaRow {
     pub program: String,
     /// When it started.
     pub started_at: DateTime<Utc>,
-    /// When it told this, by its clock.
+    /// When it told this: by its own clock as it is told, and in a shared database by that of the database.
     pub seen_at: DateTime<Utc>,
     /// What it tells, as JSON.
     pub told: String,
@@ -79,6 +82,14 @@ impl Store {
         let rows: Vec<Columns> = on_db!(self.db(), pools => query_as(REPLICAS).fetch_all(&pools.read).await?);
         rows.into_iter().map(ReplicaRow::try_from).collect()
     }
+
+    /// The time of day by a shared database's clock; none where the data are of one machine.
+    pub async fn shared_now(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        match self.db() {
+            Db::Sqlite(_) => Ok(None),
+            Db::Postgres(pools) => instant(query_scalar(SERVER_NOW).fetch_one(&pools.read).await?).map(Some),
+        }
+    }
 }
 
 /// Runs the same on whichever connection it is.
@@ -95,8 +106,8 @@ impl Conn<'_> {
     /// Writes the row of a server, or takes it out. Not in a transaction: what was written before a failure may stay.
     pub(super) async fn tell(self, news: &ReplicaNews) -> Result<(), StoreError> {
         match news {
-            ReplicaNews::Started(row) => self.put_replica(row, row.seen_at).await,
-            ReplicaNews::Runs(row) => self.put_replica(row, row.seen_at - LOST_AFTER).await,
+            ReplicaNews::Started(row) => self.put_replica(row, TimeDelta::zero()).await,
+            ReplicaNews::Runs(row) => self.put_replica(row, LOST_AFTER).await,
             ReplicaNews::Ends(id) => {
                 on_connection!(self, conn => query(DROP_REPLICA).bind(id).execute(conn).await.map(drop)?);
                 Ok(())
@@ -104,13 +115,19 @@ impl Conn<'_> {
         }
     }
 
-    async fn put_replica(self, row: &ReplicaRow, replaced: DateTime<Utc>) -> Result<(), StoreError> {
-        let ReplicaRow { id, name, program, started_at, seen_at, told } = row;
+    /// Another one of its name that has told nothing for so long goes.
+    async fn put_replica(mut self, row: &ReplicaRow, silent_for: TimeDelta) -> Result<(), StoreError> {
+        let now = match &mut self {
+            Self::Sqlite(_) => row.seen_at,
+            // By a clock of its own a server could take those who run for lost, and their rows out.
+            Self::Postgres(conn) => instant(query_scalar(SERVER_NOW).fetch_one(&mut **conn).await?)?,
+        };
+        let ReplicaRow { id, name, program, started_at, told, .. } = row;
         on_connection!(self, conn => {
             let put = query(PUT_REPLICA).bind(id).bind(name).bind(program).bind(micros(*started_at));
-            put.bind(micros(*seen_at)).bind(told).execute(&mut *conn).await?;
-            let forget = query(FORGET_REPLICAS).bind(micros(*seen_at - KEPT_FOR)).bind(name).bind(id);
-            forget.bind(micros(replaced)).execute(conn).await?;
+            put.bind(micros(now)).bind(told).execute(&mut *conn).await?;
+            let forget = query(FORGET_REPLICAS).bind(micros(now - KEPT_FOR)).bind(name).bind(id);
+            forget.bind(micros(now - silent_for)).execute(conn).await?;
         });
         Ok(())
     }

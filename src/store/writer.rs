@@ -46,8 +46,11 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often what was spent is forgotten, unless more waits.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
 
-/// How long it may take to write what this server tells of itself: what waits to be committed waits behind it.
-const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take to tell a shared database of this server: what waits to be committed waits behind it. Three statements by
+/// primary key take a few milliseconds; where they take longer than this, the next time will do.
+const TELL_TIMEOUT: Duration = Duration::from_millis(200);
+/// The same for a disk that has to follow, in a data folder, and for a connection that has to be made: commits wait for both as well.
+const TELL_TIMEOUT_ALONE: Duration = Duration::from_secs(1);
 
 /// For how long a status list is kept after the last of its tokens.
 const LISTS_AFTER: TimeDelta = TimeDelta::hours(2);
@@ -283,10 +286,21 @@ impl WriterTask {
     }
 
     async fn tell_in_time(&mut self, news: &ReplicaNews) -> Result<(), CommitFault> {
-        let slow = StoreError::CommitSlow(TELL_TIMEOUT.as_secs());
-        let telling = async { self.connect().await?.conn().tell(news).await };
-        let told = tokio::time::timeout(TELL_TIMEOUT, telling).await.unwrap_or(Err(slow));
-        self.rest(&told);
+        let most = if self.store.is_shared() { TELL_TIMEOUT } else { TELL_TIMEOUT_ALONE };
+        let connection = tokio::time::timeout(TELL_TIMEOUT_ALONE, self.connect()).await;
+        let told = match connection.unwrap_or(Err(StoreError::Slow(TELL_TIMEOUT_ALONE))) {
+            Ok(connection) => {
+                let told = tokio::time::timeout(most, connection.conn().tell(news)).await;
+                told.unwrap_or(Err(StoreError::Slow(most)))
+            }
+            Err(error) => Err(error),
+        };
+        // What the database refuses, such as a right that is missing, leaves the connection as good as it was.
+        if told.as_ref().is_err_and(StoreError::is_refusal) {
+            self.rest(&Ok(()));
+        } else {
+            self.rest(&told);
+        }
         let was_heard = std::mem::replace(&mut self.is_heard, told.is_ok());
         match &told {
             Err(error) if was_heard => {

@@ -7,11 +7,13 @@ use openidconnect::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::admin::client::{UNSAFE, safe_url};
-use crate::domain::ids::shown;
+use crate::admin::client::{UNSAFE, Unread, body_of, innermost, safe_url};
+use crate::domain::ids::{shown, shown_up_to};
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest URL that is told, in characters: another server may have named it.
+const LONGEST_URL: usize = 300;
 
 /// A client. Redirects are not followed: a secret goes where its owner sent it, and nowhere else.
 #[derive(Clone)]
@@ -96,8 +98,8 @@ impl Http {
         let sent = self.client.request(head.method, &url).headers(head.headers).body(body).send().await;
         let answer = sent.map_err(|error| unreachable(&url, &error))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = answer.bytes().await.map_err(|error| unreachable(&url, &error))?;
-        let mut response = HttpResponse::new(body.to_vec());
+        let body = body_of(answer).await.map_err(|why| why.at(&url))?;
+        let mut response = HttpResponse::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
@@ -125,7 +127,7 @@ impl Http {
 async fn answer(url: &str, request: reqwest::RequestBuilder) -> Result<Answer, Unreachable> {
     let response = request.send().await.map_err(|error| unreachable(url, &error))?;
     let status = response.status().as_u16();
-    let body = response.bytes().await.map_err(|error| unreachable(url, &error))?;
+    let body = body_of(response).await.map_err(|why| why.at(url))?;
     Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or_default() })
 }
 
@@ -133,11 +135,12 @@ fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// The innermost cause: the outer ones only say that sending failed.
 fn unreachable(url: &str, error: &dyn std::error::Error) -> Unreachable {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+    Unreachable { url: shown_up_to(url, LONGEST_URL), why: innermost(error) }
+}
+
+impl Unread {
+    fn at(self, url: &str) -> Unreachable {
+        Unreachable { url: shown_up_to(url, LONGEST_URL), why: self.to_string() }
     }
-    Unreachable { url: url.to_owned(), why: cause.to_string() }
 }

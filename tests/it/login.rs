@@ -54,9 +54,15 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
+        Self::start_told(false).await
+    }
+
+    /// One that may be told by which URL it is administered.
+    async fn start_told(is_told: bool) -> Self {
         let port = free_port();
-        let server = Server::start_with(&format!("[admin]\nlisten = '127.0.0.1:{port}'")).await;
         let url = format!("http://127.0.0.1:{port}");
+        let told = if is_told { format!("public_url = '{url}'") } else { String::new() };
+        let server = Server::start_with(&format!("[admin]\nlisten = '127.0.0.1:{port}'\n{told}")).await;
         while http().get(&url).send().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -226,7 +232,8 @@ async fn bootstrap_names_a_console_that_lets_them_in_and_a_client_id_that_is_fre
     assert!(exit == Exit::Refused && told.contains("acme/taken") && told.contains("--client-id"), "{told}");
     let (exit, told) = site.bootstrap(&CLI).await;
     assert!(
-        exit == Exit::Done && told.contains("login --server URL --client-id taskgrant-console-2"),
+        exit == Exit::Done
+            && told.contains("login --server URL --client-id taskgrant-console-2 --client-secret-file FILE"),
         "{told}"
     );
     let (_, record) = site.server.last_decision().await;
@@ -311,7 +318,7 @@ async fn an_admin_signs_in_in_a_browser_and_works_on_another_machines_server() {
     assert_eq!(exit, Exit::Done, "{err}");
     assert!(!site.file("token").exists());
     let (exit, _, err) = site.lockdown(&["status"]).await;
-    assert!(exit == Exit::Refused && err.contains("taskgrant login --server"), "{err}");
+    assert!(exit == Exit::Refused && err.contains("--client-secret-file FILE"), "{err}");
     let request = http().get(format!("{}/admin/v1/objects", site.url)).bearer_auth(&token);
     assert_eq!(request.send().await.unwrap().status(), 401, "it is revoked");
 }
@@ -330,6 +337,36 @@ async fn the_issuer_is_named_where_its_host_is_another_and_told_before_the_sign_
     assert_eq!(exit, Exit::Done, "{out}\n{err}");
     let first = format!("signing in to administer the Taskgrant server {}", site.server.issuer);
     assert_eq!(out.lines().next(), Some(first.as_str()));
+}
+
+#[tokio::test]
+async fn a_server_is_proven_by_the_metadata_of_its_issuer_or_is_said_not_to_be() {
+    let unproven = "it is not proven that ";
+    let mut site = Site::start().await;
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}", secret_in(&told)));
+    site.seat(json!({}));
+    let (exit, out, err) = site.login(&[]).await;
+    assert_eq!(exit, Exit::Done, "{out}\n{err}");
+    let second = out.lines().nth(1).unwrap();
+    assert!(second.starts_with(unproven) && second.contains(&site.url), "{out}");
+    // Its host alone proves nothing, and neither does who names the issuer.
+    site.url = site.url.replace("127.0.0.1", "localhost");
+    let (exit, out, _) = site.login(&["--issuer", &site.server.issuer]).await;
+    assert!(exit == Exit::Done && out.contains(unproven), "{out}");
+
+    let mut site = Site::start_told(true).await;
+    let url = format!("{}/", site.url);
+    let metadata = site.server.get("/.well-known/oauth-authorization-server", &[]).await.body;
+    assert_eq!(metadata["taskgrant_admin_endpoint"], json!(site.url));
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}", secret_in(&told)));
+    site.seat(json!({}));
+    for same in [site.url.clone(), url] {
+        site.url = same;
+        let (exit, out, err) = site.login(&[]).await;
+        assert!(exit == Exit::Done && !out.contains(unproven), "{out}\n{err}");
+    }
 }
 
 #[tokio::test]

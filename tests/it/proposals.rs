@@ -381,6 +381,10 @@ async fn the_folders_are_no_way_around_neither_while_the_server_runs_nor_at_its_
     let platform = Platform::start_as(&toml, ALL).await;
     let admin = platform.login("admin").await;
     let first = platform.get(&admin, "/admin/v1/policy").await.body["policy"].clone();
+    std::fs::write(&rules, format!("{STARTER}\nallow if")).unwrap();
+    while platform.get(&admin, "/admin/v1/policy").await.body["refused"].is_null() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     let before = platform.server.decisions().await;
     std::fs::write(&rules, format!("{STARTER}\n# another\n")).unwrap();
     // The watch has looked once it is told that it takes two.
@@ -392,7 +396,8 @@ async fn the_folders_are_no_way_around_neither_while_the_server_runs_nor_at_its_
         (&leaf["outcome"], &record["reasons"][0]["code"]),
         (&json!("deny"), &json!("two_persons_needed"))
     );
-    assert_eq!(platform.get(&admin, "/admin/v1/policy").await.body["policy"], first);
+    let status = platform.get(&admin, "/admin/v1/policy").await.body;
+    assert_eq!((&status["policy"], &status["refused"]), (&first, &Value::Null), "what waits is fit");
     let platform = platform.restart().await;
     let admin = platform.login("admin").await;
     assert_eq!(platform.get(&admin, "/admin/v1/policy").await.body["policy"], first);

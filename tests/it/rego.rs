@@ -178,3 +178,20 @@ fn a_query_without_an_answer_and_a_wrong_call_say_so() {
     let (code, text) = told(&["eval", "--rego", input, "--query", "data.x", "--input", input]);
     assert!(code == 1 && text.contains("input.json:1:1"), "{text}");
 }
+
+/// What people copy first is fit, and decides as fast as the starters.
+#[test]
+fn the_bundle_of_the_guide_passes_its_tests_in_the_virtual_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let night = folder.path().join("night");
+    fs::create_dir(&night).unwrap();
+    let mut blocks = include_str!("../../docs/how-to/write-a-policy.md").split("```rego\n").skip(1);
+    for name in ["night.rego", "night_test.rego"] {
+        let (text, _) = blocks.next().unwrap().split_once("```").unwrap();
+        fs::write(night.join(name), text).unwrap();
+    }
+    let night = night.to_str().unwrap();
+    assert_eq!(told(&["check", "policies/base", night]), (0, "ok\n".to_owned()));
+    let (status, text) = told(&["test", "policies/base", night]);
+    assert!(status == 0 && text.contains(" 0 failed"), "{text}");
+}

@@ -29,9 +29,9 @@ use crate::support::approvals::{approve, ask_as, ballot, fetch, id, lead, vote};
 use crate::support::database;
 use crate::support::idp::{Idp, header};
 use crate::support::postgres::Scratch;
-use crate::support::process::Site;
+use crate::support::process::{Site, free_port};
 use crate::support::replicas::{first, keys_of, two};
-use crate::support::server::{ORDERS, Server, secret};
+use crate::support::server::{ORDERS, Server, http, secret};
 
 const ROOT: [(&str, &str); 2] = [("task_type", "refund_order"), ("resource", ORDERS)];
 /// Far more than any bound of ours: tests share their machine.
@@ -538,6 +538,40 @@ async fn what_one_replica_refuses_and_sees_of_a_candidate_the_other_one_tells_to
     soon(async || both().await.iter().all(|replica| replica.differs.is_empty())).await;
     second.stop().await;
     assert_eq!(status(&first).await.replicas.len(), 1, "it has said that it ends");
+}
+
+#[tokio::test]
+async fn what_a_replica_refused_is_told_no_more_once_it_decides_by_what_another_one_took() {
+    let (port, Some(first)) = (free_port(), first("").await) else { return };
+    let toml = format!("{}\n[metrics]\nlisten = '127.0.0.1:{port}'", keys_of(&first));
+    let second = first.replica(&toml).await.unwrap();
+    let gauge = async || {
+        let url = format!("http://127.0.0.1:{port}/metrics");
+        let text = http().get(url).send().await.unwrap().text().await.unwrap();
+        text.lines().find_map(|line| line.strip_prefix("taskgrant_policy_refused ").map(str::to_owned))
+    };
+    assert_eq!(status(&second).await.refused, None);
+    let bad = ApplyPolicy { files: bundle("allow if") };
+    second.admin().await.apply_policy(&bad).await.unwrap().unwrap_err();
+    let told = status(&second).await;
+    assert!(told.refused.is_some(), "{told:?}");
+    assert_eq!(
+        (at(&told, second.url()).unwrap().differs, gauge().await.as_deref()),
+        (vec![Difference::Refused], Some("1"))
+    );
+    // What changes nothing of the policy leaves the mark.
+    first.reapply("  labels: {risk: medium}\n", "  labels: {risk: low}\n").await;
+    let generation = status(&first).await.generation;
+    soon(async || at(&status(&second).await, second.url()).unwrap().told.generation == Some(generation))
+        .await;
+    assert!(status(&second).await.refused.is_some());
+
+    let good = ApplyPolicy { files: bundle("") };
+    let good = first.admin().await.apply_policy(&good).await.unwrap().unwrap().policy;
+    soon(async || status(&second).await.serving.as_ref() == Some(&good)).await;
+    let told = status(&second).await;
+    assert_eq!((told.refused, gauge().await.as_deref()), (None, Some("0")));
+    soon(async || at(&status(&first).await, second.url()).unwrap().differs.is_empty()).await;
 }
 
 #[tokio::test]

@@ -14,9 +14,10 @@ use openidconnect::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::LONGEST_WHY;
 use super::browser::{Callback, Sender};
 use crate::admin::client::safe_url;
-use crate::domain::ids::shown;
+use crate::domain::ids::{shown, shown_up_to};
 use crate::domain::objects::SessionTokenKind;
 use crate::terminal::http::Http;
 use crate::terminal::output::Output;
@@ -78,8 +79,8 @@ impl<'h> Provider<'h> {
         let url = IssuerUrl::new(issuer.to_owned()).map_err(|why| format!("`{}`: {why}", shown(issuer)))?;
         let send = |request: HttpRequest| http.send(request);
         let metadata = Metadata::discover_async(url, &send).await;
-        let metadata =
-            metadata.map_err(|why| format!("the identity provider {issuer} is not known: {}", all(&why)))?;
+        let unknown = |why| format!("the identity provider {} is not known: {}", shown(issuer), all(&why));
+        let metadata = metadata.map_err(unknown)?;
         Ok(Self { metadata, client: client.to_owned(), http })
     }
 
@@ -143,8 +144,9 @@ impl<'h> Provider<'h> {
             .request_async(&send)
             .await
             .map_err(|why| format!("the identity provider gives no code: {}", all(&why)))?;
-        let page = details.verification_uri().as_str();
-        safe_url(page).map_err(|why| format!("the identity provider's page: {why}"))?;
+        // Parsed, so that nothing of it but printable ASCII reaches the terminal.
+        let page = safe_url(details.verification_uri().as_str());
+        let page = page.map_err(|why| format!("the identity provider's page: {why}"))?;
         output.line(&format!("Open {} and type the code {}", page, shown(details.user_code().secret())));
         let polls = client.exchange_device_access_token(&details).map_err(|why| why.to_string())?;
         let tokens = polls.request_async(&send, tokio::time::sleep, None).await;
@@ -160,7 +162,7 @@ fn of(tokens: &CoreTokenResponse) -> Tokens {
     }
 }
 
-/// An error and its causes: the outer ones only say that something failed.
+/// An error and its causes, the outer ones of which only say that something failed: as the provider words them, masked.
 fn all(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -168,5 +170,5 @@ fn all(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {inner}");
         cause = inner.source();
     }
-    text
+    shown_up_to(&text, LONGEST_WHY)
 }

@@ -163,7 +163,7 @@ impl Inner {
         };
         let receipt = self.commit(&order, &next, (base, None)).await?;
         let (snapshot, schemas) = (next.snapshot.into(), next.schemas.into());
-        self.active.replace(InForce { generation: receipt.generation, snapshot, schemas, policy });
+        self.put_in_force(InForce { generation: receipt.generation, snapshot, schemas, policy });
         let (administrator, console, decision_id) = (id, client_id, receipt.decision_id);
         Ok(Bootstrapped { administrator, console, declared_console, secret, decision_id })
     }

@@ -104,7 +104,7 @@ pub struct PolicyStatus {
     /// Version of the bundle that was last taken from the folders of a configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
-    /// The bundle that this process refused last, unless it has taken one since.
+    /// The bundle that this process refused last, unless a fit one was offered, or another one came into force here, since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedBundle>,
     /// The mode that the policy is in for a time; none where what it says bites.
@@ -303,9 +303,11 @@ impl Configuration {
         };
         match &outcome {
             Ok(_) => {
-                *self.0.refused() = None;
                 self.0.metrics.policy_offered(true);
+                self.0.forget_refused();
             }
+            // It is fit, and waits for a second person.
+            Err(PolicyChangeFault::Unagreed(_)) => self.0.forget_refused(),
             Err(refused @ (PolicyChangeFault::Stale(_) | PolicyChangeFault::Unfit(_))) => {
                 let (at, problem) = (self.0.clock.now(), refused.to_string());
                 *self.0.refused() = Some(RefusedBundle { at, problem });

@@ -122,7 +122,7 @@ pub struct Told {
     /// The mode that the policy is in here; none where what it says bites.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<TimedMode>,
-    /// The bundle that it refused last, unless it has taken one since.
+    /// The bundle that it refused last, unless a fit one was offered, or another one came into force there, since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedBundle>,
     /// The bundle that it tries beside the one in force.
@@ -170,9 +170,10 @@ pub struct ReplicaStatus {
     pub program: String,
     /// When it started.
     pub started_at: DateTime<Utc>,
-    /// When it told what follows, by its clock.
+    /// When it told what follows: by the clock of the database where that is shared, else by its own.
     pub seen_at: DateTime<Utc>,
-    /// Whether that is a minute ago or more: it was killed, or does not reach the store.
+    /// Whether that is a minute ago or more: it was killed, or does not reach the store. The same where it is a minute ahead, by a
+    /// clock that is not the one of the others.
     pub lost: bool,
     /// In what it differs; of a lost one nothing is known.
     pub differs: Vec<Difference>,
@@ -338,14 +339,16 @@ impl Inner {
         let is_own = |row: &ReplicaRow| own.as_ref().is_some_and(|own| own.id == row.id);
         // Whatever else is in a data folder that one process has for itself was killed.
         rows.retain(|row| self.store.is_shared() && !is_own(row));
-        rows.extend(own.and_then(|own| self.row(own, &self.told())));
+        // After the rows: none of them is of later.
+        let now = self.store.shared_now().await?.unwrap_or_else(|| self.clock.now());
+        let own = own.and_then(|own| self.row(own, &self.told()));
+        rows.extend(own.map(|own| ReplicaRow { seen_at: now, ..own }));
         rows.sort_by(|a, b| (&a.name, a.started_at, &a.id).cmp(&(&b.name, b.started_at, &b.id)));
-        let now = self.clock.now();
         let status = |row: ReplicaRow| {
             let ReplicaRow { id, name, program, started_at, seen_at, told } = row;
             // What this program does not understand it does not tell.
             let told = serde_json::from_str::<Told>(&told).ok();
-            let lost = now - seen_at >= LOST_AFTER;
+            let lost = (now - seen_at).abs() >= LOST_AFTER;
             let differs = told.as_ref().filter(|_| !lost).map(|told| wanted.differences(told, now));
             let (differs, told) = (differs.unwrap_or_default(), told.unwrap_or_default());
             ReplicaStatus { name, id, program, started_at, seen_at, lost, differs, told }

@@ -229,7 +229,7 @@ impl Inner {
         let next = self.next(&all, Plan { steps: vec![step] }, object).await?;
         let receipt = self.commit(order, &next, (base, None)).await?;
         let (snapshot, schemas) = (Arc::new(next.snapshot), Arc::new(next.schemas));
-        self.active.replace(InForce { generation: receipt.generation, snapshot, schemas, policy });
+        self.put_in_force(InForce { generation: receipt.generation, snapshot, schemas, policy });
         Ok((told, receipt.decision_id))
     }
 

@@ -9,6 +9,7 @@ use super::kept::kept;
 use super::policy::{PolicyChangeFault, PolicyChanged, StillBites};
 use super::word::Word;
 use super::{Inner, LoadFault};
+use crate::configuration::active::InForce;
 use crate::policy::candidate::Policy;
 use crate::store::error::StoreError;
 
@@ -91,6 +92,22 @@ impl Inner {
         let (garbled, data) = (candidate.is_err(), self.kept_data().await?);
         let candidate = candidate.unwrap_or(None);
         Ok(Standing { generation, active, before, folder, candidate, data, garbled })
+    }
+
+    /// Puts `next` in force in this process. Where it decides by another bundle than before, whichever way that came, the one that was
+    /// refused last matters no more.
+    pub(super) fn put_in_force(&self, next: InForce) {
+        let is_other = self.active.load().policy.version() != next.policy.version();
+        self.active.replace(next);
+        if is_other {
+            self.forget_refused();
+        }
+    }
+
+    /// No bundle counts as refused here any more.
+    pub(super) fn forget_refused(&self) {
+        *self.refused() = None;
+        self.metrics.policy_fits();
     }
 
     /// The policy that the store says is in force. What is not compiled here yet is.

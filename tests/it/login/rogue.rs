@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::{Json, Router};
 use openidconnect::url::Url;
 use serde_json::{Value, json};
+use taskgrant::admin::api::MAX_BODY;
 use taskgrant::terminal::output::Exit;
 
 use super::{Site, log_out, nobody, owned_file};
@@ -182,4 +183,81 @@ async fn a_server_that_says_it_is_another_gets_no_token_for_that_one() {
         assert!(exit == Exit::Usage && err.contains(why), "{says} {more:?}: {err}");
         assert_eq!((rogue.asked(), out.as_str()), (vec!["/admin/v1/login".to_owned()], ""), "{says}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_passes_on_what_another_says_is_sent_nothing_for_that_one() {
+    let site = Site::start_told(true).await;
+    let (rogue, folder) = (Rogue::start().await, tempfile::tempdir().unwrap());
+    let honest = site.server.get_url(&format!("{}/admin/v1/login", site.url)).await.body;
+    let console = json!([{"client_id": "console", "sign_in": [{"issuer": rogue.url, "client": "c", "session_tokens": []}]}]);
+    rogue.say(json!({"issuer": honest["issuer"], "resource": honest["resource"], "consoles": console}));
+    let options = options(folder.path(), &rogue.url);
+    for more in [[].as_slice(), &["--issuer", &site.server.issuer]] {
+        let with = options.iter().map(String::as_str).chain(more.iter().copied());
+        let (exit, out, err) = console::login(with, signs_in).await;
+        assert!(exit == Exit::Usage && err.contains(&site.url) && err.contains(&rogue.url), "{err}");
+        assert_eq!(out, "");
+    }
+    assert_eq!(rogue.asked(), ["/admin/v1/login"; 2], "neither sign-in nor token");
+}
+
+/// What a terminal would take for a command.
+const ESCAPE: &str = "\u{1b}[2J\u{202e}";
+
+#[tokio::test]
+async fn what_a_server_says_reaches_the_terminal_masked() {
+    let (rogue, folder) = (Rogue::start().await, tempfile::tempdir().unwrap());
+    let options = options(folder.path(), &rogue.url);
+    let file = folder.path().join("session");
+    owned_file(&file, "eyJ.a.b");
+    let session = ["--session-token", file.to_str().unwrap()];
+    let sign_in = |issuers: &[String]| {
+        let all: Vec<_> = issuers
+            .iter()
+            .map(|issuer| json!({"issuer": issuer, "client": "c", "session_tokens": []}))
+            .collect();
+        json!([{"client_id": "console", "sign_in": all}])
+    };
+    let bad = |url: &str| format!("{url}/{ESCAPE}");
+    let own = rogue.url.clone();
+    let pages = json!({"verification_uri": bad(&own), "user_code": ESCAPE, "error": ESCAPE, "error_description": ESCAPE});
+    for (says, more) in [
+        (json!({"error_description": ESCAPE, "reason_code": ESCAPE}), session.as_slice()),
+        (json!({"consoles": sign_in(&[bad(&own), bad("https://other")])}), &[]),
+        (json!({"consoles": sign_in(&[bad(&own)])}), &[]),
+        (json!({"issuer": bad(&own), "resource": ""}), &[]),
+        (json!({"token_endpoint": bad(&own), "error_description": ESCAPE}), &session),
+        (json!({"token_endpoint": bad("http://elsewhere")}), &[]),
+        (json!({"taskgrant_admin_endpoint": bad(&own)}), &[]),
+        (json!({"response_types_supported": ESCAPE}), &[]),
+        (pages, &["--device"]),
+    ] {
+        rogue.say(says.clone());
+        let with = options.iter().map(String::as_str).chain(more.iter().copied());
+        let (exit, out, err) = console::login(with, nobody).await;
+        let told = format!("{out}{err}");
+        assert!(exit != Exit::Done && !err.is_empty(), "{says}: {told}");
+        assert!(told.chars().all(|c| c == '\n' || c.is_ascii_graphic() || c == ' '), "{says}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lifetime_without_end_and_an_answer_without_end_do_no_harm() {
+    let (rogue, folder) = (Rogue::start().await, tempfile::tempdir().unwrap());
+    let mut options = options(folder.path(), &rogue.url);
+    owned_file(&folder.path().join("session"), "eyJ.a.b");
+    options.extend(["--session-token".to_owned(), folder.path().join("session").display().to_string()]);
+    for (lives, fits) in [(i64::MAX, (|at| at == i64::MAX) as fn(i64) -> bool), (i64::MIN, |at| at < 0)] {
+        rogue.say(json!({"access_token": "a.b.c", "expires_in": lives}));
+        let (exit, out, err) = console::login(&options, nobody).await;
+        assert_eq!(exit, Exit::Done, "{out}{err}");
+        let stored: Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join("token")).unwrap()).unwrap();
+        let expires_at = stored["expires_at"].as_i64().unwrap();
+        assert!(fits(expires_at), "{expires_at}");
+    }
+    rogue.say(json!({"padding": "x".repeat(MAX_BODY)}));
+    let (exit, _, err) = console::login(&options, nobody).await;
+    assert!(exit == Exit::Usage && err.contains("the answer has more than"), "{err}");
 }

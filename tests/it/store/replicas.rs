@@ -23,6 +23,25 @@ fn row(d: &Deployment, id: &str, name: &str) -> ReplicaRow {
     }
 }
 
+/// Seconds, and what makes all rows of a shared database so much older.
+const MORE_THAN_A_MINUTE: (i64, &str) = (61, "UPDATE replicas SET seen_at = seen_at - 61000000");
+const A_DAY: (i64, &str) = (86_400, "UPDATE replicas SET seen_at = seen_at - 86400000000");
+
+/// So long nobody tells anything.
+async fn passes(d: &Deployment, (seconds, in_database): (i64, &'static str)) {
+    d.clock.shift(seconds);
+    if d.store.is_shared() {
+        d.raw().await.execute(in_database).await;
+    }
+}
+
+/// Tells it: on a machine that many tests share, not each time in the time that it has.
+async fn tell(d: &Deployment, news: ReplicaNews) {
+    while d.writer.tell(news.clone()).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 async fn ids(d: &Deployment) -> Vec<String> {
     d.store.replicas().await.unwrap().into_iter().map(|row| row.id).collect()
 }
@@ -32,15 +51,25 @@ async fn a_replica_tells_of_itself_until_it_ends_and_the_log_has_none_of_it() {
     on_both(async |d| {
         d.done(d.refusal()).await;
         let epoch = d.raw().await.number("SELECT epoch FROM log_head").await;
+        let shared = d.store.is_shared();
         let (a, b) = (row(d, "a", "one:1"), row(d, "b", "another:1"));
-        d.writer.tell(ReplicaNews::Started(a.clone())).await.unwrap();
-        d.writer.tell(ReplicaNews::Started(b.clone())).await.unwrap();
-        assert_eq!(d.store.replicas().await.unwrap(), [b.clone(), a.clone()], "by name");
+        tell(d, ReplicaNews::Started(a.clone())).await;
+        tell(d, ReplicaNews::Started(b.clone())).await;
+        // A shared database says by its own clock when it was told.
+        let by_clock = |row: ReplicaRow| ReplicaRow {
+            seen_at: if shared { row.started_at } else { row.seen_at },
+            ..row
+        };
+        let rows = async || {
+            let rows = d.store.replicas().await.unwrap().into_iter();
+            rows.map(by_clock).collect::<Vec<_>>()
+        };
+        assert_eq!(rows().await, [b.clone(), a.clone()], "by name");
         let later = ReplicaRow { seen_at: a.seen_at + TimeDelta::seconds(15), told: "{}".to_owned(), ..a };
-        d.writer.tell(ReplicaNews::Runs(later.clone())).await.unwrap();
-        assert_eq!(d.store.replicas().await.unwrap(), [b, later]);
-        d.writer.tell(ReplicaNews::Ends("b".to_owned())).await.unwrap();
-        d.writer.tell(ReplicaNews::Ends("unknown".to_owned())).await.unwrap();
+        tell(d, ReplicaNews::Runs(later.clone())).await;
+        assert_eq!(rows().await, [b, by_clock(later)]);
+        tell(d, ReplicaNews::Ends("b".to_owned())).await;
+        tell(d, ReplicaNews::Ends("unknown".to_owned())).await;
         assert_eq!(ids(d).await, ["a"]);
         assert_eq!(
             d.raw().await.number("SELECT epoch FROM log_head").await,
@@ -55,21 +84,44 @@ async fn a_replica_tells_of_itself_until_it_ends_and_the_log_has_none_of_it() {
 async fn a_replica_takes_the_place_of_a_lost_one_of_its_name_and_the_others_stay_for_a_day() {
     on_both(async |d| {
         for (id, name) in [("killed", "one:1"), ("twin", "one:1"), ("other", "two:1")] {
-            d.writer.tell(ReplicaNews::Runs(row(d, id, name))).await.unwrap();
+            tell(d, ReplicaNews::Runs(row(d, id, name))).await;
         }
         assert_eq!(ids(d).await, ["killed", "twin", "other"], "two of one name may run");
-        d.writer.tell(ReplicaNews::Started(row(d, "restarted", "one:1"))).await.unwrap();
+        tell(d, ReplicaNews::Started(row(d, "restarted", "one:1"))).await;
         assert_eq!(ids(d).await, ["restarted", "other"], "where it listens now nobody else does");
         // Unless it runs all the same, elsewhere: it writes itself again, and both stay.
-        d.writer.tell(ReplicaNews::Runs(row(d, "twin", "one:1"))).await.unwrap();
-        d.writer.tell(ReplicaNews::Runs(row(d, "restarted", "one:1"))).await.unwrap();
+        tell(d, ReplicaNews::Runs(row(d, "twin", "one:1"))).await;
+        tell(d, ReplicaNews::Runs(row(d, "restarted", "one:1"))).await;
         assert_eq!(ids(d).await.len(), 3);
-        d.clock.shift(LOST_AFTER.num_seconds() + 1);
-        d.writer.tell(ReplicaNews::Runs(row(d, "twin", "one:1"))).await.unwrap();
+        passes(d, MORE_THAN_A_MINUTE).await;
+        tell(d, ReplicaNews::Runs(row(d, "twin", "one:1"))).await;
         assert_eq!(ids(d).await, ["twin", "other"], "the lost one of its name goes, no other");
-        d.clock.shift(TimeDelta::days(1).num_seconds());
-        d.writer.tell(ReplicaNews::Runs(row(d, "third", "three:1"))).await.unwrap();
+        passes(d, A_DAY).await;
+        tell(d, ReplicaNews::Runs(row(d, "third", "three:1"))).await;
         assert_eq!(ids(d).await, ["third"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn in_a_shared_database_no_server_takes_another_out_by_a_clock_of_its_own() {
+    on_both(async |d| {
+        if !d.store.is_shared() {
+            return;
+        }
+        for (id, name) in [("a", "one:1"), ("twin", "one:1"), ("b", "two:1")] {
+            tell(d, ReplicaNews::Runs(row(d, id, name))).await;
+        }
+        for days in [2, -2] {
+            let row = row(d, "twin", "one:1");
+            let seen_at = row.seen_at + TimeDelta::days(days);
+            tell(d, ReplicaNews::Runs(ReplicaRow { seen_at, ..row })).await;
+            assert_eq!(ids(d).await, ["a", "twin", "b"], "{days}");
+        }
+        let now = d.store.shared_now().await.unwrap().unwrap();
+        for row in d.store.replicas().await.unwrap() {
+            assert!((now - row.seen_at).abs() < LOST_AFTER, "{row:?}");
+        }
     })
     .await;
 }
@@ -79,12 +131,12 @@ async fn what_cannot_be_told_fails_alone_and_leaves_the_writer_as_it_was() {
     on_both(async |d| {
         let mut raw: Raw = d.raw().await;
         raw.execute("ALTER TABLE replicas RENAME TO away").await;
-        let tell = |id: &'static str| {
+        let telling = |id: &'static str| {
             let (writer, news) = (d.writer.clone(), ReplicaNews::Runs(row(d, id, "one:1")));
             tokio::spawn(async move { writer.tell(news).await })
         };
         // In one batch with what others wait for.
-        let (first, second) = (tell("a"), tell("b"));
+        let (first, second) = (telling("a"), telling("b"));
         let committed = d.together(vec![d.root().into(), d.refusal().into()]).await;
         assert!(committed.iter().all(Result::is_ok), "{committed:?}");
         for told in [first, second] {
@@ -92,7 +144,7 @@ async fn what_cannot_be_told_fails_alone_and_leaves_the_writer_as_it_was() {
         }
         assert!(!d.writer.is_failing());
         raw.execute("ALTER TABLE away RENAME TO replicas").await;
-        tell("a").await.unwrap().unwrap();
+        tell(d, ReplicaNews::Runs(row(d, "a", "one:1"))).await;
         assert_eq!(ids(d).await, ["a"]);
     })
     .await;
@@ -111,7 +163,7 @@ async fn while_commits_fail_nothing_is_told_and_afterwards_it_is() {
         while d.writer.is_failing() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        d.writer.tell(news()).await.unwrap();
+        tell(d, news()).await;
     })
     .await;
 }
