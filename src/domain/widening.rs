@@ -34,49 +34,26 @@ pub fn widenings(id: &ObjectRef, before: &Snapshot, after: &Snapshot) -> Vec<Wid
     let mut found = Found(Vec::new());
     match id.kind {
         ObjectKind::Tenant => {}
-        ObjectKind::TrustedIssuer => {
-            let (was, now) = pair(&before.issuers, &after.issuers, |i| is(id, &i.reach, &i.name));
-            found.changed(was, now, issuer);
-        }
-        ObjectKind::WorkloadIssuer => {
-            let all = (&before.workload_issuers, &after.workload_issuers);
-            let (was, now) = pair(all.0, all.1, |i| is(id, &i.reach, &i.name));
-            found.changed(was, now, |found, old, new| {
-                found.tenants(&old.reach, &new.reach);
-                workload_issuer(found, &old.spec, &new.spec);
-            });
+        ObjectKind::TrustedIssuer | ObjectKind::WorkloadIssuer | ObjectKind::Resource | ObjectKind::Agent => {
+            found.keyed(id, before, after);
         }
         ObjectKind::CertificateAuthority => {
             let at = |s: &Snapshot| s.authorities.get(&(id.tenant.clone(), id.name.clone())).cloned();
-            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+            found.changed((at(before).as_deref(), at(after).as_deref()), |found, old, new| {
                 found.tenants(&old.reach, &new.reach);
                 authority(found, &old.spec, &new.spec);
             });
         }
         ObjectKind::AuthorizationDetailType => {
             let at = |s: &Snapshot| s.detail_types.iter().find(|t| is(id, &t.reach, &t.name)).cloned();
-            found.changed(at(before).as_deref(), at(after).as_deref(), |found, old, new| {
+            found.changed((at(before).as_deref(), at(after).as_deref()), |found, old, new| {
                 found.tenants(&old.reach, &new.reach);
                 detail_type(found, &old.spec, &new.spec);
             });
         }
-        ObjectKind::Resource => {
-            let (was, now) = pair(&before.resources, &after.resources, |r| is(id, &r.reach, &r.name));
-            found.changed(was, now, |found, old, new| {
-                found.tenants(&old.reach, &new.reach);
-                resource(found, &old.spec, &new.spec);
-            });
-        }
-        ObjectKind::Agent => {
-            let (was, now) = pair(&before.agents, &after.agents, |a| is(id, &a.reach, &a.name));
-            found.changed(was, now, |found, old, new| {
-                found.tenants(&old.reach, &new.reach);
-                agent(found, &old.spec, &new.spec);
-            });
-        }
         ObjectKind::TaskType => {
             let agents: Vec<&Agent> = before.agents.values().map(AsRef::as_ref).collect();
-            found.changed(before.task_type_of(id), after.task_type_of(id), |found, old, new| {
+            found.changed((before.task_type_of(id), after.task_type_of(id)), |found, old, new| {
                 task_type(found, old, new, &agents);
             });
         }
@@ -132,9 +109,45 @@ impl Found {
         }
     }
 
+    /// Those kinds that go by a key of their own, whatever their name.
+    fn keyed(&mut self, id: &ObjectRef, before: &Snapshot, after: &Snapshot) {
+        match id.kind {
+            ObjectKind::TrustedIssuer => {
+                self.changed(pair(&before.issuers, &after.issuers, |i| is(id, &i.reach, &i.name)), issuer);
+            }
+            ObjectKind::WorkloadIssuer => {
+                let all = (&before.workload_issuers, &after.workload_issuers);
+                self.changed(pair(all.0, all.1, |i| is(id, &i.reach, &i.name)), |found, old, new| {
+                    found.tenants(&old.reach, &new.reach);
+                    workload_issuer(found, &old.spec, &new.spec);
+                });
+            }
+            ObjectKind::Resource => {
+                let all = (&before.resources, &after.resources);
+                self.changed(pair(all.0, all.1, |r| is(id, &r.reach, &r.name)), |found, old, new| {
+                    found.tenants(&old.reach, &new.reach);
+                    resource(found, &old.spec, &new.spec);
+                });
+            }
+            ObjectKind::Agent => {
+                let all = (&before.agents, &after.agents);
+                self.changed(pair(all.0, all.1, |a| is(id, &a.reach, &a.name)), |found, old, new| {
+                    found.tenants(&old.reach, &new.reach);
+                    agent(found, &old.spec, &new.spec);
+                });
+            }
+            ObjectKind::Tenant
+            | ObjectKind::CertificateAuthority
+            | ObjectKind::AuthorizationDetailType
+            | ObjectKind::TaskType
+            | ObjectKind::Exception
+            | ObjectKind::Administrator => {}
+        }
+    }
+
     /// Compares two versions, where there are two.
-    fn changed<T>(&mut self, before: Option<&T>, after: Option<&T>, compare: impl FnOnce(&mut Self, &T, &T)) {
-        if let (Some(before), Some(after)) = (before, after) {
+    fn changed<T>(&mut self, versions: (Option<&T>, Option<&T>), compare: impl FnOnce(&mut Self, &T, &T)) {
+        if let (Some(before), Some(after)) = versions {
             compare(self, before, after);
         }
     }

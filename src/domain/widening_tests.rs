@@ -251,6 +251,8 @@ fn a_new_exception_is_a_step_up_and_any_other_new_object_is_not() {
     assert_eq!(wider.iter().map(|o| o.id.kind).collect::<Vec<_>>(), [ObjectKind::Exception]);
 }
 
+type Change = fn(&mut Value);
+
 #[test]
 fn an_object_by_another_name_is_compared_with_the_one_that_went_by_its_key() {
     let named = |kind: ObjectKind, more: &dyn Fn(&mut Value)| {
@@ -266,10 +268,9 @@ fn an_object_by_another_name_is_compared_with_the_one_that_went_by_its_key() {
     };
     let snapshot = |objects: &[Object]| build(objects, &[], "https://us.example").unwrap();
     let before = snapshot(&world().iter().map(|(k, t, n, s)| object(*k, t, n, s)).collect::<Vec<_>>());
-    type Change = fn(&mut Value);
     let kinds: [(ObjectKind, &str, Change); 2] = [
         (ObjectKind::TrustedIssuer, "spec.jwks_uri", |spec| {
-            spec["jwks_uri"] = json!("https://evil.example/keys")
+            spec["jwks_uri"] = json!("https://evil.example/keys");
         }),
         (ObjectKind::Agent, "spec.auth.secret_sha256", |spec| {
             spec["auth"] = json!({"secret_sha256": ["f".repeat(64)]});

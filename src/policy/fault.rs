@@ -89,18 +89,17 @@ impl PolicyFault {
 
     /// Whether the engine panicked, whoever brought that about.
     pub fn is_panic(&self) -> bool {
-        match self {
-            Self::Claimed(fault) => fault.is_panic(),
-            fault => *fault == Self::Panic,
-        }
+        matches!(self.itself(), Self::Panic)
     }
 
     /// Whether the evaluation ran over its limits, whoever brought that about.
     pub fn is_overrun(&self) -> bool {
-        match self {
-            Self::Claimed(fault) => fault.is_overrun(),
-            fault => matches!(fault, Self::Limit(_)),
-        }
+        matches!(self.itself(), Self::Limit(_))
+    }
+
+    /// The fault, whether or not a claim brings it about.
+    fn itself(&self) -> &Self {
+        if let Self::Claimed(fault) = self { fault.itself() } else { self }
     }
 }
 
