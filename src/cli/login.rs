@@ -196,7 +196,7 @@ fn is_meant(meant: Option<&str>, at: &reqwest::Url, info: &LoginInfo) -> Result<
 /// Whether the issuer itself says that its admin API is the server: what the server says of itself, any other can say too, and would
 /// then be sent the token with the next command. False where it names none; an error where it names another.
 fn is_its_own(at: &reqwest::Url, metadata: &Metadata) -> Result<bool, String> {
-    let Some(named) = &metadata.admin_endpoint else { return Ok(false) };
+    let Some(named) = &metadata.admin_api else { return Ok(false) };
     let own =
         safe_url(named).map_err(|why| format!("the admin API that the issuer's metadata name: {why}"))?;
     let place = |url: &reqwest::Url| {
@@ -284,7 +284,7 @@ mod tests {
             let metadata = Metadata {
                 token_endpoint: String::new(),
                 revocation_endpoint: String::new(),
-                admin_endpoint: named.map(str::to_owned),
+                admin_api: named.map(str::to_owned),
             };
             is_its_own(&safe_url(server).unwrap(), &metadata)
         };

@@ -94,7 +94,7 @@ pub(super) struct Metadata {
     pub(super) token_endpoint: String,
     pub(super) revocation_endpoint: String,
     /// URL of its admin API; none where the server is not told it.
-    pub(super) admin_endpoint: Option<String>,
+    pub(super) admin_api: Option<String>,
 }
 
 impl Metadata {
@@ -110,7 +110,7 @@ impl Metadata {
             (Some(named), Some(endpoint)) if named == issuer => Ok(Self {
                 token_endpoint: endpoint.to_owned(),
                 revocation_endpoint: metadata.text("revocation_endpoint").unwrap_or_default().to_owned(),
-                admin_endpoint: metadata.text(ADMIN_ENDPOINT).map(str::to_owned),
+                admin_api: metadata.text(ADMIN_ENDPOINT).map(str::to_owned),
             }),
             (Some(named), Some(_)) => {
                 let ((url, issuer), named) = (told, shown(named));
