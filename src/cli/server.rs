@@ -89,7 +89,6 @@ impl Server {
 }
 
 /// What the metadata of an issuer names (RFC 8414 §2), as far as commands need it.
-#[expect(clippy::struct_field_names, reason = "they are those of the members")]
 pub(super) struct Metadata {
     pub(super) token_endpoint: String,
     pub(super) revocation_endpoint: String,
