@@ -48,7 +48,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long it may take to tell a shared database of this server: what waits to be committed waits behind it. Three statements by
 /// primary key take a few milliseconds; where they take longer than this, the next time will do.
-const TELL_TIMEOUT: Duration = Duration::from_millis(200);
+const TELL_TIMEOUT: Duration = Duration::from_millis(500);
 /// The same for a disk that has to follow, in a data folder, and for a connection that has to be made: commits wait for both as well.
 const TELL_TIMEOUT_ALONE: Duration = Duration::from_secs(1);
 

@@ -29,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it writes all the same. Four of these are a minute, after which it counts as lost: one that fails, or three, are no
 /// alarm; and a row in 15 seconds is nothing beside what exchanges write.
 const TELL_EVERY: Duration = Duration::from_secs(15);
+/// After how long a row is tried again that could not be written.
+const AGAIN: Duration = Duration::from_secs(3);
 /// Longest text of a problem that is written, in characters: file, line and failing test stand at its beginning.
 const LONGEST_PROBLEM: usize = 4000;
 
@@ -283,10 +285,10 @@ impl Inner {
         Some(ReplicaRow { id, name, program, started_at, seen_at, told })
     }
 
-    /// One row at most in a second, and one in [`TELL_EVERY`] at least. What cannot be written is written the next time: nobody
-    /// waits for it.
+    /// One row at most in a second, and one in [`TELL_EVERY`] at least. What cannot be written is tried again after
+    /// [`AGAIN`]: nobody waits for it.
     async fn tell_always(&self) {
-        let mut last: Option<(Told, Instant)> = None;
+        let (mut last, mut failed): (Option<(Told, Instant)>, Option<Instant>) = (None, None);
         let mut every = interval(LOOK_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -296,14 +298,17 @@ impl Inner {
                 at.elapsed() >= TELL_EVERY || before.at_rest() != told.at_rest()
             };
             let Some(replica) = self.replica().clone() else { return };
-            if !last.as_ref().is_none_or(is_due) {
+            let waits = failed.is_some_and(|at| at.elapsed() < AGAIN);
+            if waits || !last.as_ref().is_none_or(is_due) {
                 continue;
             }
             let Some(row) = self.row(replica, &told) else { continue };
             let news = if last.is_none() { ReplicaNews::Started(row) } else { ReplicaNews::Runs(row) };
             // The writer says in the log what is wrong, once.
-            let _ = self.writer.tell(news).await;
-            last = Some((told, Instant::now()));
+            match self.writer.tell(news).await {
+                Ok(()) => (last, failed) = (Some((told, Instant::now())), None),
+                Err(_) => failed = Some(Instant::now()),
+            }
             self.count().await;
         }
     }
