@@ -19,7 +19,8 @@ use super::{OWN, world};
 static WORLD: LazyLock<(Before, Snapshot)> = LazyLock::new(|| {
     let current = world();
     let (snapshot, _) = fit(&current, &[], OWN).unwrap();
-    (Before { greatest: current.iter().map(|o| (o.id.clone(), 1)).collect(), current }, snapshot)
+    let greatest = current.iter().map(|o| (o.id.clone(), 1)).collect();
+    (Before { greatest, current, ..Before::default() }, snapshot)
 });
 
 pub(crate) fn body(input: &[u8]) {
@@ -76,7 +77,7 @@ fn alone(documents: &[Document], text: &str) {
         );
     }
     let greatest = objects.iter().map(|o| (o.id.clone(), o.version)).collect();
-    let before = Before { current: objects, greatest };
+    let before = Before { current: objects, greatest, ..Before::default() };
     for prune in [false, true] {
         let same = plan(&before, documents, prune, Some(&snapshot), &snapshot);
         assert!(same.is_empty() && same.widenings().next().is_none(), "{same:?}");

@@ -382,6 +382,11 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
+/// A line of a file, [`escaped`]; of a tab four spaces are left.
+pub(super) fn escaped_line(line: &str) -> String {
+    escaped(&line.replace('\t', "    "))
+}
+
 /// Nothing is cut, and what is not printable ASCII is spelt out: letters that look alike or turn the line around do not.
 pub(super) fn escaped(text: &str) -> String {
     let spelt = |c: char| match c {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::approvals::{escaped, plain};
+use super::approvals::{escaped, escaped_line, plain};
 use super::desk::{Answer, Desk, heard, tell};
 use super::report;
 use super::target::TargetArgs;
@@ -209,7 +209,10 @@ fn told_one(proposal: &ListedProposal, server: Option<&str>, output: &mut Output
     output.line("");
     output.line("what it does:");
     told_effect(&proposal.effect, output);
-    for version in ["policy", "candidate"].iter().filter_map(|member| proposal.effect.get(member)?.as_str()) {
+    // Where the request holds the files they stand below, and are kept nowhere yet.
+    let holds = proposal.request.as_ref().is_some_and(|request| request.get("files").is_some());
+    let named_in = |member: &&str| proposal.effect.get(member)?.as_str().filter(|_| !holds);
+    for version in ["policy", "candidate"].iter().filter_map(named_in) {
         output.line(&format!("  its rules: taskgrant policy show {}{named}", escaped(version)));
     }
     output.line("");
@@ -230,6 +233,9 @@ fn told_effect(effect: &Value, output: &mut Output<'_>) {
         match serde_json::from_value::<Plan>(value.clone()) {
             Ok(plan) if member == "plan" => plan.told().for_each(|step| report::tell(step, output, false)),
             Ok(_) | Err(_) if value.is_null() => {}
+            Ok(_) | Err(_) if member == "beside" => {
+                output.line(&format!("  beside the objects in force now ({})", plain(value)));
+            }
             Ok(_) | Err(_) => output.line(&format!("  {}: {}", escaped(member), plain(value))),
         }
     }
@@ -245,10 +251,12 @@ fn told_content(content: &Value, output: &mut Output<'_>) {
                     let text = |name: &str| file.get(name).and_then(Value::as_str).unwrap_or_default();
                     let name = if member == "files" { text("path") } else { text("file") };
                     output.line(&format!("=== {}", escaped(name)));
-                    text("text").lines().for_each(|line| output.line(&escaped(line)));
+                    text("text").lines().for_each(|line| output.line(&escaped_line(line)));
                 }
             }
-            ("document", Value::String(text)) => text.lines().for_each(|line| output.line(&escaped(line))),
+            ("document", Value::String(text)) => {
+                text.lines().for_each(|line| output.line(&escaped_line(line)));
+            }
             _ => output.line(&format!("  {}: {}", escaped(member), plain(value))),
         }
     }

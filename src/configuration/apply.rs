@@ -338,14 +338,15 @@ impl Inner {
 
     async fn before(&self, documents: &[Document]) -> Result<Before, StoreError> {
         let current = objects(self.store.objects_current().await?)?;
-        let mut greatest = BTreeMap::new();
+        let (mut greatest, mut keys) = (BTreeMap::new(), BTreeSet::new());
         for kind in documents.iter().map(|d| d.id.kind).collect::<BTreeSet<ObjectKind>>() {
             for row in self.store.object_versions(kind).await? {
+                keys.extend(plan::keys(kind, &serde_json::from_slice(&row.spec).unwrap_or_default()));
                 let version = greatest.entry(row.id).or_insert(row.version);
                 *version = row.version.max(*version);
             }
         }
-        Ok(Before { current, greatest })
+        Ok(Before { current, greatest, keys })
     }
 
     async fn prepare(

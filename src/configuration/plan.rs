@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::documents::Document;
 use super::fault::Fault;
-use crate::domain::objects::{Object, ObjectRef, Spec};
+use crate::domain::objects::{Object, ObjectKind, ObjectRef, Spec};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::widening::{Widening, widenings};
 
@@ -93,6 +93,26 @@ pub struct Before {
     pub current: Vec<Object>,
     /// The greatest version of each object ever published, also of those no longer in force.
     pub greatest: BTreeMap<ObjectRef, i64>,
+    /// What objects ever went by beside their names, also those no longer in force: see [`keys`].
+    pub keys: BTreeSet<(ObjectKind, String)>,
+}
+
+/// What an object goes by beside its name, so that tokens and tasks of before mean it: its `issuer`, `client_id` and `uri`. `spec` is
+/// JSON; one that does not read goes by nothing.
+pub fn keys(kind: ObjectKind, spec: &Value) -> impl Iterator<Item = (ObjectKind, String)> {
+    let members: &[&str] = match kind {
+        ObjectKind::TrustedIssuer | ObjectKind::WorkloadIssuer => &["issuer"],
+        ObjectKind::Agent => &["client_id"],
+        ObjectKind::Resource => &["uri", "client_id"],
+        ObjectKind::Tenant
+        | ObjectKind::CertificateAuthority
+        | ObjectKind::AuthorizationDetailType
+        | ObjectKind::TaskType
+        | ObjectKind::Exception
+        | ObjectKind::Administrator => &[],
+    };
+    let texts = members.iter().filter_map(|member| spec.get(member)?.as_str());
+    texts.map(move |text| (kind, text.to_owned())).collect::<Vec<_>>().into_iter()
 }
 
 impl Before {
@@ -270,7 +290,6 @@ mod tests {
     use super::*;
     use crate::configuration::documents::{Source, read};
     use crate::domain::build::build;
-    use crate::domain::objects::ObjectKind;
 
     fn resource(scopes: &str, secret: &str) -> Vec<Document> {
         let text = format!(
@@ -296,7 +315,11 @@ mod tests {
         assert_eq!((created.steps[0].action, created.steps[0].version), (Action::Create, 1));
         assert!(created.widenings().next().is_none());
 
-        let before = Before { greatest: after.iter().map(|o| (o.id.clone(), 4)).collect(), current: after };
+        let before = Before {
+            greatest: after.iter().map(|o| (o.id.clone(), 4)).collect(),
+            current: after,
+            ..Before::default()
+        };
         let (kept, _) = planned(&before, &resource("a, b", "a"));
         assert_eq!((kept.steps[0].action, kept.is_empty()), (Action::Keep, true));
 
@@ -330,7 +353,7 @@ mod tests {
         let (gone, shipped, tenants) =
             (named("system", "taskgrants"), named("system", "taskgrant.admin"), named("acme", "taskgrant.x"));
         current.extend([gone.clone(), shipped.clone(), tenants.clone()]);
-        let before = Before { current, greatest: BTreeMap::new() };
+        let before = Before { current, ..Before::default() };
         let declared = resource("a", "a");
         let left: Vec<ObjectRef> = merge(&before, &declared, true).into_iter().map(|o| o.id).collect();
         assert_eq!(left, [declared[0].id.clone(), shipped.id]);
@@ -353,7 +376,11 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_counts_as_a_widening() {
         let (_, after) = planned(&Before::default(), &resource("a, b", "a"));
-        let before = Before { greatest: after.iter().map(|o| (o.id.clone(), 1)).collect(), current: after };
+        let before = Before {
+            greatest: after.iter().map(|o| (o.id.clone(), 1)).collect(),
+            current: after,
+            ..Before::default()
+        };
         let narrower = resource("a", "a");
         let new = snapshot(&merge(&before, &narrower, false));
         assert_eq!(plan(&before, &narrower, false, None, &new).widenings().count(), 1);

@@ -181,6 +181,9 @@ impl Found {
     }
 
     fn tenants(&mut self, before: &Reach, after: &Reach) {
+        if before.tenant != after.tenant {
+            return self.add_if(!before.covers(after), "spec.tenants", "serves tenants that it did not");
+        }
         match (&before.only, &after.only) {
             (Some(_), None) => self.add("spec.tenants", "now serves all tenants"),
             (Some(old), Some(new)) => self.added("spec.tenants", old, new),

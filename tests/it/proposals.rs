@@ -337,15 +337,25 @@ async fn another_name_or_a_declaration_anew_is_no_way_around() {
     let renamed = format!("{all}\n---\n{}", extra("other", "a:read, a:write"));
     refused(&alone(&renamed, prune.clone()).await, 422, "configuration_widens", "widens");
     let waits = alone(&renamed, json!({"prune": true, "allow_widening": true})).await;
-    assert_eq!((waits.status, &waits.body["proposal"]["needs"]), (202, &json!(["widening"])), "{waits:?}");
+    assert_eq!(
+        (waits.status, &waits.body["proposal"]["needs"]),
+        (202, &json!(["policy", "widening"])),
+        "{waits:?}"
+    );
     let renamed = format!("{all}\n---\n{}", extra("other", "a:read"));
-    assert_eq!(alone(&renamed, prune.clone()).await.status, 200, "and with the same scopes no wider");
-    // Retired by one, and declared anew by two.
+    let waits = alone(&renamed, prune.clone()).await;
+    assert_eq!(waits.status, 202, "no wider, but another one by its key: {waits:?}");
+    assert_eq!(waits.body["proposal"]["needs"], json!(["policy", "widening"]), "{waits:?}");
+    // Retired by one, and declared anew by two, by whatever name.
     assert_eq!(alone(&all, prune).await.status, 200);
-    let proposal =
-        propose(&platform, &admin, ("POST", APPLY), &apply(&extra("other", "a:read, a:write"))).await;
-    assert_eq!(proposal["needs"], json!(["widening"]), "{proposal}");
-    assert_eq!(confirm(&platform, &second, &proposal).await.status, 200);
+    for name in ["extra", "other"] {
+        let anew = apply(&extra(name, "a:read, a:write"));
+        let proposal = propose(&platform, &admin, ("POST", APPLY), &anew).await;
+        assert_eq!(proposal["needs"], json!(["policy", "widening"]), "{proposal}");
+        if name == "other" {
+            assert_eq!(confirm(&platform, &second, &proposal).await.status, 200);
+        }
+    }
 }
 
 #[tokio::test]

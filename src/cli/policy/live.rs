@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::admin::api::Refused;
 use crate::admin::policy::{ApplyPolicy, RollbackPolicy};
 use crate::admin::socket::Peer;
+use crate::cli::approvals::escaped_line;
 use crate::cli::desk::{Answer, Desk, failed, heard, tell};
 use crate::cli::target::TargetArgs;
 use crate::cli::time;
@@ -222,8 +223,9 @@ fn told(status: &PolicyStatus, output: &mut Output<'_>) -> Exit {
 fn shown(files: &[BundleFile], wanted: Option<&str>, output: &mut Output<'_>) -> Exit {
     let Some(wanted) = wanted else {
         for file in files {
-            output.line(&format!("=== {}", file.path));
-            output.line(file.text.trim_end());
+            // To be read, also by who confirms: nothing in a file hides what stands beside it. One that is named comes as it is.
+            output.line(&format!("=== {}", escaped_line(&file.path)));
+            file.text.trim_end().lines().for_each(|line| output.line(&escaped_line(line)));
         }
         return Exit::Done;
     };

@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it writes all the same. Four of these are a minute, after which it counts as lost: one that fails, or three, are no
 /// alarm; and a row in 15 seconds is nothing beside what exchanges write.
 const TELL_EVERY: Duration = Duration::from_secs(15);
-/// After how long a row is tried again that could not be written.
+/// After how long a row is tried again that could not be written; after that every [`TELL_EVERY`].
 const AGAIN: Duration = Duration::from_secs(3);
 /// Longest text of a problem that is written, in characters: file, line and failing test stand at its beginning.
 const LONGEST_PROBLEM: usize = 4000;
@@ -285,10 +285,12 @@ impl Inner {
         Some(ReplicaRow { id, name, program, started_at, seen_at, told })
     }
 
-    /// One row at most in a second, and one in [`TELL_EVERY`] at least. What cannot be written is tried again after
-    /// [`AGAIN`]: nobody waits for it.
+    /// One row at most in a second, and one in [`TELL_EVERY`] at least. What cannot be written is tried again: nobody waits
+    /// for it.
     async fn tell_always(&self) {
-        let (mut last, mut failed): (Option<(Told, Instant)>, Option<Instant>) = (None, None);
+        let mut last: Option<(Told, Instant)> = None;
+        // When it failed last, and until when it then waits.
+        let mut failed: Option<(Instant, Duration)> = None;
         let mut every = interval(LOOK_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -298,7 +300,7 @@ impl Inner {
                 at.elapsed() >= TELL_EVERY || before.at_rest() != told.at_rest()
             };
             let Some(replica) = self.replica().clone() else { return };
-            let waits = failed.is_some_and(|at| at.elapsed() < AGAIN);
+            let waits = failed.is_some_and(|(at, until)| at.elapsed() < until);
             if waits || !last.as_ref().is_none_or(is_due) {
                 continue;
             }
@@ -307,7 +309,8 @@ impl Inner {
             // The writer says in the log what is wrong, once.
             match self.writer.tell(news).await {
                 Ok(()) => (last, failed) = (Some((told, Instant::now())), None),
-                Err(_) => failed = Some(Instant::now()),
+                // Once soon; what fails again may be held up by what holds up more with each try.
+                Err(_) => failed = Some((Instant::now(), if failed.is_none() { AGAIN } else { TELL_EVERY })),
             }
             self.count().await;
         }

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::standing::By;
 use super::{Inner, LoadFault, Next};
-use crate::configuration::plan::{Action, Before, Step, within};
+use crate::configuration::plan::{Action, Before, Step, keys, within};
 use crate::domain::objects::{ObjectKind, Role, Spec};
 use crate::domain::proposal::{Answered, Guarded, Person, Proposal, Unsettled};
 use crate::domain::snapshot::Snapshot;
@@ -262,10 +262,12 @@ pub fn warn_of_two(policy: &str) {
 /// What of an apply may take two persons. To take away never does.
 pub(super) fn needs(before: &Before, next: &Next) -> BTreeSet<Guarded> {
     let mut needs = BTreeSet::new();
-    // What was in force before and is declared anew is compared with nothing.
-    let again = |step: &&Step| step.action == Action::Create && before.greatest.contains_key(&step.object);
-    if next.plan.widenings().next().is_some() || next.plan.steps.iter().any(|step| again(&step)) {
+    if next.plan.widenings().next().is_some() {
         needs.insert(Guarded::Widening);
+    }
+    // What was there before, by its name or by what else it goes by, and is declared anew is compared with nothing.
+    if next.plan.steps.iter().any(|step| step.action == Action::Create && was_there(step, before, next)) {
+        needs.extend([Guarded::Widening, Guarded::Policy]);
     }
     for step in next.plan.told().filter(|step| step.action != Action::Retire) {
         if step.differences.iter().any(|difference| is_told_to_policy(&difference.path)) {
@@ -282,9 +284,17 @@ pub(super) fn needs(before: &Before, next: &Next) -> BTreeSet<Guarded> {
     needs
 }
 
+/// Whether an object of its name, or of its `issuer`, `client_id` or `uri`, was ever in force.
+fn was_there(step: &Step, before: &Before, next: &Next) -> bool {
+    let put = next.put.iter().find(|object| object.id == step.object);
+    let spec = put.and_then(|object| serde_json::to_value(&object.spec).ok()).unwrap_or_default();
+    before.greatest.contains_key(&step.object)
+        || keys(step.object.kind, &spec).any(|key| before.keys.contains(&key))
+}
+
 /// Whether rules go by what stands there: it is told to them as it is, and no widening.
 fn is_told_to_policy(path: &str) -> bool {
-    ["spec.labels", "spec.owner"].iter().any(|told| within(path, told))
+    ["spec.labels", "spec.owner", "spec.principals"].iter().any(|told| within(path, told))
 }
 
 /// Whether the object says who administers, where they sign in, or through what.
