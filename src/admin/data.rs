@@ -79,9 +79,11 @@ async fn put(
     let (path, reason) = (path(&text)?, parameter("reason", query)?);
     let body = body.map_err(|rejection| bad(rejection.body_text()))?;
     let put = configuration.put_data(path.clone(), body.to_vec(), (reason.as_deref(), asker.word())).await;
-    // What was read as JSON is text.
-    let document = String::from_utf8_lossy(&body).into_owned();
-    let content = async { Ok(Content::PutData { path, document, reason }) };
+    let content = async {
+        // What was read as JSON is text.
+        let document = String::from_utf8_lossy(&body).into_owned();
+        Ok(Content::PutData { path, document, reason })
+    };
     answered(&configuration, &asker, put, content).await
 }
 
