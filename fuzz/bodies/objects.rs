@@ -19,8 +19,7 @@ use super::{OWN, world};
 static WORLD: LazyLock<(Before, Snapshot)> = LazyLock::new(|| {
     let current = world();
     let (snapshot, _) = fit(&current, &[], OWN).unwrap();
-    let greatest = current.iter().map(|o| (o.id.clone(), 1)).collect();
-    (Before { greatest, current, ..Before::default() }, snapshot)
+    (Before { past: current.as_slice().into(), current }, snapshot)
 });
 
 pub(crate) fn body(input: &[u8]) {
@@ -76,8 +75,7 @@ fn alone(documents: &[Document], text: &str) {
             "a ceiling fits its schema"
         );
     }
-    let greatest = objects.iter().map(|o| (o.id.clone(), o.version)).collect();
-    let before = Before { current: objects, greatest, ..Before::default() };
+    let before = Before { past: objects.as_slice().into(), current: objects };
     for prune in [false, true] {
         let same = plan(&before, documents, prune, Some(&snapshot), &snapshot);
         assert!(same.is_empty() && same.widenings().next().is_none(), "{same:?}");

@@ -101,7 +101,19 @@ pub(super) fn tell(step: &Step, output: &mut Output<'_>, colour: bool) {
         Action::Retire => ('-', format!(" (version {})", step.version)),
     };
     output.line(&format!("{sign} {}{version}", step.object));
-    for Difference { path, before, after } in &step.differences {
+    differ(&step.differences, output);
+    for former in &step.formers {
+        let same = if former.differences.is_empty() { ", which is the same" } else { "" };
+        output.line(&format!("    before: {} (version {}){same}", former.object, former.version));
+        differ(&former.differences, output);
+    }
+    for widening in &step.widenings {
+        output.line(&red(&format!("    ! {}", escaped(&widening.message)), colour));
+    }
+}
+
+fn differ(differences: &[Difference], output: &mut Output<'_>) {
+    for Difference { path, before, after } in differences {
         let text = match (before, after) {
             (Some(before), Some(after)) => format!("{} -> {}", short(before), short(after)),
             (Some(before), None) => format!("- {}", short(before)),
@@ -109,9 +121,6 @@ pub(super) fn tell(step: &Step, output: &mut Output<'_>, colour: bool) {
             (None, None) => continue,
         };
         output.line(&format!("    {}: {text}", escaped(path)));
-    }
-    for widening in &step.widenings {
-        output.line(&red(&format!("    ! {}", escaped(&widening.message)), colour));
     }
 }
 
@@ -149,13 +158,9 @@ mod tests {
 
     #[test]
     fn what_widens_is_red_on_a_terminal_and_marked_everywhere() {
-        let step = Step {
-            object: serde_json::from_str(r#"{"kind":"TaskType","tenant":"acme","name":"t"}"#).unwrap(),
-            action: Action::Change,
-            version: 2,
-            differences: Vec::new(),
-            widenings: vec![Fault::of_nothing("adds `a`".into())],
-        };
+        let object = serde_json::from_str(r#"{"kind":"TaskType","tenant":"acme","name":"t"}"#).unwrap();
+        let widenings = vec![Fault::of_nothing("adds `a`".into())];
+        let step = Step { widenings, ..Step::new(object, Action::Change, 2) };
         let told = |colour| {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let output = &mut Output { out: &mut out, err: &mut err };

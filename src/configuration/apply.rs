@@ -16,6 +16,7 @@ use self::word::{Ready, Unagreed, Word, carrying, needs};
 use super::active::{Active, InForce};
 use super::documents::{self, Document, Source};
 use super::fault::Fault;
+use super::past::{Past, Published};
 use super::plan::{self, Action, Before, Plan, Step};
 use super::registered_keys;
 use super::schemas::DetailSchemas;
@@ -338,15 +339,15 @@ impl Inner {
 
     async fn before(&self, documents: &[Document]) -> Result<Before, StoreError> {
         let current = objects(self.store.objects_current().await?)?;
-        let (mut greatest, mut keys) = (BTreeMap::new(), BTreeSet::new());
+        let mut versions = Vec::new();
         for kind in documents.iter().map(|d| d.id.kind).collect::<BTreeSet<ObjectKind>>() {
-            for row in self.store.object_versions(kind).await? {
-                keys.extend(plan::keys(kind, &serde_json::from_slice(&row.spec).unwrap_or_default()));
-                let version = greatest.entry(row.id).or_insert(row.version);
-                *version = row.version.max(*version);
-            }
+            versions.extend(self.store.object_versions(kind).await?);
         }
-        Ok(Before { current, greatest, keys })
+        let published = |row: ObjectRow| {
+            let ObjectRow { id, version, spec, published_at } = row;
+            Published { id, version, at: published_at, spec }
+        };
+        Ok(Before { current, past: Past::new(versions.into_iter().map(published)) })
     }
 
     async fn prepare(

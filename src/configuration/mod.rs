@@ -10,6 +10,7 @@ pub mod documents;
 pub mod fault;
 mod fit;
 mod node;
+pub mod past;
 pub mod plan;
 mod registered_keys;
 pub mod schemas;

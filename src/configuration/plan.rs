@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::documents::Document;
 use super::fault::Fault;
-use crate::domain::objects::{Object, ObjectKind, ObjectRef, Spec};
+use super::past::{Past, Published, is_identity};
+use crate::domain::objects::{Object, ObjectRef, Spec};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::widening::{Widening, widenings};
 
@@ -38,6 +39,18 @@ pub struct Difference {
     pub after: Option<Value>,
 }
 
+/// A version that had the name of a new object, or its `issuer`, `client_id` or `uri`, the last one that had it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// Of which object.
+    pub object: ObjectRef,
+    /// Which version.
+    pub version: i64,
+    /// What differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+}
+
 /// One object in the plan: a declared one, or one that is retired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -51,9 +64,20 @@ pub struct Step {
     /// What differs; empty for a new object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
+    /// What a new object is held against; empty where nothing of its name or key was ever there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub formers: Vec<Former>,
     /// What it widens, at its place in the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub widenings: Vec<Fault>,
+}
+
+impl Step {
+    /// One that tells nothing more.
+    pub fn new(object: ObjectRef, action: Action, version: i64) -> Self {
+        let (differences, formers, widenings) = (Vec::new(), Vec::new(), Vec::new());
+        Self { object, action, version, differences, formers, widenings }
+    }
 }
 
 /// What an apply would do.
@@ -86,33 +110,13 @@ impl Plan {
     }
 }
 
-/// The objects in force and the versions that were ever published: what a plan starts from.
+/// The objects in force and what was there before: what a plan starts from.
 #[derive(Clone, Debug, Default)]
 pub struct Before {
     /// The objects in force.
     pub current: Vec<Object>,
-    /// The greatest version of each object ever published, also of those no longer in force.
-    pub greatest: BTreeMap<ObjectRef, i64>,
-    /// What objects ever went by beside their names, also those no longer in force: see [`keys`].
-    pub keys: BTreeSet<(ObjectKind, String)>,
-}
-
-/// What an object goes by beside its name, so that tokens and tasks of before mean it: its `issuer`, `client_id` and `uri`. `spec` is
-/// JSON; one that does not read goes by nothing.
-pub fn keys(kind: ObjectKind, spec: &Value) -> impl Iterator<Item = (ObjectKind, String)> {
-    let members: &[&str] = match kind {
-        ObjectKind::TrustedIssuer | ObjectKind::WorkloadIssuer => &["issuer"],
-        ObjectKind::Agent => &["client_id"],
-        ObjectKind::Resource => &["uri", "client_id"],
-        ObjectKind::Tenant
-        | ObjectKind::CertificateAuthority
-        | ObjectKind::AuthorizationDetailType
-        | ObjectKind::TaskType
-        | ObjectKind::Exception
-        | ObjectKind::Administrator => &[],
-    };
-    let texts = members.iter().filter_map(|member| spec.get(member)?.as_str());
-    texts.map(move |text| (kind, text.to_owned())).collect::<Vec<_>>().into_iter()
+    /// All that was ever published of the kinds that the documents declare.
+    pub past: Past,
 }
 
 impl Before {
@@ -150,7 +154,7 @@ pub fn merge(before: &Before, documents: &[Document], prune: bool) -> Vec<Object
     for document in documents {
         let same = after.get(&document.id).is_some_and(|o| o.spec == document.spec);
         if !same {
-            let version = before.greatest.get(&document.id).copied().unwrap_or(0) + 1;
+            let version = before.past.next_version(&document.id);
             let object = Object { id: document.id.clone(), version, spec: document.spec.clone() };
             after.insert(&document.id, object);
         }
@@ -175,13 +179,16 @@ pub fn plan(
             let widenings = old.map_or_else(Vec::new, |old| placed(document, true, Some(old), new));
             return Step { widenings, ..unchanged(object, Action::Keep) };
         }
-        Step {
-            object: document.id.clone(),
-            action: if was.is_some() { Action::Change } else { Action::Create },
-            version: before.greatest.get(&document.id).copied().unwrap_or(0) + 1,
+        let action = if was.is_some() { Action::Change } else { Action::Create };
+        let mut step = Step {
             differences: was.map(|o| differences(&o.spec, &document.spec)).unwrap_or_default(),
             widenings: placed(document, was.is_some(), old, new),
+            ..Step::new(document.id.clone(), action, before.past.next_version(&document.id))
+        };
+        if was.is_none() {
+            hold_against_past(&mut step, document, before, &current);
         }
+        step
     };
     let retired = before.undeclared(documents).filter(|_| prune).map(|o| unchanged(o, Action::Retire));
     let stay = before.undeclared(documents).filter(|_| !prune);
@@ -189,10 +196,39 @@ pub fn plan(
     Plan { steps: documents.iter().map(step).chain(retired).chain(moved).collect() }
 }
 
+/// Holds a new object against what had its name or its key before. What stands there now is compared by [`widenings`]; what was retired
+/// or gave its key away comes back, which is a widening whatever it says.
+fn hold_against_past(
+    step: &mut Step,
+    document: &Document,
+    before: &Before,
+    current: &BTreeMap<&ObjectRef, &Object>,
+) {
+    let spec = serde_json::to_value(&document.spec).unwrap_or_default();
+    for (member, published) in before.past.of(&document.id, &spec) {
+        let Published { id, version, .. } = published;
+        let stands = current.get(id).is_some_and(|object| object.version == *version);
+        let (path, message) = match member {
+            Some(member) => {
+                (format!("spec.{member}"), format!("takes over that of `{id}` (version {version})"))
+            }
+            None => ("spec".to_owned(), format!("version {version} of it was retired, and it comes back")),
+        };
+        if !stands || !member.is_some_and(|member| is_identity(id.kind, member)) {
+            step.widenings.push(document.fault(
+                &path,
+                widens(&Widening { path: path.clone(), message }),
+                None,
+            ));
+        }
+        let differences = shown(&published.spec(), &spec);
+        step.formers.push(Former { object: id.clone(), version: *version, differences });
+    }
+}
+
 /// A step of an object that says what it said before.
 fn unchanged(object: &Object, action: Action) -> Step {
-    let (id, version) = (object.id.clone(), object.version);
-    Step { object: id, action, version, differences: Vec::new(), widenings: Vec::new() }
+    Step::new(object.id.clone(), action, object.version)
 }
 
 /// An object that no document declares may allow more than before: what it names, such as a resource by one of its
@@ -232,9 +268,13 @@ const NOT_SHOWN: [&str; 5] =
 
 /// What differs between two specs of one object, field by field; secrets and keys are not shown.
 pub fn differences(before: &Spec, after: &Spec) -> Vec<Difference> {
-    let mut found = Vec::new();
     let json = |spec: &Spec| serde_json::to_value(spec).unwrap_or_default();
-    compare("spec", &json(before), &json(after), &mut found);
+    shown(&json(before), &json(after))
+}
+
+fn shown(before: &Value, after: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    compare("spec", before, after, &mut found);
     for difference in &mut found {
         if NOT_SHOWN.iter().any(|whole| within(&difference.path, whole)) {
             let hidden = Value::String("(not shown)".to_owned());
@@ -290,14 +330,24 @@ mod tests {
     use super::*;
     use crate::configuration::documents::{Source, read};
     use crate::domain::build::build;
+    use crate::domain::objects::ObjectKind;
 
     fn resource(scopes: &str, secret: &str) -> Vec<Document> {
+        named("orders", "https://orders.example", scopes, secret)
+    }
+
+    fn named(name: &str, uri: &str, scopes: &str, secret: &str) -> Vec<Document> {
         let text = format!(
-            "kind: Resource\ntenant: system\nname: orders\nspec:\n  uri: https://orders.example\n  \
+            "kind: Resource\ntenant: system\nname: {name}\nspec:\n  uri: {uri}\n  \
              scopes: [{scopes}]\n  auth: {{secret_sha256: [{}]}}\n",
             secret.repeat(64)
         );
         read(&[Source { file: "r.yaml".into(), text }]).unwrap()
+    }
+
+    /// These, at this version.
+    fn at_version(objects: &[Object], version: i64) -> Vec<Object> {
+        objects.iter().map(|o| Object { version, ..o.clone() }).collect()
     }
 
     fn snapshot(objects: &[Object]) -> Snapshot {
@@ -315,11 +365,7 @@ mod tests {
         assert_eq!((created.steps[0].action, created.steps[0].version), (Action::Create, 1));
         assert!(created.widenings().next().is_none());
 
-        let before = Before {
-            greatest: after.iter().map(|o| (o.id.clone(), 4)).collect(),
-            current: after,
-            ..Before::default()
-        };
+        let before = Before { past: at_version(&after, 4).as_slice().into(), current: after };
         let (kept, _) = planned(&before, &resource("a, b", "a"));
         assert_eq!((kept.steps[0].action, kept.is_empty()), (Action::Keep, true));
 
@@ -337,6 +383,61 @@ mod tests {
                 "r.yaml:7:10: widens `spec.auth.secret_sha256`: adds a secret"
             ]
         );
+    }
+
+    #[test]
+    fn what_comes_back_is_a_widening_and_held_against_what_it_was() {
+        let (_, was) = planned(&Before::default(), &resource("a", "a"));
+        let retired = Before { past: at_version(&was, 3).as_slice().into(), current: Vec::new() };
+        let told = |before: &Before, documents: &[Document]| {
+            let (plan, _) = planned(before, documents);
+            let former = plan.steps[0].formers.first();
+            let wide: Vec<String> = plan.widenings().map(|fault| fault.message.clone()).collect();
+            (former.map(|f| (f.version, f.differences.len())), wide, plan.steps[0].version)
+        };
+        let comes_back = "widens `spec`: version 3 of it was retired, and it comes back";
+        assert_eq!(told(&retired, &resource("a", "a")), (Some((3, 0)), vec![comes_back.to_owned()], 4));
+        assert_eq!(told(&retired, &resource("a, b", "b")), (Some((3, 3)), vec![comes_back.to_owned()], 4));
+        // By another name it is known by its URI, however that is spelled (DESIGN §3).
+        let taken = "widens `spec.uri`: takes over that of `Resource system/orders` (version 3)";
+        for uri in ["https://orders.example", "HTTPS://Orders.Example"] {
+            let other = named("other", uri, "a", "a");
+            assert_eq!(told(&retired, &other).1, [taken], "{uri}");
+        }
+        let new = named("other", "https://other.example", "a", "a");
+        assert_eq!(
+            told(&retired, &new),
+            (None, Vec::new(), 1),
+            "what was never there is compared with nothing"
+        );
+    }
+
+    #[test]
+    fn what_is_renamed_is_held_against_what_stands() {
+        let (_, current) = planned(&Before::default(), &resource("a", "a"));
+        let before = Before { past: current.as_slice().into(), current };
+        let wide = |scopes: &str| {
+            let renamed = named("other", "https://orders.example", scopes, "a");
+            let after = merge(&before, &renamed, true);
+            let (old, new) = (snapshot(&before.current), snapshot(&after));
+            let plan = plan(&before, &renamed, true, Some(&old), &new);
+            let differences = plan.steps[0].formers.iter().flat_map(|f| f.differences.clone()).count();
+            (plan.widenings().map(|fault| fault.message.clone()).collect::<Vec<_>>(), differences)
+        };
+        assert_eq!(wide("a"), (Vec::new(), 0));
+        assert_eq!(wide("a, b"), (vec!["widens `spec.scopes`: adds `b`".to_owned()], 1));
+    }
+
+    #[test]
+    fn a_key_that_was_given_away_is_not_free() {
+        let (_, first) = planned(&Before::default(), &resource("a", "a"));
+        let (_, second) = planned(&Before::default(), &named("orders", "https://new.example", "a", "a"));
+        let second = at_version(&second, 2);
+        let past: Past = [first, second.clone()].concat().as_slice().into();
+        let before = Before { past, current: second };
+        let (plan, _) = planned(&before, &named("other", "https://orders.example", "a", "a"));
+        let wide: Vec<String> = plan.widenings().map(|fault| fault.message.clone()).collect();
+        assert_eq!(wide, ["widens `spec.uri`: takes over that of `Resource system/orders` (version 1)"]);
     }
 
     #[test]
@@ -376,11 +477,7 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_counts_as_a_widening() {
         let (_, after) = planned(&Before::default(), &resource("a, b", "a"));
-        let before = Before {
-            greatest: after.iter().map(|o| (o.id.clone(), 1)).collect(),
-            current: after,
-            ..Before::default()
-        };
+        let before = Before { past: after.as_slice().into(), current: after };
         let narrower = resource("a", "a");
         let new = snapshot(&merge(&before, &narrower, false));
         assert_eq!(plan(&before, &narrower, false, None, &new).widenings().count(), 1);

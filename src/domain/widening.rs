@@ -1,8 +1,9 @@
 //! What a change of the configuration widens: scopes inflate quietly unless each step up is called out (DESIGN §5).
 //!
 //! A new object is not a widening: it is created by name, whole, under review, and nothing that exists holds more
-//! through it than it declares. One that takes over the `iss`, `client_id` or URI of another is that one by another name. Exceptions and administrators are the kinds that are, since they only exist to loosen. Owners,
-//! contacts and labels are told by the difference alone: what they mean is up to policy.
+//! through it than it declares. One that takes over the `iss`, `client_id` or URI of another is that one by another name; what is not
+//! in force any more and comes back is told by the plan, which knows the past. Exceptions and administrators are the kinds that are,
+//! since they only exist to loosen. Owners, contacts and labels are told by the difference alone: what they mean is up to policy.
 
 use std::collections::HashMap;
 use std::fmt::Display;

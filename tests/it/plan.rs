@@ -165,13 +165,24 @@ async fn what_is_pruned_is_listed_recorded_and_refused_from_then_on() {
     store.close().await;
     drop(store);
 
-    // Declared again it goes on from its last version.
+    // Declared again it goes on from its last version, and that it comes back is told.
     let file = site.path("objects.yaml");
     fs::write(&file, format!("{}---\n{taken}", fs::read_to_string(&file).unwrap())).unwrap();
     let (status, text) = site.told(&["plan", "-f", "objects.yaml", "--prune", "--json"]).await;
     let json: Value = serde_json::from_str(&text).unwrap();
     let created = json["steps"].as_array().unwrap().iter().find(|s| s["action"] == "create").unwrap();
-    assert_eq!((status, &created["version"]), (2, &2.into()));
+    assert_eq!((status, &created["version"]), (3, &2.into()));
+    assert_eq!(created["formers"][0]["version"], 1, "{created}");
+    let told = site.told(&["plan", "-f", "objects.yaml", "--prune"]).await.1;
+    for line in
+        ["before: TaskType acme/refund_order (version 1), which is the same", "version 1 of it was retired"]
+    {
+        assert!(told.contains(line), "{told}");
+    }
+    let (status, text) = site.told(&["apply", "-f", "objects.yaml", "--prune"]).await;
+    assert!(status == 1 && text.contains("--allow-widening"), "{status} {text}");
+    let back = site.told(&["apply", "-f", "objects.yaml", "--prune", "--allow-widening"]).await;
+    assert_eq!(back.0, 0, "{}", back.1);
 }
 
 #[tokio::test]

@@ -337,25 +337,29 @@ async fn another_name_or_a_declaration_anew_is_no_way_around() {
     let renamed = format!("{all}\n---\n{}", extra("other", "a:read, a:write"));
     refused(&alone(&renamed, prune.clone()).await, 422, "configuration_widens", "widens");
     let waits = alone(&renamed, json!({"prune": true, "allow_widening": true})).await;
-    assert_eq!(
-        (waits.status, &waits.body["proposal"]["needs"]),
-        (202, &json!(["policy", "widening"])),
-        "{waits:?}"
-    );
+    let needs = &waits.body["proposal"]["needs"];
+    assert_eq!((waits.status, needs), (202, &json!(["widening"])), "{needs}");
+    let owned = "name: stranger\nspec:\n  client_id: stranger-agent\n  class: stranger\n  owner: group:support-platform";
+    assert!(all.contains(owned));
+    let another =
+        all.replace(owned, &owned.replace("name: stranger", "name: guest").replace("platform", "desk"));
+    let waits = alone(&format!("{another}\n---\n{}", extra("extra", "a:read")), prune.clone()).await;
+    let needs = &waits.body["proposal"]["needs"];
+    assert_eq!((waits.status, needs), (202, &json!(["policy"])), "rules go by its owner: {needs}");
     let renamed = format!("{all}\n---\n{}", extra("other", "a:read"));
-    let waits = alone(&renamed, prune.clone()).await;
-    assert_eq!(waits.status, 202, "no wider, but another one by its key: {waits:?}");
-    assert_eq!(waits.body["proposal"]["needs"], json!(["policy", "widening"]), "{waits:?}");
-    // Retired by one, and declared anew by two, by whatever name.
+    assert_eq!(alone(&renamed, prune.clone()).await.status, 200, "it says what it said");
+    // Retired by one, it comes back by two, by whatever name and however its URI is spelled.
     assert_eq!(alone(&all, prune).await.status, 200);
-    for name in ["extra", "other"] {
-        let anew = apply(&extra(name, "a:read, a:write"));
-        let proposal = propose(&platform, &admin, ("POST", APPLY), &anew).await;
-        assert_eq!(proposal["needs"], json!(["policy", "widening"]), "{proposal}");
-        if name == "other" {
-            assert_eq!(confirm(&platform, &second, &proposal).await.status, 200);
-        }
+    let spelled = extra("third", "a:read").replace("https://extra", "HTTPS://Extra");
+    for anew in [extra("extra", "a:read"), extra("other", "a:read"), spelled] {
+        let plain = json!({"documents": [{"file": "a.yaml", "text": anew}], "options": {}});
+        let told = platform.call(&admin, "POST", APPLY, &plain).await;
+        refused(&told, 422, "configuration_widens", "widens");
+        let proposal = propose(&platform, &admin, ("POST", APPLY), &apply(&anew)).await;
+        assert_eq!(proposal["needs"], json!(["widening"]), "{}", proposal["needs"]);
     }
+    let proposal = propose(&platform, &admin, ("POST", APPLY), &apply(&extra("other", "a:read"))).await;
+    assert_eq!(confirm(&platform, &second, &proposal).await.status, 200);
 }
 
 #[tokio::test]

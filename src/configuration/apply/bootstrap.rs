@@ -180,9 +180,7 @@ impl Inner {
             let versions = self.store.object_versions(object.id.kind).await?;
             let greatest = versions.iter().filter(|row| row.id == object.id).map(|row| row.version).max();
             object.version = greatest.unwrap_or(0) + 1;
-            let (id, version) = (object.id.clone(), object.version);
-            let (differences, widenings) = (Vec::new(), Vec::new());
-            steps.push(Step { object: id, action: Action::Create, version, differences, widenings });
+            steps.push(Step::new(object.id.clone(), Action::Create, object.version));
             all.push(object.clone());
             put.push(object);
         }

@@ -219,13 +219,7 @@ impl Inner {
         let versions = self.store.object_versions(ObjectKind::Agent).await.map_err(ApplyFault::from)?;
         let greatest = versions.iter().filter(|row| row.id == object.id).map(|row| row.version).max();
         object.version = greatest.unwrap_or(object.version) + 1;
-        let step = Step {
-            object: object.id.clone(),
-            action: Action::Change,
-            version: object.version,
-            differences,
-            widenings: Vec::new(),
-        };
+        let step = Step { differences, ..Step::new(object.id.clone(), Action::Change, object.version) };
         let next = self.next(&all, Plan { steps: vec![step] }, object).await?;
         let receipt = self.commit(order, &next, (base, None)).await?;
         let (snapshot, schemas) = (Arc::new(next.snapshot), Arc::new(next.schemas));

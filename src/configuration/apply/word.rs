@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::standing::By;
 use super::{Inner, LoadFault, Next};
-use crate::configuration::plan::{Action, Before, Step, keys, within};
+use crate::configuration::plan::{Action, Before, Step, within};
 use crate::domain::objects::{ObjectKind, Role, Spec};
 use crate::domain::proposal::{Answered, Guarded, Person, Proposal, Unsettled};
 use crate::domain::snapshot::Snapshot;
@@ -265,12 +265,10 @@ pub(super) fn needs(before: &Before, next: &Next) -> BTreeSet<Guarded> {
     if next.plan.widenings().next().is_some() {
         needs.insert(Guarded::Widening);
     }
-    // What was there before, by its name or by what else it goes by, and is declared anew is compared with nothing.
-    if next.plan.steps.iter().any(|step| step.action == Action::Create && was_there(step, before, next)) {
-        needs.extend([Guarded::Widening, Guarded::Policy]);
-    }
     for step in next.plan.told().filter(|step| step.action != Action::Retire) {
-        if step.differences.iter().any(|difference| is_told_to_policy(&difference.path)) {
+        let mut differences =
+            step.formers.iter().flat_map(|former| &former.differences).chain(&step.differences);
+        if differences.any(|difference| is_told_to_policy(&difference.path)) {
             needs.insert(Guarded::Policy);
         }
         if step.object.kind == ObjectKind::Exception && step.action != Action::Keep {
@@ -282,14 +280,6 @@ pub(super) fn needs(before: &Before, next: &Next) -> BTreeSet<Guarded> {
         }
     }
     needs
-}
-
-/// Whether an object of its name, or of its `issuer`, `client_id` or `uri`, was ever in force.
-fn was_there(step: &Step, before: &Before, next: &Next) -> bool {
-    let put = next.put.iter().find(|object| object.id == step.object);
-    let spec = put.and_then(|object| serde_json::to_value(&object.spec).ok()).unwrap_or_default();
-    before.greatest.contains_key(&step.object)
-        || keys(step.object.kind, &spec).any(|key| before.keys.contains(&key))
 }
 
 /// Whether rules go by what stands there: it is told to them as it is, and no widening.
