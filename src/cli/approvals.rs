@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::desk::{Answer, Desk, heard, tell};
-use super::target::TargetArgs;
+use super::target::Common;
 use super::token;
 use crate::admin::api::{RefusalCode, Refused};
 use crate::admin::approvals::{CancelApproval, id};
@@ -100,15 +100,6 @@ struct Vote {
     /// What it is: access_token, id_token or jwt.
     #[arg(long, default_value = "access_token", value_parser = ["access_token", "id_token", "jwt"])]
     session_token_type: String,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-struct Common {
-    #[command(flatten)]
-    target: TargetArgs,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl Command {

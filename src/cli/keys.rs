@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::apply::no_server;
 use super::desk::{Answer, failed, heard, tell};
-use super::target::TargetArgs;
+use super::target::Common;
 use super::time;
 use crate::admin::api::Refused;
 use crate::admin::client::AdminClient;
@@ -57,15 +57,6 @@ enum Command {
     },
     /// Read the key folder again, as SIGHUP does. On a fault the old keys go on serving.
     Reload(Common),
-}
-
-#[derive(clap::Args, Clone, Debug)]
-struct Common {
-    #[command(flatten)]
-    target: TargetArgs,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl KeysArgs {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::desk::{Answer, Desk, heard, tell};
-use super::target::TargetArgs;
+use super::target::Common;
 use crate::admin::api::Refused;
 use crate::admin::socket::Peer;
 use crate::clock::Clock;
@@ -38,15 +38,6 @@ struct Change {
     reason: String,
     #[command(flatten)]
     common: Common,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-struct Common {
-    #[command(flatten)]
-    target: TargetArgs,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs the command.

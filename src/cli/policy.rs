@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
+use super::target::Common;
 use crate::clock::Clock;
 use crate::policy::bundle::Bundle;
 use crate::policy::coverage::coverage;
@@ -42,7 +43,7 @@ enum Command {
     /// Put the bundle of these folders in force, on all replicas. It must compile and pass its own tests.
     Apply(live::Apply),
     /// Read the folders of the configuration again, as SIGHUP does, and put in force what has changed there.
-    Reload(live::Common),
+    Reload(Common),
     /// Put a bundle in force that was so before.
     Rollback(live::Rollback),
     /// Try a bundle beside the one in force.
@@ -58,7 +59,7 @@ enum Command {
     /// Say whether what policy says bites: for a time it may not.
     Mode(mode::SetMode),
     /// Tell which bundle is in force, which were, what is tried beside it, and what was refused: exit code 1 if something was.
-    Status(live::Common),
+    Status(Common),
     /// Print a bundle that is or was in force.
     Show(live::Show),
     /// Decide the exchanges of the log again by another bundle, and tell what would end otherwise. Nothing is changed.

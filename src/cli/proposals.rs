@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::approvals::{escaped, escaped_line, plain};
 use super::desk::{Answer, Desk, heard, tell};
 use super::report;
-use super::target::TargetArgs;
+use super::target::Common;
 use crate::admin::api::{RefusalCode, Refused};
 use crate::admin::client::Waiting;
 use crate::admin::proposals::{ConfirmProposal, Proposed, RejectProposal, id};
@@ -66,15 +66,6 @@ struct Named {
     id: String,
     #[command(flatten)]
     common: Common,
-}
-
-#[derive(Clone, Debug, Args)]
-struct Common {
-    #[command(flatten)]
-    target: TargetArgs,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl Command {

@@ -20,6 +20,16 @@ pub struct TargetArgs {
     pub token_file: Option<PathBuf>,
 }
 
+/// The options of a command that asks a server: which one, and how its answer is printed.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Common {
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 impl TargetArgs {
     /// The server over HTTPS, if one is named.
     pub(super) fn remote(&self) -> Result<Option<AdminClient>, String> {

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::live::{self, Common, at_desk};
+use super::live::{self, at_desk};
 use crate::admin::api::Refused;
 use crate::admin::policy::{DropCandidate, LoadCandidate, PromoteCandidate};
 use crate::admin::socket::Peer;
 use crate::cli::desk::{Desk, failed, heard};
+use crate::cli::target::Common;
 use crate::cli::time;
 use crate::clock::Clock;
 use crate::configuration::apply::candidate::{CanaryOrder, CandidateChanged, CandidateStatus, KeptCandidate};

@@ -4,10 +4,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::live::{Common, at_desk};
+use super::live::at_desk;
 use crate::admin::api::Refused;
 use crate::admin::socket::Peer;
 use crate::cli::desk::{Desk, failed, heard};
+use crate::cli::target::Common;
 use crate::cli::time;
 use crate::clock::Clock;
 use crate::configuration::apply::data::{

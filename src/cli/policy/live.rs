@@ -8,7 +8,7 @@ use crate::admin::policy::{ApplyPolicy, RollbackPolicy};
 use crate::admin::socket::Peer;
 use crate::cli::approvals::escaped_line;
 use crate::cli::desk::{Answer, Desk, failed, heard, tell};
-use crate::cli::target::TargetArgs;
+use crate::cli::target::Common;
 use crate::cli::time;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -16,15 +16,6 @@ use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatu
 use crate::policy::bundle::Bundle;
 use crate::policy::{check, suite};
 use crate::terminal::output::{Exit, Output};
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    target: TargetArgs,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Apply {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::live::{Common, at_desk};
+use super::live::at_desk;
 use super::replay;
 use crate::admin::api::Refused;
 use crate::admin::socket::Peer;
 use crate::cli::desk::{Desk, heard};
+use crate::cli::target::Common;
 use crate::cli::time;
 use crate::clock::Clock;
 use crate::configuration::apply::mode::{KeptMode, ModeChanged, ModeOrder};
