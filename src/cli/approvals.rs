@@ -21,6 +21,7 @@ use crate::domain::envelope::EnvelopeTerms;
 use crate::domain::objects::SessionTokenKind;
 use crate::domain::request::Presented;
 use crate::domain::scope::ScopeSet;
+use crate::terminal::escape::{escaped, escaped_value};
 use crate::terminal::http::Http;
 use crate::terminal::output::{Exit, Output};
 
@@ -299,7 +300,7 @@ fn told_one(approval: &ListedApproval, output: &mut Output<'_>) -> Exit {
     of("/scope").split(' ').for_each(|scope| line("scope", scope.to_owned()));
     for (label, member) in [("resource", "resources"), ("detail", "authorization_details")] {
         for value in approval.request.get(member).and_then(Value::as_array).into_iter().flatten() {
-            line(label, plain(value));
+            line(label, escaped_value(value));
         }
     }
     line("hands on to", of("/delegate_to"));
@@ -309,11 +310,11 @@ fn told_one(approval: &ListedApproval, output: &mut Output<'_>) -> Exit {
     }
     line("lives", format!("{} s, its task {} s", of("/expires_in"), of("/task_lifetime")));
     for reason in approval.request.get("reasons").and_then(Value::as_array).into_iter().flatten() {
-        let part = |key| reason.get(key).map(plain).unwrap_or_default();
+        let part = |key| reason.get(key).map(escaped_value).unwrap_or_default();
         line("why", format!("{}: {}", part("code"), part("message")));
     }
     for (key, value) in approval.request.get("claimed").and_then(Value::as_object).into_iter().flatten() {
-        line("agent says", format!("{}: {} (not verified)", escaped(key), plain(value)));
+        line("agent says", format!("{}: {} (not verified)", escaped(key), escaped_value(value)));
     }
     line("quorum", approval.quorum.to_string());
     for vote in &approval.votes {
@@ -361,28 +362,5 @@ fn told_cast(cast: &Cast, output: &mut Output<'_>) -> Exit {
 
 /// What is at `pointer`, safe for a terminal.
 fn text(approval: &ListedApproval, pointer: &str) -> String {
-    approval.request.pointer(pointer).map(plain).unwrap_or_default()
-}
-
-/// All of a value, safe for a terminal: agents and identity providers choose some of it.
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => escaped(text),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => escaped(&value.to_string()),
-    }
-}
-
-/// A line of a file, [`escaped`]; of a tab four spaces are left.
-pub(super) fn escaped_line(line: &str) -> String {
-    escaped(&line.replace('\t', "    "))
-}
-
-/// Nothing is cut, and what is not printable ASCII is spelt out: letters that look alike or turn the line around do not.
-pub(super) fn escaped(text: &str) -> String {
-    let spelt = |c: char| match c {
-        ' '..='~' => c.to_string(),
-        _ => c.escape_unicode().to_string(),
-    };
-    text.chars().map(spelt).collect()
+    approval.request.pointer(pointer).map(escaped_value).unwrap_or_default()
 }

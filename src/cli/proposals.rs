@@ -5,7 +5,6 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::approvals::{escaped, escaped_line, plain};
 use super::desk::{Answer, Desk, heard, tell};
 use super::report;
 use super::target::Common;
@@ -17,6 +16,7 @@ use crate::clock::Clock;
 use crate::configuration::apply::proposals::{ListedProposal, ProposalSettled};
 use crate::configuration::plan::Plan;
 use crate::domain::proposal::ProposalState;
+use crate::terminal::escape::{escaped, escaped_line, escaped_value};
 use crate::terminal::output::{Exit, Output};
 
 /// See which changes wait for a second person, and confirm or reject them.
@@ -225,9 +225,9 @@ fn told_effect(effect: &Value, output: &mut Output<'_>) {
             Ok(plan) if member == "plan" => plan.told().for_each(|step| report::tell(step, output, false)),
             Ok(_) | Err(_) if value.is_null() => {}
             Ok(_) | Err(_) if member == "beside" => {
-                output.line(&format!("  beside the objects in force now ({})", plain(value)));
+                output.line(&format!("  beside the objects in force now ({})", escaped_value(value)));
             }
-            Ok(_) | Err(_) => output.line(&format!("  {}: {}", escaped(member), plain(value))),
+            Ok(_) | Err(_) => output.line(&format!("  {}: {}", escaped(member), escaped_value(value))),
         }
     }
 }
@@ -248,7 +248,7 @@ fn told_content(content: &Value, output: &mut Output<'_>) {
             ("document", Value::String(text)) => {
                 text.lines().for_each(|line| output.line(&escaped_line(line)));
             }
-            _ => output.line(&format!("  {}: {}", escaped(member), plain(value))),
+            _ => output.line(&format!("  {}: {}", escaped(member), escaped_value(value))),
         }
     }
 }

@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::approvals::escaped;
 use crate::admin::api::{RefusalCode, Refused};
 use crate::configuration::apply::Applied;
 use crate::configuration::plan::{Action, Difference, Plan, Step};
+use crate::terminal::escape::escaped;
 use crate::terminal::output::{Exit, Output};
 
 /// Longest value that is shown of a difference, in characters.

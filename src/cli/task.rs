@@ -78,7 +78,7 @@ pub async fn run(
     match &args.command {
         Command::Tree { target, server, json, .. } => {
             if server.names_agent() {
-                let view = ask(server, &format!("/tasks/{}", escaped(&id)), None).await;
+                let view = ask(server, &format!("/tasks/{}", in_path(&id)), None).await;
                 return told(view, *json, output, shown);
             }
             let desk = match Desk::find(target, clock).await {
@@ -90,7 +90,7 @@ pub async fn run(
             exit
         }
         Command::Complete { outcome, server, json, .. } => {
-            let path = format!("/tasks/{}/complete", escaped(&id));
+            let path = format!("/tasks/{}/complete", in_path(&id));
             told(ask(server, &path, *outcome).await, *json, output, completed)
         }
     }
@@ -108,13 +108,13 @@ fn id(place: &str, stdin: &mut (dyn Read + Send)) -> Result<String, String> {
 
 async fn tree(desk: &Desk, id: &str) -> Answer<TaskView> {
     match desk {
-        Desk::Server(server) => heard(server.task(&escaped(id)).await),
+        Desk::Server(server) => heard(server.task(&in_path(id)).await),
         Desk::Folder(folder) => Ok(seen(&folder.tasks, id).await),
     }
 }
 
 /// An id as it goes into a path: what is none is asked for all the same, and refused.
-fn escaped(id: &str) -> String {
+fn in_path(id: &str) -> String {
     id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
 

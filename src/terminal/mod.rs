@@ -1,4 +1,5 @@
-//! What the commands and the demo share: where they write, and how they call a server.
+//! What the commands and the demo share: where they write and what of it is safe to show, and how they call a server.
 
+pub mod escape;
 pub mod http;
 pub mod output;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::admin::api::Refused;
 use crate::admin::policy::{ApplyPolicy, RollbackPolicy};
 use crate::admin::socket::Peer;
-use crate::cli::approvals::escaped_line;
 use crate::cli::desk::{Answer, Desk, failed, heard, tell};
 use crate::cli::target::Common;
 use crate::cli::time;
@@ -15,6 +14,7 @@ use crate::config::Config;
 use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus, StillBites};
 use crate::policy::bundle::Bundle;
 use crate::policy::{check, suite};
+use crate::terminal::escape::escaped_line;
 use crate::terminal::output::{Exit, Output};
 
 #[derive(Debug, clap::Args)]
