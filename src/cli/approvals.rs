@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::desk::{Answer, Desk, heard, tell};
+use super::desk::{Answer, Desk, about, heard, tell};
 use super::target::Common;
 use super::token;
 use crate::admin::api::{RefusalCode, Refused};
@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::dev::file::DevFile;
 use crate::domain::approval::Narrowing;
 use crate::domain::envelope::EnvelopeTerms;
+use crate::domain::ids::ApprovalId;
 use crate::domain::objects::SessionTokenKind;
 use crate::domain::request::Presented;
 use crate::domain::scope::ScopeSet;
@@ -197,12 +198,17 @@ pub async fn run(
         (Command::List { all, .. }, _) => {
             tell(listed(&desk, &clock, *all).await, common.json, output, told_list)
         }
-        (Command::Show(named), _) => tell(one(&desk, &clock, &named.id).await, common.json, output, told_one),
+        (Command::Show(named), _) => {
+            let shown = about(id(&named.id), |id| one(&desk, &clock, id)).await;
+            tell(shown, common.json, output, told_one)
+        }
         (Command::Cancel { named, reason }, _) => {
-            tell(cancel(&desk, &named.id, reason).await, common.json, output, told_cast)
+            let cancelled = about(id(&named.id), |id| cancel(&desk, id, reason)).await;
+            tell(cancelled, common.json, output, told_cast)
         }
         (Command::Approve { vote, .. } | Command::Deny(vote), Some(given)) => {
-            tell(cast(&desk, &vote.named.id, given).await, common.json, output, told_cast)
+            let settled = about(id(&vote.named.id), |id| cast(&desk, id, given)).await;
+            tell(settled, common.json, output, told_cast)
         }
         (Command::Approve { .. } | Command::Deny(_), None) => Exit::Usage,
     };
@@ -217,37 +223,26 @@ async fn listed(desk: &Desk, clock: &Arc<dyn Clock>, all: bool) -> Answer<Vec<Li
     }
 }
 
-async fn one(desk: &Desk, clock: &Arc<dyn Clock>, text: &str) -> Answer<ListedApproval> {
-    let id = match id(text) {
-        Ok(id) => id,
-        Err(refused) => return Ok(Err(refused)),
-    };
+async fn one(desk: &Desk, clock: &Arc<dyn Clock>, id: ApprovalId) -> Answer<ListedApproval> {
     match desk {
         Desk::Server(server) => heard(server.approval(&id.to_string()).await),
         Desk::Folder(folder) => Ok(show(&folder.store, clock.now(), id).await.map_err(Refused::from)),
     }
 }
 
-async fn cast(desk: &Desk, text: &str, given: &Given) -> Answer<Cast> {
-    let id = match id(text) {
-        Ok(id) => id.to_string(),
-        Err(refused) => return Ok(Err(refused)),
-    };
+async fn cast(desk: &Desk, id: ApprovalId, given: &Given) -> Answer<Cast> {
     match (desk, given) {
-        (Desk::Server(server), Given::Ballot(ballot)) => heard(server.vote(&id, ballot).await),
-        (Desk::Server(server), Given::Said(said)) => heard(server.answer(&id, said).await),
+        (Desk::Server(server), Given::Ballot(ballot)) => heard(server.vote(&id.to_string(), ballot).await),
+        (Desk::Server(server), Given::Said(said)) => heard(server.answer(&id.to_string(), said).await),
         (Desk::Folder(_), _) => Ok(Err(no_server())),
     }
 }
 
-async fn cancel(desk: &Desk, text: &str, reason: &str) -> Answer<Cast> {
-    let id = match id(text) {
-        Ok(id) => id.to_string(),
-        Err(refused) => return Ok(Err(refused)),
-    };
+async fn cancel(desk: &Desk, id: ApprovalId, reason: &str) -> Answer<Cast> {
     match desk {
         Desk::Server(server) => {
-            heard(server.cancel_approval(&id, &CancelApproval { reason: reason.to_owned() }).await)
+            let request = CancelApproval { reason: reason.to_owned() };
+            heard(server.cancel_approval(&id.to_string(), &request).await)
         }
         Desk::Folder(_) => Ok(Err(no_server())),
     }

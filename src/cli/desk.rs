@@ -164,6 +164,17 @@ pub(super) fn heard<T>(answer: Result<Result<T, Refused>, ClientFault>) -> Answe
     Ok(answer?)
 }
 
+/// Asks about what `named` names; a name that is none is refused here, and asked of nobody.
+pub(super) async fn about<I, T, F: Future<Output = Answer<T>>>(
+    named: Result<I, Refused>,
+    ask: impl FnOnce(I) -> F,
+) -> Answer<T> {
+    match named {
+        Ok(id) => ask(id).await,
+        Err(refused) => Ok(Err(refused)),
+    }
+}
+
 /// Tells the answer as JSON, or by `words`; a refusal or failure either way.
 pub(super) fn tell<T: serde::Serialize>(
     answer: Answer<T>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::desk::{Answer, Desk, heard, tell};
+use super::desk::{Answer, Desk, about, heard, tell};
 use super::report;
 use super::target::Common;
 use crate::admin::api::{RefusalCode, Refused};
@@ -15,6 +15,7 @@ use crate::admin::socket::Peer;
 use crate::clock::Clock;
 use crate::configuration::apply::proposals::{ListedProposal, ProposalSettled};
 use crate::configuration::plan::Plan;
+use crate::domain::ids::ProposalId;
 use crate::domain::proposal::ProposalState;
 use crate::terminal::escape::{escaped, escaped_line, escaped_value};
 use crate::terminal::output::{Exit, Output};
@@ -88,14 +89,17 @@ pub async fn run(args: &ProposalsArgs, clock: Arc<dyn Clock>, output: &mut Outpu
     let exit = match &args.command {
         Command::List { all, .. } => tell(list(&desk, *all).await, json, output, told_list),
         Command::Show(named) => {
-            tell(show(&desk, &named.id).await, json, output, |one, output| told_one(one, server, output))
+            let shown = about(id(&named.id), |id| show(&desk, id)).await;
+            tell(shown, json, output, |one, output| told_one(one, server, output))
         }
         Command::Confirm { named, digest, reason } => {
             let request = ConfirmProposal { digest: digest.clone(), reason: reason.clone() };
-            tell(confirm(&desk, &named.id, &request).await, json, output, told_settled)
+            let confirmed = about(id(&named.id), |id| confirm(&desk, id, &request)).await;
+            tell(confirmed, json, output, told_settled)
         }
         Command::Reject { named, reason } => {
-            tell(reject(&desk, &named.id, reason).await, json, output, told_settled)
+            let rejected = about(id(&named.id), |id| reject(&desk, id, reason)).await;
+            tell(rejected, json, output, told_settled)
         }
     };
     desk.close().await;
@@ -109,22 +113,14 @@ async fn list(desk: &Desk, all: bool) -> Answer<Vec<ListedProposal>> {
     }
 }
 
-async fn show(desk: &Desk, text: &str) -> Answer<ListedProposal> {
-    let id = match id(text) {
-        Ok(id) => id,
-        Err(refused) => return Ok(Err(refused)),
-    };
+async fn show(desk: &Desk, id: ProposalId) -> Answer<ListedProposal> {
     match desk {
         Desk::Server(server) => heard(server.proposal(id).await),
         Desk::Folder(folder) => Ok(folder.configuration.proposal(id).await.map_err(Refused::from)),
     }
 }
 
-async fn confirm(desk: &Desk, text: &str, request: &ConfirmProposal) -> Answer<ProposalSettled> {
-    let id = match id(text) {
-        Ok(id) => id,
-        Err(refused) => return Ok(Err(refused)),
-    };
+async fn confirm(desk: &Desk, id: ProposalId, request: &ConfirmProposal) -> Answer<ProposalSettled> {
     match desk {
         Desk::Server(server) => heard(server.confirm_proposal(id, request).await),
         Desk::Folder(_) => Ok(Err(Refused::new(
@@ -134,11 +130,7 @@ async fn confirm(desk: &Desk, text: &str, request: &ConfirmProposal) -> Answer<P
     }
 }
 
-async fn reject(desk: &Desk, text: &str, reason: &str) -> Answer<ProposalSettled> {
-    let id = match id(text) {
-        Ok(id) => id,
-        Err(refused) => return Ok(Err(refused)),
-    };
+async fn reject(desk: &Desk, id: ProposalId, reason: &str) -> Answer<ProposalSettled> {
     match desk {
         Desk::Server(server) => {
             heard(server.reject_proposal(id, &RejectProposal { reason: reason.to_owned() }).await)
