@@ -15,6 +15,7 @@ pub mod proposals;
 pub mod revocations;
 pub mod socket;
 pub mod tasks;
+pub mod transport;
 
 use std::path::PathBuf;
 

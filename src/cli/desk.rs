@@ -46,12 +46,7 @@ impl From<ClientFault> for Failure {
     fn from(fault: ClientFault) -> Self {
         match fault {
             ClientFault::Waits(waiting) => Self::Waits(waiting),
-            ClientFault::Socket(_)
-            | ClientFault::Http(_)
-            | ClientFault::Slow
-            | ClientFault::Unreachable { .. }
-            | ClientFault::Url(_)
-            | ClientFault::Answer(_) => Self::Failed(fault.to_string()),
+            ClientFault::Transport(fault) => Self::Failed(fault.to_string()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::login::LONGEST_WHY;
 use super::server::{Metadata, secret_of};
 use super::stored::Stored;
-use crate::admin::client::safe_url;
+use crate::admin::transport::safe_url;
 use crate::domain::ids::shown_up_to;
 use crate::terminal::http::{Credentials, Http};
 use crate::terminal::output::{Exit, Output};

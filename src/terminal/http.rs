@@ -7,7 +7,7 @@ use openidconnect::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::admin::client::{UNSAFE, Unread, body_of, innermost, safe_url};
+use crate::admin::transport::{UNSAFE, Unread, body_of, innermost, safe_url};
 use crate::domain::ids::{shown, shown_up_to};
 
 /// Longest wait for an answer.

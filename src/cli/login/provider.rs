@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LONGEST_WHY;
 use super::browser::{Callback, Sender};
-use crate::admin::client::safe_url;
+use crate::admin::transport::safe_url;
 use crate::domain::ids::{shown, shown_up_to};
 use crate::domain::objects::SessionTokenKind;
 use crate::terminal::http::Http;
