@@ -21,6 +21,9 @@ use crate::introspection::operator::{NotAdmitted, Operator};
 use crate::store::change::Refuse;
 use crate::store::writer::Writer;
 
+/// Error code of a token for another role (RFC 6750 §3.1), and the reason code of its record.
+const INSUFFICIENT_SCOPE: &str = "insufficient_scope";
+
 /// What the gate is made of. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
@@ -114,7 +117,7 @@ impl Gate {
     async fn operator(&self, headers: &HeaderMap, called: &Called) -> Result<Operator, Response> {
         let mut shown = headers.get_all(header::AUTHORIZATION).iter();
         let Some(first) = shown.next() else {
-            return Err(challenge(RefusalCode::InvalidToken, "show a token of `taskgrant login`", None));
+            return Err(Challenge::NoToken.answer("show a token of `taskgrant login`"));
         };
         let token = bearer(first).filter(|_| shown.next().is_none());
         let world = self.active.load();
@@ -128,7 +131,7 @@ impl Gate {
                 self.aggregates.unauthenticated();
                 let message =
                     "the token is none for this admin API, has expired, or is revoked: `taskgrant login`";
-                Err(challenge(RefusalCode::InvalidToken, message, Some("invalid_token")))
+                Err(Challenge::BadToken.answer(message))
             }
             Err(NotAdmitted::Role(operator)) => {
                 let message =
@@ -151,7 +154,7 @@ impl Gate {
         (method, route): &Called,
         (wanted, message): (Role, String),
     ) -> Response {
-        let code = "insufficient_scope";
+        let code = INSUFFICIENT_SCOPE;
         if self.aggregates.is_first(Kind::Admin, &operator.account(), code) {
             let now = self.clock.now();
             let reasons = vec![Reason { code: code.to_owned(), message: message.clone(), public: true }];
@@ -177,12 +180,7 @@ impl Gate {
                 warn!(%fault, "a refusal of the admin API could not be recorded");
             }
         }
-        let mut response = challenge(RefusalCode::InsufficientScope, &message, Some(code));
-        let scope = format!("Bearer realm=\"taskgrant\", error=\"{code}\", scope=\"{}\"", wanted.task_type());
-        if let Ok(value) = HeaderValue::from_str(&scope) {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
-        }
-        response
+        Challenge::OtherRole(wanted).answer(&message)
     }
 }
 
@@ -194,16 +192,36 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.bytes().all(legal)).then_some(token)
 }
 
-/// A refusal with `WWW-Authenticate` (RFC 6750 §3): without an error where no credential was shown at all.
-fn challenge(error: RefusalCode, message: &str, told: Option<&'static str>) -> Response {
-    let refused = Refused::new(error, message);
-    let mut response = refused.into_response();
-    let value = match told {
-        Some("invalid_token") => "Bearer realm=\"taskgrant\", error=\"invalid_token\"",
-        Some(_) | None => "Bearer realm=\"taskgrant\"",
-    };
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
-    response
+/// What is wrong with the credential of a request, as `WWW-Authenticate` tells it (RFC 6750 §3).
+#[derive(Clone, Copy)]
+enum Challenge {
+    /// None was shown: no error is named then.
+    NoToken,
+    /// It is no token for this, or none that lives.
+    BadToken,
+    /// It is for another role than this one.
+    OtherRole(Role),
+}
+
+impl Challenge {
+    /// The refusal that tells it.
+    fn answer(self, message: &str) -> Response {
+        let realm = "Bearer realm=\"taskgrant\"";
+        let (error, value) = match self {
+            Self::NoToken => (RefusalCode::InvalidToken, realm.to_owned()),
+            Self::BadToken => (RefusalCode::InvalidToken, format!("{realm}, error=\"invalid_token\"")),
+            Self::OtherRole(wanted) => {
+                let scope = wanted.task_type();
+                let value = format!("{realm}, error=\"{INSUFFICIENT_SCOPE}\", scope=\"{scope}\"");
+                (RefusalCode::InsufficientScope, value)
+            }
+        };
+        let mut response = Refused::new(error, message).into_response();
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+        }
+        response
+    }
 }
 
 fn no_route() -> Response {
@@ -235,6 +253,21 @@ mod tests {
         assert_eq!(of(Method::GET, "/admin/v1/proposals/{id}"), Role::ALL);
         assert_eq!(of(Method::POST, "/admin/v1/proposals/{id}/confirm"), [Role::Approve]);
         assert_eq!(of(Method::POST, "/admin/v1/proposals/{id}/reject"), [Role::Approve, Role::Admin]);
+    }
+
+    #[test]
+    fn a_challenge_names_an_error_only_of_a_credential_that_was_shown() {
+        let of = |challenge: Challenge| {
+            let response = challenge.answer("why");
+            let told = response.headers().get(header::WWW_AUTHENTICATE).unwrap().to_str().unwrap().to_owned();
+            (response.status(), told)
+        };
+        let realm = "Bearer realm=\"taskgrant\"";
+        assert_eq!(of(Challenge::NoToken), (StatusCode::UNAUTHORIZED, realm.to_owned()));
+        let bad = format!("{realm}, error=\"invalid_token\"");
+        assert_eq!(of(Challenge::BadToken), (StatusCode::UNAUTHORIZED, bad));
+        let other = format!("{realm}, error=\"insufficient_scope\", scope=\"taskgrant.approve\"");
+        assert_eq!(of(Challenge::OtherRole(Role::Approve)), (StatusCode::FORBIDDEN, other));
     }
 
     #[test]
