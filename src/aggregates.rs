@@ -1,5 +1,7 @@
 //! Refusals that callers can cause at will, counted so that a flood of them does not fill the log (L12).
 
+pub mod recorder;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

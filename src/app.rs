@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use axum::Router;
 use chrono::TimeDelta;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -32,7 +31,8 @@ use self::front::Front;
 use self::parts::{bind, outward_of, replica_of, tls_of, writer_of};
 use self::reload::Reload;
 use self::tls::Tls;
-use crate::aggregates::{Aggregates, Refused};
+use crate::aggregates::Aggregates;
+use crate::aggregates::recorder::Recorder;
 use crate::approvals::{self, Approvals};
 use crate::authentication::Authentication;
 use crate::clock::watch::TimeWatch;
@@ -40,7 +40,6 @@ use crate::clock::{Clock, Random};
 use crate::config::{Config, OnError};
 use crate::configuration::active::{Active, InForce};
 use crate::configuration::apply::{self, Configuration};
-use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
 use crate::exchange::{Exchange, Parts};
 use crate::http::guard::{Bodies, Guard, guarded};
 use crate::http::health::{Ops, Readiness, StoreProbe};
@@ -70,8 +69,6 @@ use crate::store::folder::{FolderLock, Location};
 use crate::store::writer::Writer;
 use crate::tasks::{self, Tasks};
 
-/// How often it is recorded what was only counted (L12).
-const AGGREGATE_EVERY: Duration = Duration::from_mins(1);
 /// How long what is under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(15);
 /// The same for operators, who have nothing to lose.
@@ -502,60 +499,5 @@ impl App {
 fn warn_of_faults(on_error: OnError) {
     if on_error != OnError::Deny {
         warn!(on_error = on_error.as_str(), "what policy fails on is granted within the ceilings");
-    }
-}
-
-struct Recorder {
-    aggregates: Arc<Aggregates>,
-    writer: Writer,
-    clock: Arc<dyn Clock>,
-    random: Random,
-}
-
-impl Recorder {
-    /// Records what was counted as one decision a minute for each client and reason: it costs the log nothing else (L12).
-    async fn record_every_minute(self: Arc<Self>) {
-        let mut every = tokio::time::interval(AGGREGATE_EVERY);
-        loop {
-            every.tick().await;
-            self.record().await;
-        }
-    }
-
-    async fn record(&self) {
-        for (refused, count) in self.aggregates.take() {
-            if self.writer.submit(self.aggregate(&refused, count)).await.is_err() {
-                warn!(count, "refusals that were counted could not be recorded yet");
-                self.aggregates.put_back(refused, count);
-            }
-        }
-    }
-
-    fn decision(&self, kind: Kind, outcome: Outcome, record: Record) -> Decision {
-        let now = self.clock.now();
-        Decision {
-            id: self.random.decision(now),
-            kind,
-            at: now,
-            tenant: None,
-            outcome,
-            policy: None,
-            task_type: None,
-            record,
-            input: None,
-        }
-    }
-
-    fn aggregate(&self, refused: &Refused, count: u64) -> Decision {
-        let what = match (&refused.client, refused.kind) {
-            (Some(_), _) => "more requests were refused for this",
-            (None, Kind::Exchange | Kind::Approval) => "requests failed client authentication",
-            (None, Kind::Admin) => "events were refused that no identity provider is known to have sent",
-        };
-        let message = format!("{count} {what} since the last such record");
-        let reason = Reason { code: refused.code.clone(), message, public: false };
-        let (actor, asked) = (refused.client.clone(), json!({ "count": count }));
-        let record = Record { actor, asked, reasons: vec![reason], ..Record::default() };
-        self.decision(refused.kind, Outcome::Deny, record)
     }
 }
