@@ -147,7 +147,7 @@ impl App {
         let active = Active::serving(in_force, key_sets.clone());
         let with = (clock.clone(), metrics.clone());
         let told = (config.public_url.clone(), config.admin.two_persons.clone());
-        let configuration = Configuration::guarded(store.clone(), writer.clone(), active.clone(), with, told);
+        let configuration = Configuration::new(store.clone(), writer.clone(), active.clone(), with, told);
         configuration.begin_policy(&found, &config.policy.bundles).await?;
         configuration.warn_of_mode();
         warn_of_faults(config.policy.on_error);

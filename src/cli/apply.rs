@@ -163,5 +163,5 @@ pub(super) async fn open_at(
         last.close().await;
     });
     let told = (deployment.own_issuer.clone(), deployment.two_persons.clone());
-    Ok((Configuration::guarded(store, writer, active, (clock, Arc::default()), told), task))
+    Ok((Configuration::new(store, writer, active, (clock, Arc::default()), told), task))
 }

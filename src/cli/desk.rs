@@ -123,7 +123,7 @@ impl Folder {
         let (writer, task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
         let lockdowns = Lockdowns::load(store.clone(), writer.clone(), clock.clone());
         let active = Active::new(in_force);
-        let configuration = Configuration::guarded(
+        let configuration = Configuration::new(
             store.clone(),
             writer.clone(),
             active.clone(),

@@ -195,19 +195,8 @@ struct Next {
 }
 
 impl Configuration {
-    /// `own_issuer` is this server's `iss`.
+    /// `own_issuer` is this server's `iss`; `two_persons` which changes take two persons.
     pub fn new(
-        store: Store,
-        writer: Writer,
-        active: Active,
-        (clock, metrics): (Arc<dyn Clock>, Arc<Metrics>),
-        own_issuer: String,
-    ) -> Self {
-        Self::guarded(store, writer, active, (clock, metrics), (own_issuer, TwoPersons::default()))
-    }
-
-    /// The same, where some changes take two persons.
-    pub fn guarded(
         store: Store,
         writer: Writer,
         active: Active,

@@ -55,8 +55,13 @@ async fn bench() -> Bench {
     let (writer, _task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
     let policy = PolicyEngine::compile(Bundle::embedded_base().unwrap()).unwrap();
     let active = Active::new(load(&store, OWN, policy).await.unwrap());
-    let configuration =
-        Configuration::new(store.clone(), writer, active.clone(), (clock, Arc::default()), OWN.into());
+    let configuration = Configuration::new(
+        store.clone(),
+        writer,
+        active.clone(),
+        (clock, Arc::default()),
+        (OWN.into(), TwoPersons::default()),
+    );
     Bench { store, active, configuration }
 }
 

@@ -106,8 +106,13 @@ impl Site {
         let (writer, writing) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
         let policy = PolicyEngine::compile(Bundle::embedded_base().unwrap()).unwrap();
         let active = Active::new(load(&store, OWN, policy).await.unwrap());
-        let configuration =
-            Configuration::new(store, writer, active.clone(), (clock, Arc::default()), OWN.into());
+        let configuration = Configuration::new(
+            store,
+            writer,
+            active.clone(),
+            (clock, Arc::default()),
+            (OWN.into(), TwoPersons::default()),
+        );
         let socket = AdminSocket::bind(&deployment.admin_socket).unwrap();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {

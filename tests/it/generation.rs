@@ -8,6 +8,7 @@ use serde_json::json;
 use taskgrant::configuration::active::Active;
 use taskgrant::configuration::apply::{ApplyFault, Configuration, Options, load};
 use taskgrant::configuration::documents::Source;
+use taskgrant::domain::proposal::TwoPersons;
 use taskgrant::policy::bundle::Bundle;
 use taskgrant::policy::engine::PolicyEngine;
 use taskgrant::store::Store;
@@ -34,8 +35,8 @@ impl Replica {
         let policy = PolicyEngine::compile(Bundle::embedded_base().unwrap()).unwrap();
         let active = Active::new(load(&store, &server.issuer, policy).await.unwrap());
         let (writer, _task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
-        let configuration =
-            Configuration::new(store, writer, active.clone(), (clock, Arc::default()), server.issuer.clone());
+        let told = (server.issuer.clone(), TwoPersons::default());
+        let configuration = Configuration::new(store, writer, active.clone(), (clock, Arc::default()), told);
         Self { configuration, active }
     }
 

@@ -11,6 +11,7 @@ use crate::configuration::apply::policy::BundleFile;
 use crate::configuration::apply::standing::ACTIVE;
 use crate::configuration::apply::{Options, Order, load};
 use crate::domain::decision::Outcome;
+use crate::domain::proposal::TwoPersons;
 use crate::policy::bundle::Bundle;
 use crate::policy::candidate::Canary;
 use crate::policy::engine::PolicyEngine;
@@ -160,7 +161,7 @@ async fn bench() -> (Store, Configuration) {
     let (writer, _task) = Writer::spawn(&store, clock.clone(), TimeDelta::zero());
     let policy = PolicyEngine::compile(Bundle::embedded_base().unwrap()).unwrap();
     let active = Active::new(load(&store, "https://us.example", policy).await.unwrap());
-    let own = "https://us.example".to_owned();
+    let own = ("https://us.example".to_owned(), TwoPersons::default());
     let configuration = Configuration::new(store.clone(), writer, active, (clock, Arc::default()), own);
     (store, configuration)
 }
