@@ -228,8 +228,9 @@ async fn apply(
     request: Result<Json<ApplyRequest>, JsonRejection>,
 ) -> Result<Response, Refused> {
     let Json(ApplyRequest { documents, options }) = request.map_err(Refused::unreadable)?;
+    let documents: Arc<[Source]> = documents.into();
     let applied = configuration.apply(documents.clone(), options, asker.word()).await;
-    let content = async { Ok(Content::Apply { documents, options }) };
+    let content = async { Ok(Content::Apply { documents: documents.to_vec(), options }) };
     answered(&configuration, &asker, applied, content).await
 }
 

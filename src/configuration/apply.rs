@@ -224,11 +224,11 @@ impl Configuration {
     /// Runs to its end also if the caller goes away: between the commit and the new snapshot nothing may be lost.
     pub async fn apply(
         &self,
-        sources: Vec<Source>,
+        sources: impl Into<Arc<[Source]>>,
         options: Options,
         word: impl Into<Word>,
     ) -> Result<Applied, ApplyFault> {
-        let (inner, word) = (self.0.clone(), word.into());
+        let (inner, sources, word) = (self.0.clone(), sources.into(), word.into());
         let run = tokio::spawn(async move { inner.apply(sources, options, &word).await });
         run.await.unwrap_or_else(|error| Err(ApplyFault::Unavailable(error.to_string())))
     }
@@ -266,7 +266,7 @@ fn beside(before: &Before, next: &Next) -> Option<String> {
 impl Inner {
     async fn apply(
         &self,
-        sources: Vec<Source>,
+        sources: Arc<[Source]>,
         options: Options,
         word: &Word,
     ) -> Result<Applied, ApplyFault> {
@@ -501,7 +501,7 @@ fn reason(code: &str, message: &str) -> Reason {
 }
 
 /// Parses off the threads that serve requests: a large directory takes a while.
-async fn read(sources: Vec<Source>) -> Result<Vec<Document>, Vec<Fault>> {
+async fn read(sources: Arc<[Source]>) -> Result<Vec<Document>, Vec<Fault>> {
     let parsed = tokio::task::spawn_blocking(move || documents::read(&sources)).await;
     let documents = parsed.unwrap_or_else(|error| Err(vec![Fault::of_nothing(error.to_string())]))?;
     if documents.is_empty() {
