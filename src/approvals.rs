@@ -20,7 +20,7 @@ use crate::configuration::active::Active;
 use crate::configuration::apply::Configuration;
 use crate::domain::approval::{Approval, Vote};
 use crate::domain::decision::{Decision, Kind, Outcome, Reason, Record};
-use crate::domain::ids::{ApprovalId, DecisionId, Name};
+use crate::domain::ids::{ApprovalId, DecisionId};
 use crate::domain::request::DeferralCode;
 use crate::domain::snapshot::Agent;
 use crate::issuers::session::Issuers;
@@ -30,7 +30,7 @@ use crate::store::Store;
 use crate::store::change::{CommitFault, Committed, Loss, Refuse, Settle, Settlement};
 use crate::store::writer::Writer;
 use ballot::Voter;
-use view::ListedApproval;
+use view::{ListedApproval, Wanted};
 
 /// How often it is looked for what nobody decided in time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -258,7 +258,7 @@ impl Approvals {
     /// At the start, tells people again of what waits: nobody knows whether they were told.
     pub async fn remind(&self) {
         let world = self.parts.active.load();
-        let waiting = self.parts.store.waiting(self.parts.clock.now(), view::MOST).await;
+        let waiting = self.parts.store.waiting(self.parts.clock.now(), None, view::MOST).await;
         for approval in waiting
             .inspect_err(|fault| warn!(%fault, "what waits for people cannot be read"))
             .iter()
@@ -268,14 +268,9 @@ impl Approvals {
         }
     }
 
-    /// What waits for people, what ends first first; with `all` also what is settled, the newest first.
-    pub async fn list(&self, all: bool) -> Result<Vec<ListedApproval>, NotCast> {
-        view::list(&self.parts.store, self.parts.clock.now(), all).await
-    }
-
-    /// The same of one tenant.
-    pub async fn list_in(&self, tenant: &Name, all: bool) -> Result<Vec<ListedApproval>, NotCast> {
-        view::list_in(&self.parts.store, tenant, self.parts.clock.now(), all).await
+    /// The approvals that are `wanted`.
+    pub async fn list(&self, wanted: &Wanted) -> Result<Vec<ListedApproval>, NotCast> {
+        view::list(&self.parts.store, self.parts.clock.now(), wanted).await
     }
 
     /// One approval, with what the objects in force say of envelopes.

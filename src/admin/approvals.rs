@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::api::{RefusalCode, Refused};
 use super::asker::Asker;
-use crate::approvals::view::ListedApproval;
+use crate::approvals::view::{ListedApproval, Wanted};
 use crate::approvals::{Answer, Approvals, Ballot, Cast, NotCast, Proved};
 use crate::domain::approval::Unmoved;
 use crate::domain::ids::ApprovalId;
@@ -76,10 +76,7 @@ async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Vec<ListedApproval>>, Refused> {
     let all = query.as_deref() == Some("all=true");
-    Ok(Json(match asker.only_tenant() {
-        Some(tenant) => approvals.list_in(tenant, all).await?,
-        None => approvals.list(all).await?,
-    }))
+    Ok(Json(approvals.list(&Wanted { all, tenant: asker.only_tenant().cloned() }).await?))
 }
 
 async fn show(

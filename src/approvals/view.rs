@@ -110,23 +110,26 @@ impl ListedApproval {
     }
 }
 
-/// What waits at `now`, what ends first first; with `all` also what is settled, the newest first.
-pub async fn list(store: &Store, now: DateTime<Utc>, all: bool) -> Result<Vec<ListedApproval>, NotCast> {
-    let found = if all { store.approvals(MOST).await? } else { store.waiting(now, MOST).await? };
-    Ok(found.into_iter().map(|approval| ListedApproval::new(now, approval)).collect())
+/// Which approvals are listed.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Also what is settled, the newest first; else what waits, what ends first first.
+    pub all: bool,
+    /// Only those of this tenant: others do not crowd it out.
+    pub tenant: Option<Name>,
 }
 
-/// The same of one tenant: others do not crowd it out.
-pub(super) async fn list_in(
+/// What is `wanted`, as it stands at `now`.
+pub async fn list(
     store: &Store,
-    tenant: &Name,
     now: DateTime<Utc>,
-    all: bool,
+    wanted: &Wanted,
 ) -> Result<Vec<ListedApproval>, NotCast> {
-    let found = if all {
-        store.approvals_in(tenant, MOST).await?
+    let tenant = wanted.tenant.as_ref();
+    let found = if wanted.all {
+        store.approvals(tenant, MOST).await?
     } else {
-        store.waiting_in(tenant, now, MOST).await?
+        store.waiting(now, tenant, MOST).await?
     };
     Ok(found.into_iter().map(|approval| ListedApproval::new(now, approval)).collect())
 }

@@ -12,7 +12,7 @@ use super::token;
 use crate::admin::api::{RefusalCode, Refused};
 use crate::admin::approvals::{CancelApproval, id};
 use crate::admin::socket::Peer;
-use crate::approvals::view::{ListedApproval, ListedEnvelope, list, show};
+use crate::approvals::view::{ListedApproval, ListedEnvelope, Wanted, list, show};
 use crate::approvals::{Answer as Said, Ballot, Cast, EnvelopeAsked};
 use crate::clock::Clock;
 use crate::dev::file::DevFile;
@@ -196,7 +196,8 @@ pub async fn run(
     };
     let exit = match (command, &given) {
         (Command::List { all, .. }, _) => {
-            tell(listed(&desk, &clock, *all).await, common.json, output, told_list)
+            let wanted = Wanted { all: *all, tenant: None };
+            tell(listed(&desk, &clock, &wanted).await, common.json, output, told_list)
         }
         (Command::Show(named), _) => {
             let shown = about(id(&named.id), |id| one(&desk, &clock, id)).await;
@@ -216,10 +217,10 @@ pub async fn run(
     exit
 }
 
-async fn listed(desk: &Desk, clock: &Arc<dyn Clock>, all: bool) -> Answer<Vec<ListedApproval>> {
+async fn listed(desk: &Desk, clock: &Arc<dyn Clock>, wanted: &Wanted) -> Answer<Vec<ListedApproval>> {
     match desk {
-        Desk::Server(server) => heard(server.approvals(all).await),
-        Desk::Folder(folder) => Ok(list(&folder.store, clock.now(), all).await.map_err(Refused::from)),
+        Desk::Server(server) => heard(server.approvals(wanted.all).await),
+        Desk::Folder(folder) => Ok(list(&folder.store, clock.now(), wanted).await.map_err(Refused::from)),
     }
 }
 

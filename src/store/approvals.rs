@@ -23,24 +23,18 @@ pub(super) const APPROVAL_LIKE: &str = concat!(
     approval_columns!(),
     " FROM approvals WHERE client_id = $1 AND likeness = $2 ORDER BY id DESC LIMIT 1"
 );
-/// Those that wait, the oldest first.
+/// Those that wait, what ends first first; of one tenant if one is named.
 pub(super) const APPROVALS_WAITING: &str = concat!(
     "SELECT ",
     approval_columns!(),
-    " FROM approvals WHERE state = 'pending' AND expires_at > $1 ORDER BY expires_at, id LIMIT $2"
+    " FROM approvals WHERE state = 'pending' AND expires_at > $1 AND ($2 = '' OR tenant = $2) ORDER BY expires_at, id LIMIT $3"
 );
-/// All that are kept, the newest first.
-pub(super) const APPROVALS_LATEST: &str =
-    concat!("SELECT ", approval_columns!(), " FROM approvals ORDER BY id DESC LIMIT $1");
-/// Those of one tenant that wait.
-pub(super) const APPROVALS_WAITING_IN: &str = concat!(
+/// All that are kept, the newest first; of one tenant if one is named.
+pub(super) const APPROVALS_LATEST: &str = concat!(
     "SELECT ",
     approval_columns!(),
-    " FROM approvals WHERE state = 'pending' AND expires_at > $1 AND tenant = $2 ORDER BY expires_at, id LIMIT $3"
+    " FROM approvals WHERE ($1 = '' OR tenant = $1) ORDER BY id DESC LIMIT $2"
 );
-/// All of one tenant.
-pub(super) const APPROVALS_LATEST_IN: &str =
-    concat!("SELECT ", approval_columns!(), " FROM approvals WHERE tenant = $1 ORDER BY id DESC LIMIT $2");
 /// Those of one client with an envelope that may have something left in a task, the newest first.
 pub(super) const APPROVALS_OPEN: &str = concat!(
     "SELECT ",
@@ -205,40 +199,25 @@ impl Store {
         row.map(Approval::try_from).transpose()
     }
 
-    /// What waits for people at `now`, what ends first first, at most `most`.
-    pub async fn waiting(&self, now: DateTime<Utc>, most: u32) -> Result<Vec<Approval>, StoreError> {
-        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_WAITING)
-            .bind(micros(now))
-            .bind(i64::from(most))
-            .fetch_all(&pools.read)
-            .await?))
-    }
-
-    /// All approvals that are kept, the newest first, at most `most`.
-    pub async fn approvals(&self, most: u32) -> Result<Vec<Approval>, StoreError> {
-        read(on_db!(self.db(), pools =>
-            sqlx::query_as(APPROVALS_LATEST).bind(i64::from(most)).fetch_all(&pools.read).await?))
-    }
-
-    /// What waits for people of `tenant` at `now`, as [`waiting`](Self::waiting).
-    pub async fn waiting_in(
+    /// What waits for people at `now`, what ends first first, at most `most`; of one tenant if one is named.
+    pub async fn waiting(
         &self,
-        tenant: &Name,
         now: DateTime<Utc>,
+        tenant: Option<&Name>,
         most: u32,
     ) -> Result<Vec<Approval>, StoreError> {
-        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_WAITING_IN)
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_WAITING)
             .bind(micros(now))
-            .bind(tenant.as_str())
+            .bind(tenant.map_or("", Name::as_str))
             .bind(i64::from(most))
             .fetch_all(&pools.read)
             .await?))
     }
 
-    /// All approvals of `tenant` that are kept, as [`approvals`](Self::approvals).
-    pub async fn approvals_in(&self, tenant: &Name, most: u32) -> Result<Vec<Approval>, StoreError> {
-        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_LATEST_IN)
-            .bind(tenant.as_str())
+    /// All approvals that are kept, the newest first, at most `most`; of one tenant if one is named.
+    pub async fn approvals(&self, tenant: Option<&Name>, most: u32) -> Result<Vec<Approval>, StoreError> {
+        read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_LATEST)
+            .bind(tenant.map_or("", Name::as_str))
             .bind(i64::from(most))
             .fetch_all(&pools.read)
             .await?))

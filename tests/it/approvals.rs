@@ -48,7 +48,7 @@ async fn ap_01_ap_04_what_is_approved_is_fetched_once_and_all_of_it_is_in_the_lo
     assert_eq!(one.request["principal"]["sub"], "alice");
     assert_eq!(one.request["scope"], "refunds:write");
     assert_eq!(one.request["reasons"][0]["code"], "task_type_approval");
-    let stored = format!("{:?}", server.store.approvals(10).await.unwrap());
+    let stored = format!("{:?}", server.store.approvals(None, 10).await.unwrap());
     assert!(
         stored.contains("close_account") && !stored.contains(code(&asked)),
         "only the code's hash is kept"
