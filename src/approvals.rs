@@ -258,7 +258,7 @@ impl Approvals {
     /// At the start, tells people again of what waits: nobody knows whether they were told.
     pub async fn remind(&self) {
         let world = self.parts.active.load();
-        let waiting = self.parts.store.waiting(self.parts.clock.now(), None, view::MOST).await;
+        let waiting = self.parts.store.waiting(self.parts.clock.now(), (None, None), view::MOST).await;
         for approval in waiting
             .inspect_err(|fault| warn!(%fault, "what waits for people cannot be read"))
             .iter()

@@ -1,9 +1,12 @@
 //! `/admin/v1/approvals`: what waits for people, and their answers.
 
+use std::collections::BTreeSet;
+
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use openidconnect::url::form_urlencoded;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +16,7 @@ use super::asker::Asker;
 use crate::approvals::view::{ListedApproval, Wanted};
 use crate::approvals::{Answer, Approvals, Ballot, Cast, NotCast, Proved};
 use crate::domain::approval::Unmoved;
-use crate::domain::ids::ApprovalId;
+use crate::domain::ids::{ApprovalId, BadId, shown};
 use crate::introspection::operator::Operator;
 
 /// `POST /admin/v1/approvals/{id}/cancel`.
@@ -69,14 +72,35 @@ pub(super) fn router(approvals: Approvals) -> Router {
         .with_state(approvals)
 }
 
-/// With `?all=true` also what is settled. Approvers see their own tenant's.
+/// Approvers see their own tenant's.
 async fn list(
     State(approvals): State<Approvals>,
     asker: Asker,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Vec<ListedApproval>>, Refused> {
-    let all = query.as_deref() == Some("all=true");
-    Ok(Json(approvals.list(&Wanted { all, tenant: asker.only_tenant().cloned() }).await?))
+    let tenant = asker.only_tenant().cloned();
+    Ok(Json(approvals.list(&Wanted { tenant, ..wanted(query.as_deref().unwrap_or_default())? }).await?))
+}
+
+/// With `all=true` also what is settled; with `after` only what is behind that approval.
+fn wanted(query: &str) -> Result<Wanted, Refused> {
+    let bad = |why: String| Refused::new(RefusalCode::BadRequest, why);
+    let (mut wanted, mut said) = (Wanted::default(), BTreeSet::new());
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match (name.as_ref(), value.as_ref()) {
+            ("all", "true") => wanted.all = true,
+            ("all", "false") => wanted.all = false,
+            ("all", _) => return Err(bad("`all`: say `true` or `false`".to_owned())),
+            ("after", id) => {
+                wanted.after = Some(id.parse().map_err(|why: BadId| bad(format!("`after`: {why}")))?);
+            }
+            (other, _) => return Err(bad(format!("`{}`: only `all` and `after` may be said", shown(other)))),
+        }
+        if !said.insert(name.clone()) {
+            return Err(bad(format!("`{name}` is said twice")));
+        }
+    }
+    Ok(wanted)
 }
 
 async fn show(
@@ -151,4 +175,30 @@ async fn cancel(
 ) -> Result<Json<Cast>, Refused> {
     let Json(CancelApproval { reason }) = request.map_err(Refused::unreadable)?;
     Ok(Json(approvals.cancel(id(&text)?, &reason, &asker.account()).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_is_said_once_and_by_its_name() {
+        let id = "01a1fc73-3aba-7d10-b8a3-5a51ff6afbb4";
+        let of =
+            |query: &str| wanted(query).map(|wanted| (wanted.all, wanted.after.map(|id| id.to_string())));
+        assert_eq!(of("").unwrap(), (false, None));
+        assert_eq!(of("all=false").unwrap(), (false, None));
+        assert_eq!(of(&format!("after={id}&all=true")).unwrap(), (true, Some(id.to_owned())));
+        for (query, told) in [
+            ("all=1", "`all`: say `true` or `false`"),
+            ("after=x", "`after`: "),
+            ("after=", "`after`: "),
+            ("all=true&all=true", "`all` is said twice"),
+            ("page=2", "`page`: only `all` and `after` may be said"),
+        ] {
+            let refused = of(query).unwrap_err();
+            assert_eq!(refused.error, RefusalCode::BadRequest);
+            assert!(refused.message.starts_with(told), "{query}: {}", refused.message);
+        }
+    }
 }

@@ -25,7 +25,7 @@ use crate::configuration::apply::mode::{ModeChanged, ModeOrder};
 use crate::configuration::apply::policy::{BundleFile, PolicyChanged, PolicyStatus};
 use crate::configuration::apply::proposals::{ListedProposal, ProposalSettled};
 use crate::configuration::apply::secrets::{Added, Retired as RetiredSecret};
-use crate::domain::ids::ProposalId;
+use crate::domain::ids::{ApprovalId, ProposalId};
 use crate::domain::request::Presented;
 use crate::lockdown::{LockdownRequest, LockdownState};
 use crate::policy::data::DataPath;
@@ -264,9 +264,14 @@ impl AdminClient {
         self.call(Method::GET, &format!("/admin/v1/tasks/{id}"), None::<&()>).await
     }
 
-    /// `GET /admin/v1/approvals`.
-    pub async fn approvals(&self, all: bool) -> Result<Result<Vec<ListedApproval>, Refused>, ClientFault> {
-        self.call(Method::GET, &format!("/admin/v1/approvals?all={all}"), None::<&()>).await
+    /// `GET /admin/v1/approvals`; `after` is that of the query.
+    pub async fn approvals(
+        &self,
+        all: bool,
+        after: Option<ApprovalId>,
+    ) -> Result<Result<Vec<ListedApproval>, Refused>, ClientFault> {
+        let after = after.map(|id| format!("&after={id}")).unwrap_or_default();
+        self.call(Method::GET, &format!("/admin/v1/approvals?all={all}{after}"), None::<&()>).await
     }
 
     /// `GET /admin/v1/approvals/{id}`; `id` must be fit for a path.

@@ -11,8 +11,8 @@ use crate::domain::ids::{ApprovalId, ClientId, DecisionId, Jti, Name, TaskId};
 use crate::domain::objects::ApprovalSpec;
 use crate::store::Store;
 
-/// Most that are listed.
-pub(super) const MOST: u32 = 200;
+/// Most that are listed at once.
+pub const MOST: u32 = 200;
 
 /// An approval, without what only the server needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,23 +115,42 @@ impl ListedApproval {
 pub struct Wanted {
     /// Also what is settled, the newest first; else what waits, what ends first first.
     pub all: bool,
+    /// Only those behind this one, in that order.
+    pub after: Option<ApprovalId>,
     /// Only those of this tenant: others do not crowd it out.
     pub tenant: Option<Name>,
 }
 
-/// What is `wanted`, as it stands at `now`.
+/// What is `wanted`, at most [`MOST`], as it stands at `now`. Nothing is behind an approval that is not on record, or of another
+/// tenant: that is an error.
 pub async fn list(
     store: &Store,
     now: DateTime<Utc>,
     wanted: &Wanted,
 ) -> Result<Vec<ListedApproval>, NotCast> {
     let tenant = wanted.tenant.as_ref();
+    let after = match wanted.after {
+        Some(id) => {
+            let last = store.approval(id).await?;
+            Some(
+                last.filter(|last| tenant.is_none_or(|only| *only == last.tenant))
+                    .ok_or(NotCast::Unknown(id))?,
+            )
+        }
+        None => None,
+    };
     let found = if wanted.all {
-        store.approvals(tenant, MOST).await?
+        store.approvals((tenant, wanted.after), MOST).await?
     } else {
-        store.waiting(now, tenant, MOST).await?
+        store.waiting(now, (tenant, after.as_ref()), MOST).await?
     };
     Ok(found.into_iter().map(|approval| ListedApproval::new(now, approval)).collect())
+}
+
+/// The approval behind which more may be listed; none where the list has come to its end.
+pub fn goes_on(listed: &[ListedApproval]) -> Option<ApprovalId> {
+    let is_full = u32::try_from(listed.len()).is_ok_and(|count| count >= MOST);
+    listed.last().filter(|_| is_full).map(|last| last.id)
 }
 
 /// One approval.

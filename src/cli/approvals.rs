@@ -12,7 +12,7 @@ use super::token;
 use crate::admin::api::{RefusalCode, Refused};
 use crate::admin::approvals::{CancelApproval, id};
 use crate::admin::socket::Peer;
-use crate::approvals::view::{ListedApproval, ListedEnvelope, Wanted, list, show};
+use crate::approvals::view::{ListedApproval, ListedEnvelope, Wanted, goes_on, list, show};
 use crate::approvals::{Answer as Said, Ballot, Cast, EnvelopeAsked};
 use crate::clock::Clock;
 use crate::dev::file::DevFile;
@@ -40,6 +40,9 @@ enum Command {
         /// Also what is settled, the newest first.
         #[arg(long)]
         all: bool,
+        /// Only what is behind this approval in the list: it holds at most 200 at once.
+        #[arg(long, value_name = "ID")]
+        after: Option<ApprovalId>,
         #[command(flatten)]
         common: Common,
     },
@@ -195,9 +198,15 @@ pub async fn run(
         Err(unusable) => return unusable.told(output),
     };
     let exit = match (command, &given) {
-        (Command::List { all, .. }, _) => {
-            let wanted = Wanted { all: *all, tenant: None };
-            tell(listed(&desk, &clock, &wanted).await, common.json, output, told_list)
+        (Command::List { all, after, .. }, _) => {
+            let wanted = Wanted { all: *all, after: *after, tenant: None };
+            let page = listed(&desk, &clock, &wanted).await;
+            let rest = page.as_ref().ok().and_then(|page| goes_on(page.as_ref().ok()?));
+            let exit = tell(page, common.json, output, |page, output| told_list(page, &wanted, output));
+            if let Some(id) = rest {
+                output.complain(&format!("there may be more: say the same with --after {id}"));
+            }
+            exit
         }
         (Command::Show(named), _) => {
             let shown = about(id(&named.id), |id| one(&desk, &clock, id)).await;
@@ -219,7 +228,7 @@ pub async fn run(
 
 async fn listed(desk: &Desk, clock: &Arc<dyn Clock>, wanted: &Wanted) -> Answer<Vec<ListedApproval>> {
     match desk {
-        Desk::Server(server) => heard(server.approvals(wanted.all).await),
+        Desk::Server(server) => heard(server.approvals(wanted.all, wanted.after).await),
         Desk::Folder(folder) => Ok(list(&folder.store, clock.now(), wanted).await.map_err(Refused::from)),
     }
 }
@@ -258,9 +267,9 @@ fn no_server() -> Refused {
     Refused::new(RefusalCode::Unavailable, message)
 }
 
-fn told_list(approvals: &Vec<ListedApproval>, output: &mut Output<'_>) -> Exit {
+fn told_list(approvals: &[ListedApproval], wanted: &Wanted, output: &mut Output<'_>) -> Exit {
     if approvals.is_empty() {
-        output.line("nothing waits for approval");
+        output.line(if wanted.after.is_some() { "nothing more" } else { "nothing waits for approval" });
     }
     for approval in approvals {
         let text = |pointer| text(approval, pointer);

@@ -23,17 +23,17 @@ pub(super) const APPROVAL_LIKE: &str = concat!(
     approval_columns!(),
     " FROM approvals WHERE client_id = $1 AND likeness = $2 ORDER BY id DESC LIMIT 1"
 );
-/// Those that wait, what ends first first; of one tenant if one is named.
+/// Those that wait and end behind an instant, or at it with a greater id; what ends first first; of one tenant if one is named.
 pub(super) const APPROVALS_WAITING: &str = concat!(
     "SELECT ",
     approval_columns!(),
-    " FROM approvals WHERE state = 'pending' AND expires_at > $1 AND ($2 = '' OR tenant = $2) ORDER BY expires_at, id LIMIT $3"
+    " FROM approvals WHERE state = 'pending' AND (expires_at, id) > ($1, $2) AND ($3 = '' OR tenant = $3) ORDER BY expires_at, id LIMIT $4"
 );
-/// All that are kept, the newest first; of one tenant if one is named.
+/// All that are kept and older than an id, the newest first; of one tenant if one is named.
 pub(super) const APPROVALS_LATEST: &str = concat!(
     "SELECT ",
     approval_columns!(),
-    " FROM approvals WHERE ($1 = '' OR tenant = $1) ORDER BY id DESC LIMIT $2"
+    " FROM approvals WHERE id < $1 AND ($2 = '' OR tenant = $2) ORDER BY id DESC LIMIT $3"
 );
 /// Those of one client with an envelope that may have something left in a task, the newest first.
 pub(super) const APPROVALS_OPEN: &str = concat!(
@@ -126,6 +126,11 @@ pub fn hash_of(code: &DeferralCode) -> String {
     hex::encode(sha256(&[code.reveal().as_bytes()]))
 }
 
+/// What no id comes behind.
+fn last_id() -> String {
+    uuid::Uuid::max().to_string()
+}
+
 fn read(rows: Vec<ApprovalRow>) -> Result<Vec<Approval>, StoreError> {
     rows.into_iter().map(Approval::try_from).collect()
 }
@@ -199,24 +204,36 @@ impl Store {
         row.map(Approval::try_from).transpose()
     }
 
-    /// What waits for people at `now`, what ends first first, at most `most`; of one tenant if one is named.
+    /// What waits for people at `now`, what ends first first, at most `most`; behind `after` in that order, and of `tenant`, if they
+    /// are named.
     pub async fn waiting(
         &self,
         now: DateTime<Utc>,
-        tenant: Option<&Name>,
+        (tenant, after): (Option<&Name>, Option<&Approval>),
         most: u32,
     ) -> Result<Vec<Approval>, StoreError> {
+        // What ends at `now` has ended, whatever its id is.
+        let start = (now, last_id());
+        let live = after.filter(|approval| approval.expires_at > now);
+        let (ends, id) = live.map_or(start, |approval| (approval.expires_at, approval.id.to_string()));
         read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_WAITING)
-            .bind(micros(now))
+            .bind(micros(ends))
+            .bind(id)
             .bind(tenant.map_or("", Name::as_str))
             .bind(i64::from(most))
             .fetch_all(&pools.read)
             .await?))
     }
 
-    /// All approvals that are kept, the newest first, at most `most`; of one tenant if one is named.
-    pub async fn approvals(&self, tenant: Option<&Name>, most: u32) -> Result<Vec<Approval>, StoreError> {
+    /// All approvals that are kept, the newest first, at most `most`; older than `after`, and of `tenant`, if they are named.
+    pub async fn approvals(
+        &self,
+        (tenant, after): (Option<&Name>, Option<ApprovalId>),
+        most: u32,
+    ) -> Result<Vec<Approval>, StoreError> {
+        let id = after.map_or_else(last_id, |id| id.to_string());
         read(on_db!(self.db(), pools => sqlx::query_as(APPROVALS_LATEST)
+            .bind(id)
             .bind(tenant.map_or("", Name::as_str))
             .bind(i64::from(most))
             .fetch_all(&pools.read)

@@ -412,6 +412,9 @@ async fn ap_03_over_https_the_token_says_who_answers_and_duties_stay_apart() {
         assert_eq!(platform.get(&root, path).await.body[0]["id"], json!(id));
     }
     assert_eq!(platform.get(&globex, &format!("/admin/v1/approvals/{id}")).await.status, 404);
+    // What others have is nothing to go on behind either.
+    let behind = format!("/admin/v1/approvals?after={id}");
+    assert_eq!(platform.get(&globex, &behind).await.status, 404);
     assert!(vote(&globex).await.body["message"].as_str().unwrap().contains("tenant"));
 
     // No session token beside the token, and a login that was fresh when the token was issued is fresh still.
@@ -426,6 +429,8 @@ async fn ap_03_over_https_the_token_says_who_answers_and_duties_stay_apart() {
     assert!(late.body["message"].as_str().unwrap().contains("sign in again"), "{late:?}");
 
     assert_eq!(platform.get(&lead, "/admin/v1/approvals").await.body[0]["id"], json!(id));
+    assert_eq!(platform.get(&lead, &behind).await.body, json!([]), "it is the last one");
+    assert_eq!(platform.get(&lead, "/admin/v1/approvals?after=last").await.status, 400);
     let cast = vote(&lead).await;
     assert_eq!(cast.body["approval"]["state"], "approved", "{cast:?}");
     let decision = server.decision(&cast).await;

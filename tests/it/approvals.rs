@@ -1,5 +1,6 @@
 //! What waits for people: asked, answered, fetched once, and bounded by everything that bounds an exchange (STANDARDS §11, AP-01…05).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -48,7 +49,7 @@ async fn ap_01_ap_04_what_is_approved_is_fetched_once_and_all_of_it_is_in_the_lo
     assert_eq!(one.request["principal"]["sub"], "alice");
     assert_eq!(one.request["scope"], "refunds:write");
     assert_eq!(one.request["reasons"][0]["code"], "task_type_approval");
-    let stored = format!("{:?}", server.store.approvals(None, 10).await.unwrap());
+    let stored = format!("{:?}", server.store.approvals((None, None), 10).await.unwrap());
     assert!(
         stored.contains("close_account") && !stored.contains(code(&asked)),
         "only the code's hash is kept"
@@ -588,6 +589,43 @@ async fn people_work_from_the_command_line() {
     assert!(exit == Exit::Refused && err.contains("redeemed"), "{err}");
     let (exit, _, err) = command(&server, &["show", "nothing"], "").await;
     assert!(exit == Exit::Refused && err.contains("is not an id"), "{err}");
+}
+
+#[tokio::test]
+async fn a_list_that_is_longer_than_a_page_goes_on_behind_the_last_one() {
+    if on_postgres() {
+        // As above.
+        return;
+    }
+    let server = Server::start_with("[limits]\nwaiting_approvals = 300").await;
+    let session = server.session(json!({}));
+    let mut asked = BTreeSet::new();
+    for at in 0..203 {
+        let claimed = json!({"ticket": at}).to_string();
+        let form = [&CLOSE[..], &[("claimed", claimed.as_str())]].concat();
+        asked.insert(id(&ask_as(&server, "support-agent", &session, &form).await).to_owned());
+    }
+    assert_eq!(asked.len(), 203, "each is another approval");
+    for more in [&[][..], &["--all"]] {
+        let (exit, first, err) = command(&server, &[&["list"], more].concat(), "").await;
+        let ids = |out: &str| out.lines().map(|row| row[..36].to_owned()).collect::<Vec<_>>();
+        let mut seen = ids(&first);
+        assert_eq!((exit, seen.len()), (Exit::Done, 200));
+        let last = seen.last().unwrap().clone();
+        assert_eq!(err, format!("there may be more: say the same with --after {last}\n"));
+        let behind = [&["list", "--after", &last], more].concat();
+        let (exit, rest, err) = command(&server, &behind, "").await;
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+        seen.extend(ids(&rest));
+        assert_eq!(seen.len(), 203);
+        assert_eq!(BTreeSet::from_iter(seen.clone()), asked);
+        let (_, out, _) =
+            command(&server, &[&["list", "--after", seen.last().unwrap()], more].concat(), "").await;
+        assert_eq!(out, "nothing more\n");
+    }
+    let nobody = "01a1fc73-36e3-784e-a2a2-79d87dbf1517";
+    let (exit, _, err) = command(&server, &["list", "--after", nobody], "").await;
+    assert!(exit == Exit::Refused && err.contains(nobody), "{err}");
 }
 
 #[tokio::test]

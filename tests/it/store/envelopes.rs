@@ -5,18 +5,17 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use taskgrant::clock::Clock as _;
-use taskgrant::domain::approval::{Approval, ApprovalState, Narrowing, Vote};
+use taskgrant::domain::approval::{Narrowing, Vote};
 use taskgrant::domain::claims::TokenClaims;
 use taskgrant::domain::decision::{Kind, Outcome};
 use taskgrant::domain::envelope::{EnvelopeLeft, EnvelopeTerms, EnvelopeUse, OpenEnvelope};
-use taskgrant::domain::ids::ApprovalId;
 use taskgrant::domain::principal::Principal;
 use taskgrant::domain::record::RevocationKey;
 use taskgrant::store::change::{Committed, Defer, Issue, Settle, Settlement};
 use taskgrant::store::pruning::Before;
 use taskgrant::store::writer::Writer;
 
-use super::{Deployment, on_both, unique};
+use super::{Deployment, on_both};
 
 const ERIN: &str = "erin";
 
@@ -38,24 +37,8 @@ async fn opened(d: &Deployment, exchanges: u32) -> (Issue, EnvelopeUse) {
     let root = d.root();
     d.done(root.clone()).await;
     let (child, now) = (d.child(&root), d.clock.now());
-    let id = ApprovalId::new(now, unique());
-    let approval = Approval {
-        id,
-        tenant: child.token.tenant.clone(),
-        client_id: child.token.agent.clone(),
-        code_sha256: id.to_string(),
-        likeness: "11".into(),
-        state: ApprovalState::Pending,
-        quorum: 1,
-        created_at: now,
-        expires_at: now + TimeDelta::minutes(1),
-        decision_id: child.decision.id,
-        request: json!({}),
-        shown: Value::Null,
-        votes: Vec::new(),
-        jti: None,
-        envelope: None,
-    };
+    let approval = d.approval(&child);
+    let id = approval.id;
     d.done(Defer { would_be: child, approval }).await;
     let decision = d.decision(Kind::Approval, Outcome::Allow);
     let terms = EnvelopeTerms { exchanges, minutes: 10 };

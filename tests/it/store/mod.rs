@@ -1,5 +1,6 @@
 //! The store, every test on SQLite and on PostgreSQL, and the whole log verified after each.
 
+mod approvals;
 mod configuring;
 mod envelopes;
 mod failing;
@@ -17,10 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{TimeDelta, Timelike as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use taskgrant::clock::{Clock as _, ShiftedClock};
+use taskgrant::domain::approval::{Approval, ApprovalState};
 use taskgrant::domain::decision::{Decision, Kind, Outcome, Reason, Record};
-use taskgrant::domain::ids::{DecisionId, Jti, TaskId};
+use taskgrant::domain::ids::{ApprovalId, DecisionId, Jti, TaskId};
 use taskgrant::domain::principal::Principal;
 use taskgrant::domain::record::{RevocationKey, SessionKey, TaskRecord, TokenRecord, TreeLimits};
 use taskgrant::store::Store;
@@ -163,6 +165,29 @@ impl Deployment {
             facts: json!({"groups": ["support"]}).as_object().unwrap().clone(),
         };
         self.issue(Some(task), token)
+    }
+
+    /// What `would_be` waits for, for a minute.
+    fn approval(&self, would_be: &Issue) -> Approval {
+        let now = self.clock.now();
+        let id = ApprovalId::new(now, unique());
+        Approval {
+            id,
+            tenant: would_be.token.tenant.clone(),
+            client_id: would_be.token.agent.clone(),
+            code_sha256: id.to_string(),
+            likeness: "11".into(),
+            state: ApprovalState::Pending,
+            quorum: 1,
+            created_at: now,
+            expires_at: now + TimeDelta::minutes(1),
+            decision_id: would_be.decision.id,
+            request: json!({}),
+            shown: Value::Null,
+            votes: Vec::new(),
+            jti: None,
+            envelope: None,
+        }
     }
 
     /// A child of `parent`, which names nothing of its ancestors or session: the commit knows them.

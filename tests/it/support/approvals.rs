@@ -85,7 +85,7 @@ pub(crate) async fn approve(server: &Server, asked: &Answer) -> Cast {
 
 /// What waits.
 pub(crate) async fn waiting(server: &Server) -> Vec<ListedApproval> {
-    server.admin().await.approvals(false).await.unwrap().unwrap()
+    server.admin().await.approvals(false, None).await.unwrap().unwrap()
 }
 
 /// How it stands.
