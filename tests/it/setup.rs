@@ -133,6 +133,13 @@ async fn each_fault_is_told_under_its_code_and_fails_or_not() {
         ("taskgrant.toml", "allow_http_loopback", "allow_http_loopbak", "error", "config"),
         ("taskgrant.toml", "'warn'", "'taskgrant=trace'", "warning", "log_level"),
         ("taskgrant.toml", "listen = '127.0.0.1", "listen = '0.0.0.0", "error", "config"),
+        (
+            "taskgrant.toml",
+            "[log]",
+            "[admin]\nlisten = '127.0.0.1:8444'\n[log]",
+            "warning",
+            "admin_not_named",
+        ),
         ("objects.yaml", "review_by: 2099-01-01", "review_by: 2024-01-01", "error", "review_overdue"),
         ("objects.yaml", "agents: [class:support]", "agents: [class:supprot]", "warning", "no_starter"),
         ("objects.yaml", "{default: 180, max: 300}", "{default: 59, max: 300}", "warning", "status_ttl"),
@@ -164,6 +171,24 @@ async fn each_fault_is_told_under_its_code_and_fails_or_not() {
         let found = found.unwrap_or_else(|| panic!("{to}: {findings:#?}"));
         assert!(found["file"].is_string() && found["message"].is_string(), "{found}");
         assert!(code == "config" || found["line"].is_u64(), "{found}");
+    }
+}
+
+#[tokio::test]
+async fn an_admin_api_that_the_metadata_name_is_not_warned_of() {
+    for (admin, line) in [
+        ("", None),
+        ("[admin]\nlisten = '127.0.0.1:8444'\npublic_url = 'https://admin.acme.com'\n", None),
+        ("[admin]\npublic_url = 'https://admin.acme.com'\n", None),
+        ("[admin]\nlisten = '127.0.0.1:8444'\n", Some("admin.listen")),
+    ] {
+        let site = Site::new().await;
+        site.rewrite("taskgrant.toml", "[log]", &format!("{admin}[log]"));
+        let (status, findings) = site.findings(&[]).await;
+        assert_eq!(status, 0, "{admin}: {findings:#?}");
+        let found = findings.iter().find(|f| f["code"] == "admin_not_named");
+        assert_eq!(found.map(|f| f["path"].as_str().unwrap()), line, "{admin}: {findings:#?}");
+        assert!(found.is_none_or(|f| f["suggestion"].as_str().unwrap().contains("admin.public_url")));
     }
 }
 

@@ -69,6 +69,11 @@ pub(super) fn check(found: &mut Findings, settings: &SettingsFile, config: &Conf
         found.trial("environment_name", settings.fault("environment", &message, remedy));
     }
     check_listen(found, settings, config);
+    if config.admin.listen.is_some() && config.admin.public_url.is_none() {
+        let message = "the metadata do not name it: `taskgrant login` cannot prove that the server it signs in at is this one";
+        let remedy = "set `admin.public_url` to the URL that administrators give as `--server`";
+        found.warning("admin_not_named", settings.fault("admin.listen", message, remedy));
+    }
     check_outbound(found, settings, config);
     check_database(found, settings, config);
     if config.metrics.listen.is_some_and(|listen| !listen.ip().is_loopback()) {
