@@ -85,16 +85,8 @@ impl Transport {
     /// To the server at `url`, without a trailing slash, to which `token` opens the admin API. Redirects are not followed, and the
     /// token goes to https, or to this machine.
     pub fn https(url: &str, token: Presented) -> Result<Self, TransportFault> {
-        // No effect if another caller has installed a provider first.
-        rustls::crypto::ring::default_provider().install_default().ok();
         safe_url(url)?;
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .user_agent(concat!("taskgrant/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let http = http.map_err(|error| unreachable(url, &error))?;
+        let http = client(TIMEOUT).map_err(|error| unreachable(url, &error))?;
         Ok(Self(At::Https(Remote { url: url.to_owned(), token, http })))
     }
 
@@ -174,6 +166,19 @@ pub async fn body_of(mut answer: reqwest::Response) -> Result<Vec<u8>, Unread> {
         body.extend_from_slice(&piece);
     }
     Ok(body)
+}
+
+/// A client that trusts the public certificate authorities, and waits for an answer no longer than `patience`. Redirects are not
+/// followed: a secret goes where its owner sent it, and nowhere else.
+pub fn client(patience: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    // No effect if another caller has installed a provider first.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(patience)
+        .user_agent(concat!("taskgrant/", env!("CARGO_PKG_VERSION")))
+        .build()
 }
 
 /// `url`, if tokens and secrets may be sent there: to https, or to http on loopback. The one check of all commands that

@@ -7,7 +7,7 @@ use openidconnect::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::admin::transport::{UNSAFE, Unread, body_of, innermost, safe_url};
+use crate::admin::transport::{UNSAFE, Unread, body_of, client, innermost, safe_url};
 use crate::domain::ids::{shown, shown_up_to};
 
 /// Longest wait for an answer.
@@ -59,15 +59,7 @@ impl Answer {
 impl Http {
     /// A client that trusts the public certificate authorities, and speaks plain HTTP too where a URL says so.
     pub fn new() -> Result<Self, Unreachable> {
-        // No effect if another caller has installed a provider first.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .user_agent(concat!("taskgrant/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let client = client.map_err(|error| unreachable("the network", &error))?;
+        let client = client(TIMEOUT).map_err(|error| unreachable("the network", &error))?;
         Ok(Self { client, safe: false })
     }
 
