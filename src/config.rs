@@ -29,6 +29,9 @@ pub use self::retention::RetentionConfig;
 /// Prefix of environment variables; `__` goes one section down: `TASKGRANT_POLICY__BUNDLES`.
 const PREFIX: &str = "TASKGRANT_";
 
+/// The environment variable with which commands are told of certificate authorities: no key of the configuration.
+pub const CA_FILE: &str = "TASKGRANT_CA_FILE";
+
 /// The whole configuration, validated.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -331,7 +334,9 @@ impl Config {
         if let Err(source) = std::fs::metadata(file) {
             return Err(ConfigFault::Unreadable { path: file.to_owned(), source });
         }
-        let figment = Figment::new().merge(Toml::file_exact(file)).merge(Env::prefixed(PREFIX).split("__"));
+        let ours = CA_FILE.trim_start_matches(PREFIX);
+        let environment = Env::prefixed(PREFIX).ignore(&[ours]).split("__");
+        let figment = Figment::new().merge(Toml::file_exact(file)).merge(environment);
         Self::extract(&figment)
     }
 

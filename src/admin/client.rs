@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::api::{AddSecret, ApplyRequest, ListedObject, Refused, RetireSecret, ServerStatus};
 use super::approvals::CancelApproval;
+use super::authorities::Authorities;
 use super::keys::{RetireRequest, StopRequest};
 use super::policy::{ApplyPolicy, DropCandidate, LoadCandidate, PromoteCandidate, RollbackPolicy};
 use super::proposals::{ConfirmProposal, Proposed, RejectProposal};
@@ -58,9 +59,10 @@ pub struct Waiting {
 pub struct AdminClient(Transport);
 
 impl AdminClient {
-    /// The server at `url`, without a trailing slash, to which `token` opens the admin API.
-    pub fn remote(url: &str, token: Presented) -> Result<Self, ClientFault> {
-        Ok(Self(Transport::https(url, token)?))
+    /// The server at `url`, without a trailing slash, to which `token` opens the admin API, and whose certificate may be of `more`
+    /// authorities.
+    pub fn remote(url: &str, token: Presented, more: &Authorities) -> Result<Self, ClientFault> {
+        Ok(Self(Transport::https(url, token, more)?))
     }
 
     /// The server on the socket at `path`, or none if no server runs there.

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod approvals;
 pub mod asker;
+pub mod authorities;
 pub mod bootstrap;
 pub mod client;
 mod data;

@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::api::MAX_BODY;
+use super::authorities::Authorities;
 use super::socket::{SocketFault, check_length};
 use crate::domain::ids::shown;
 use crate::domain::request::Presented;
@@ -82,11 +83,11 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// To the server at `url`, without a trailing slash, to which `token` opens the admin API. Redirects are not followed, and the
-    /// token goes to https, or to this machine.
-    pub fn https(url: &str, token: Presented) -> Result<Self, TransportFault> {
+    /// To the server at `url`, without a trailing slash, to which `token` opens the admin API, and whose certificate may be of `more`
+    /// authorities. Redirects are not followed, and the token goes to https, or to this machine.
+    pub fn https(url: &str, token: Presented, more: &Authorities) -> Result<Self, TransportFault> {
         safe_url(url)?;
-        let http = client(TIMEOUT).map_err(|error| unreachable(url, &error))?;
+        let http = client(TIMEOUT, more).map_err(|error| unreachable(url, &error))?;
         Ok(Self(At::Https(Remote { url: url.to_owned(), token, http })))
     }
 
@@ -168,17 +169,17 @@ pub async fn body_of(mut answer: reqwest::Response) -> Result<Vec<u8>, Unread> {
     Ok(body)
 }
 
-/// A client that trusts the public certificate authorities, and waits for an answer no longer than `patience`. Redirects are not
-/// followed: a secret goes where its owner sent it, and nowhere else.
-pub fn client(patience: Duration) -> Result<reqwest::Client, reqwest::Error> {
+/// A client that trusts the public certificate authorities and `more`, and waits for an answer no longer than `patience`. Redirects
+/// are not followed: a secret goes where its owner sent it, and nowhere else.
+pub fn client(patience: Duration, more: &Authorities) -> Result<reqwest::Client, reqwest::Error> {
     // No effect if another caller has installed a provider first.
     rustls::crypto::ring::default_provider().install_default().ok();
-    reqwest::Client::builder()
+    let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .timeout(patience)
-        .user_agent(concat!("taskgrant/", env!("CARGO_PKG_VERSION")))
-        .build()
+        .user_agent(concat!("taskgrant/", env!("CARGO_PKG_VERSION")));
+    more.trusted_by(client).build()
 }
 
 /// `url`, if tokens and secrets may be sent there: to https, or to http on loopback. The one check of all commands that

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::server::{Metadata, secret_of};
 use super::stored::{Stored, server_url};
+use super::target::TrustArgs;
 use super::token;
 use crate::admin::login::{Console, LoginInfo, SignIn};
 use crate::admin::transport::safe_url;
@@ -67,6 +68,9 @@ pub struct LoginArgs {
     /// Where the token is kept, instead of the user's configuration folder.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Whom it trusts.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 fn role(word: &str) -> Result<Role, String> {
@@ -113,7 +117,7 @@ async fn login(
     stdin: &mut (dyn Read + Send),
     output: &mut Output<'_>,
 ) -> Result<Done, String> {
-    let http = Http::safe().map_err(|why| why.to_string())?;
+    let http = Http::safe(&args.trust.authorities()?).map_err(|why| why.to_string())?;
     let secret = secret_of(args.client_secret_env.as_deref(), args.client_secret_file.as_deref())?;
     let server = server_url(&args.server);
     let at = safe_url(&server).map_err(|why| format!("--server: {why}"))?;

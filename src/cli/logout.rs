@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::login::LONGEST_WHY;
 use super::server::{Metadata, secret_of};
 use super::stored::Stored;
+use super::target::TrustArgs;
 use crate::admin::transport::safe_url;
 use crate::domain::ids::shown_up_to;
 use crate::terminal::http::{Credentials, Http};
@@ -25,6 +26,9 @@ pub struct LogoutArgs {
     /// Where the token is kept, instead of the user's configuration folder.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Whom it trusts.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// Revokes and forgets.
@@ -45,7 +49,7 @@ async fn logout(args: &LogoutArgs) -> Result<String, String> {
     safe_url(&args.server).map_err(|why| format!("--server: {why}"))?;
     let secret = secret_of(args.client_secret_env.as_deref(), args.client_secret_file.as_deref())?;
     let stored = Stored::of(&args.server, args.token_file.as_deref())?;
-    let http = Http::safe().map_err(|why| why.to_string())?;
+    let http = Http::safe(&args.trust.authorities()?).map_err(|why| why.to_string())?;
     let metadata = Metadata::of(&stored.issuer, &http).await?;
     let client = Credentials { id: &stored.client_id, secret: &secret };
     let form = [("token", stored.access_token.as_str())];

@@ -7,6 +7,7 @@ use openidconnect::{HttpRequest, HttpResponse};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::admin::authorities::Authorities;
 use crate::admin::transport::{UNSAFE, Unread, body_of, client, innermost, safe_url};
 use crate::domain::ids::{shown, shown_up_to};
 
@@ -59,14 +60,18 @@ impl Answer {
 impl Http {
     /// A client that trusts the public certificate authorities, and speaks plain HTTP too where a URL says so.
     pub fn new() -> Result<Self, Unreachable> {
-        let client = client(TIMEOUT).map_err(|error| unreachable("the network", &error))?;
-        Ok(Self { client, safe: false })
+        Self::build(&Authorities::default(), false)
     }
 
-    /// The same, for what administers: every URL that is not https, nor http on loopback, is refused before anything is sent to it,
+    /// The same, for what administers: it trusts `more` authorities; and every URL that is not https, nor http on loopback, is refused before anything is sent to it,
     /// whoever has named it.
-    pub fn safe() -> Result<Self, Unreachable> {
-        Ok(Self { safe: true, ..Self::new()? })
+    pub fn safe(more: &Authorities) -> Result<Self, Unreachable> {
+        Self::build(more, true)
+    }
+
+    fn build(more: &Authorities, safe: bool) -> Result<Self, Unreachable> {
+        let client = client(TIMEOUT, more).map_err(|error| unreachable("the network", &error))?;
+        Ok(Self { client, safe })
     }
 
     fn check(&self, url: &str) -> Result<(), Unreachable> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use taskgrant::cli::apply::Deployment;
 use taskgrant::cli::{approvals, bootstrap_admin, lockdown, logout};
@@ -15,12 +16,14 @@ use taskgrant::clock::SystemClock;
 use taskgrant::domain::proposal::TwoPersons;
 use taskgrant::store::folder::Location;
 use taskgrant::terminal::output::{Exit, Output};
+use tokio::net::TcpStream;
 
 use crate::support::console;
 use crate::support::database::{location, on_postgres};
 use crate::support::idp::{bend, claims};
 use crate::support::process::free_port;
 use crate::support::server::{Server, http};
+use crate::support::tls::authority;
 
 #[derive(Parser)]
 struct Bootstrap {
@@ -67,6 +70,29 @@ impl Site {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Self { server, url, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// One over TLS, whose certificate is of an authority that nobody else knows; and the file of that authority's own.
+    async fn start_private() -> (Self, String) {
+        let (data, port) = (Arc::new(tempfile::tempdir().unwrap()), free_port());
+        let (authority, key) = (authority("Acme Private"), KeyPair::generate().unwrap());
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let files = data.path().to_owned();
+        owned_file(&files.join("key.pem"), &key.serialize_pem());
+        std::fs::write(files.join("cert.pem"), params.signed_by(&key, &authority).unwrap().pem()).unwrap();
+        std::fs::write(files.join("ca.pem"), authority.pem()).unwrap();
+        let toml = format!(
+            "[tls]\ncert = '{0}/cert.pem'\nkey = '{0}/key.pem'\n[admin]\nlisten = '127.0.0.1:{port}'\n\
+             public_url = 'https://127.0.0.1:{port}'",
+            files.display()
+        );
+        let server = Server::start_tls(data, &toml).await;
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let url = format!("https://127.0.0.1:{port}");
+        let site = Self { server, url, folder: tempfile::tempdir().unwrap() };
+        (site, files.join("ca.pem").display().to_string())
     }
 
     fn deployment(&self) -> Deployment {
@@ -324,6 +350,45 @@ async fn an_admin_signs_in_in_a_browser_and_works_on_another_machines_server() {
 }
 
 #[tokio::test]
+async fn a_server_of_a_private_authority_is_administered_by_whoever_names_the_authority() {
+    let (site, ca) = Site::start_private().await;
+    let (_, told) = site.bootstrap(&CLI).await;
+    site.keep(&format!("tgs_{}\n", secret_in(&told)));
+    site.seat(json!({}));
+    let named = ["--ca-file", ca.as_str()];
+    let (exit, out, err) = console::login(site.options(), nobody).await;
+    assert!(exit == Exit::Usage && err.contains("UnknownIssuer"), "{out}{err}");
+    let (exit, out, err) = site.login(&named).await;
+    assert_eq!(exit, Exit::Done, "{out}\n{err}");
+
+    let (exit, _, err) = site.lockdown(&["status"]).await;
+    assert!(exit == Exit::Refused && err.contains("UnknownIssuer"), "{err}");
+    let (exit, told, err) = site.lockdown(&[&["status"][..], &named].concat()).await;
+    assert!(exit == Exit::Done && told.contains("no lockdown"), "{told}{err}");
+    // Another authority, although of the same name, and files that hold none.
+    let file = site.file("other.pem").display().to_string();
+    for (text, why) in [
+        (authority("Acme Private").pem(), "invalid peer certificate"),
+        ("nothing".to_owned(), "holds no certificate in PEM"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(), "certificate 1 in `"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let (exit, _, err) = site.lockdown(&["status", "--ca-file", &file]).await;
+        assert!(exit == Exit::Refused && err.contains(why), "{why}: {err}");
+    }
+    let (exit, _, err) = site.lockdown(&["status", "--ca-file", "none.pem"]).await;
+    assert!(exit == Exit::Refused && err.starts_with("--ca-file: `none.pem` cannot be read: "), "{err}");
+    let (exit, _, err) =
+        console::login(site.options().iter().map(String::as_str).chain(["--ca-file", &file]), nobody).await;
+    assert!(exit == Exit::Usage && err.starts_with("taskgrant login: --ca-file: "), "{err}");
+
+    let (exit, err) = log_out(&site.options()).await;
+    assert!(exit == Exit::Refused && err.contains("UnknownIssuer") && site.file("token").exists(), "{err}");
+    let (exit, err) = log_out(&[site.options(), named.map(str::to_owned).to_vec()].concat()).await;
+    assert!(exit == Exit::Done && !site.file("token").exists(), "{err}");
+}
+
+#[tokio::test]
 async fn the_issuer_is_named_where_its_host_is_another_and_told_before_the_sign_in() {
     let mut site = Site::start().await;
     let (_, told) = site.bootstrap(&CLI).await;
@@ -469,9 +534,11 @@ async fn an_approver_answers_from_another_machine_by_the_login_alone() {
 
 #[tokio::test]
 async fn a_token_is_sent_to_https_or_to_this_machine_alone() {
+    use taskgrant::admin::authorities::Authorities;
     use taskgrant::admin::client::AdminClient;
     use taskgrant::domain::request::Presented;
-    let opens = |url: &str| AdminClient::remote(url, Presented::from_text("secret-token".to_owned()));
+    let token = || Presented::from_text("secret-token".to_owned());
+    let opens = |url: &str| AdminClient::remote(url, token(), &Authorities::default());
     for url in ["https://tg.example:8444", "http://127.0.0.1:8444", "http://[::1]:1", "http://localhost:1"] {
         let client = opens(url).unwrap();
         assert!(!format!("{client:?}").contains("secret-token"), "{client:?}");

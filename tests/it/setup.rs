@@ -193,6 +193,21 @@ async fn an_admin_api_that_the_metadata_name_is_not_warned_of() {
 }
 
 #[tokio::test]
+async fn the_variable_of_the_authorities_is_read_by_what_goes_elsewhere_and_is_no_key() {
+    let site = Site::new().await;
+    let with = ("TASKGRANT_CA_FILE", "none.pem");
+    let (status, text) = site.told_with(with, &["config", "check"]).await;
+    assert!(status == 0 && !text.contains("ca_file"), "{text}");
+    let login = ["login", "--server", "https://tg.acme.example", "--client-secret-env", "TASKGRANT_CA_FILE"];
+    let (status, text) = site.told_with(with, &login).await;
+    assert!(status == 2 && text.contains("login: TASKGRANT_CA_FILE: `none.pem` cannot be read"), "{text}");
+    let (status, text) = site.told_with(("TASKGRANT_CA_FILES", "none.pem"), &["config", "check"]).await;
+    assert!(status == 1 && text.contains("ca_files"), "{text}");
+    // Without another server there is nobody to trust.
+    assert_eq!(site.told(&["lockdown", "status", "--ca-file", "ca.pem"]).await.0, 2);
+}
+
+#[tokio::test]
 async fn a_database_that_anybody_could_be_is_told() {
     let server = |host: &str, mode: &str| format!("postgres://taskgrant:hush-hush@{host}/taskgrant{mode}");
     for (url, code) in [

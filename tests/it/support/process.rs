@@ -122,8 +122,13 @@ impl Site {
     /// The same as a client with this secret, at the site's server.
     pub(crate) async fn told_as(&self, (id, secret): (&str, &str), args: &[&str]) -> (i32, String) {
         let server = ["--issuer", &self.issuer, "--client-id", id, "--client-secret-env", "SECRET"];
-        let mut command = self.command(&[args, &server[..]].concat(), Stdio::piped());
-        command.env("SECRET", secret);
+        self.told_with(("SECRET", secret), &[args, &server[..]].concat()).await
+    }
+
+    /// The same with one variable in its environment.
+    pub(crate) async fn told_with(&self, (name, value): (&str, &str), args: &[&str]) -> (i32, String) {
+        let mut command = self.command(args, Stdio::piped());
+        command.env(name, value);
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
         (output.status.code().unwrap(), text)
