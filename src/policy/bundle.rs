@@ -55,13 +55,26 @@ impl Kind {
 }
 
 impl Bundle {
-    /// Loads named folders, such as `[("base", …), ("support", …)]`. Their order has no meaning.
+    /// Loads named folders, such as `[("base", …), ("support", …)]`. Their order has no meaning. One without any file of a bundle is
+    /// refused: it is the wrong one, or not there yet.
     pub fn load(folders: &[(&str, PathBuf)]) -> Result<Self, PolicyFault> {
         let mut files = Vec::new();
         for (name, root) in folders {
+            let before = files.len();
             folder::read(name, root, &mut files)?;
+            if files.len() == before {
+                let problem = "there is no policy in this folder: rules are files `*.rego`".to_owned();
+                return Err(PolicyFault::File { path: root.display().to_string(), problem });
+            }
         }
-        Self::from_files(files)
+        let bundle = Self::from_files(files)?;
+        bundle.has_rules()?;
+        Ok(bundle)
+    }
+
+    /// That it has rules: without any it would deny everything, which nobody means.
+    pub(super) fn has_rules(&self) -> Result<(), PolicyFault> {
+        self.of_kind(Kind::Rules).next().map(drop).ok_or(PolicyFault::NoRules)
     }
 
     /// The bundle made of `folders`, each under its own name, or the starter when there are none.

@@ -19,6 +19,9 @@ use super::syntax::{Head, ModuleFacts, RuleFacts};
 const SAMPLE: &str = include_str!("../../policies/base/fixtures/within_the_ceiling.json");
 /// Variants tried of one fixture.
 const MAX_VARIANTS: usize = 200;
+/// What a bundle without any `allow` rule does.
+const NO_ALLOW: &str =
+    "no rule of it says `allow`: alone it denies everything; `base` allows what the ceilings allow";
 /// What to do about a rule that nobody owns.
 const ANNOTATE: &str = "say it below `custom:` in a comment `# METADATA` above the rule, or above the package for all rules of the file";
 
@@ -80,6 +83,7 @@ impl Report {
             PolicyFault::File { path, problem } => self.error(path, problem),
             PolicyFault::Data { path, problem } => self.error(format!("data.{path}"), problem),
             fault @ (PolicyFault::NotABundle
+            | PolicyFault::NoRules
             | PolicyFault::Compile(_)
             | PolicyFault::Limit(_)
             | PolicyFault::Evaluation(_)
@@ -134,6 +138,10 @@ fn structure(bundle: &Bundle, report: &mut Report) {
         Ok(parsed) => parsed,
         Err(fault) => return report.fault(fault),
     };
+    let mut rules = parsed.modules.iter().flat_map(|(_, module)| &module.rules);
+    if !rules.any(|rule| rule.name == "allow" && rule.head == Head::True) {
+        report.warning("bundle", NO_ALLOW);
+    }
     for problem in parsed.problems() {
         report.error(problem.at, problem.text);
     }
@@ -268,9 +276,13 @@ mod tests {
             .collect()
     }
 
+    /// All but that nothing is allowed: so it is with most rules of these tests.
     fn warnings(report: &Report) -> Vec<&str> {
         let warnings = report.findings.iter().filter(|finding| finding.severity == Severity::Warning);
-        warnings.map(|finding| finding.problem.as_str()).collect()
+        warnings
+            .filter(|finding| finding.problem != NO_ALLOW)
+            .map(|finding| finding.problem.as_str())
+            .collect()
     }
 
     fn fixture(claimed: &serde_json::Value, details: &serde_json::Value) -> String {
@@ -278,6 +290,15 @@ mod tests {
         input["claimed"] = claimed.clone();
         input["requested"]["authorization_details"] = details.clone();
         json!({"input": input, "decision": {}}).to_string()
+    }
+
+    #[test]
+    fn a_bundle_that_allows_nothing_is_warned_of() {
+        let warned =
+            |body: &str| checked(&rules(body)).findings.iter().any(|found| found.problem == NO_ALLOW);
+        let deny = "deny contains {\"code\": \"a\", \"message\": \"m\"} if input.task.type == \"x\"";
+        assert!(warned(deny));
+        assert!(!warned(&format!("allow if true\n{deny}")));
     }
 
     #[test]
@@ -363,11 +384,12 @@ mod tests {
         lines.iter().fold(String::new(), |text, line| text + "# " + line + "\n")
     }
 
-    /// Severity, line and problem of each finding about the bundle of one file.
+    /// Severity, line and problem of each finding about the bundle of one file, but that nothing is allowed.
     fn found(text: &str) -> Vec<(Severity, String, String)> {
         let report = checked(&bundle_of(&[("a/x.rego", text)]));
         let line = |at: &str| at.split(':').nth(1).unwrap_or_default().to_owned();
-        report.findings.into_iter().map(|f| (f.severity, line(&f.at), f.problem)).collect()
+        let findings = report.findings.into_iter().filter(|found| found.problem != NO_ALLOW);
+        findings.map(|f| (f.severity, line(&f.at), f.problem)).collect()
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub enum PolicyFault {
     /// Stored bytes are not a bundle.
     #[error("these bytes are not a policy bundle")]
     NotABundle,
+    /// There is no rule in the bundle.
+    #[error("the bundle has no rules, and so would deny everything: they are files `*.rego`")]
+    NoRules,
     /// A module does not parse, does not compile, or does what bundles may not.
     #[error("{at}: {problem}")]
     Source {
@@ -77,7 +80,7 @@ impl PolicyFault {
             Self::Source { at, .. } => format!("{at}: it does not compile"),
             Self::Data { path, .. } => format!("the data document `{path}` does not fit"),
             Self::Compile(_) => "the bundle does not compile".to_owned(),
-            Self::NotABundle | Self::Limit(_) | Self::Panic => self.to_string(),
+            Self::NotABundle | Self::NoRules | Self::Limit(_) | Self::Panic => self.to_string(),
             Self::Evaluation(text) => match text.split_once(": ").and_then(|(at, _)| place(at)) {
                 Some(at) => format!("the policy failed at {at}"),
                 None => "the policy failed".to_owned(),

@@ -70,6 +70,24 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_without_a_policy_is_refused_by_name() {
+        let refused = |files: &[&str]| {
+            let (full, folder) = (folder_with(&["a.rego"]), folder_with(files));
+            let folders = [("full", full.path().to_owned()), ("own", folder.path().to_owned())];
+            let fault = Bundle::load(&folders).unwrap_err().to_string();
+            assert!(
+                fault.starts_with(&format!("`{}`: there is no policy", folder.path().display())),
+                "{fault}"
+            );
+        };
+        refused(&[]);
+        refused(&["README.md", ".git/a.rego"]);
+        let data = folder_with(&["data/x.json"]);
+        let fault = Bundle::load(&[("own", data.path().to_owned())]).unwrap_err();
+        assert!(matches!(fault, PolicyFault::NoRules), "{fault}");
+    }
+
+    #[test]
     fn a_folder_gives_its_rules_tests_fixtures_and_data() {
         let folder = folder_with(&[
             "a.rego",
