@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::available_parallelism;
 
 use super::bundle::Bundle;
 use super::data::{Data, DataPath, Document};
@@ -40,9 +41,12 @@ struct Compiled {
     overlay: Overlay,
     machine: Machine,
     limits: RunLimits,
+    /// Workers that no thread has taken yet.
+    spares: Mutex<Vec<Worker>>,
 }
 
-/// A bundle that compiles. Clones are the same engine; each thread that judges builds its own worker, once.
+/// A bundle that compiles. Clones are the same engine; each thread that judges has its own worker: one that was built ahead, else it
+/// builds one, once.
 #[derive(Clone)]
 pub struct PolicyEngine(Arc<Compiled>);
 
@@ -70,10 +74,18 @@ impl PolicyEngine {
         let (worker, machine) = Worker::build_under(&bundle, &overlay, limits)?;
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
         let under = data.version().map(str::to_owned);
-        let engine =
-            Self(Arc::new(Compiled { generation, bundle, schemas, under, overlay, machine, limits }));
-        engine.seat(worker);
-        Ok(engine)
+        let spares = Mutex::new(vec![worker]);
+        Ok(Self(Arc::new(Compiled { generation, bundle, schemas, under, overlay, machine, limits, spares })))
+    }
+
+    /// Builds a worker ahead for each thread that may judge, so that no exchange waits for it: of thousands of rules that takes seconds.
+    pub fn prepare(&self) -> Result<(), PolicyFault> {
+        let ready = self.spares().len();
+        for _ in ready..available_parallelism().map_or(1, usize::from) {
+            let worker = self.build()?;
+            self.spares().push(worker);
+        }
+        Ok(())
     }
 
     /// The same for those who decide again what was decided, with nobody waiting: as many instructions, but more time, so that
@@ -126,11 +138,6 @@ impl PolicyEngine {
         &self.0.machine
     }
 
-    /// Builds this thread's worker ahead of its first question.
-    pub fn warm(&self) -> Result<(), PolicyFault> {
-        self.with_worker(|_| Ok(()))
-    }
-
     /// Asks the policy. A fault is a denial upstream, unless an admin has set otherwise.
     ///
     /// Where the agent claims something, the policy is asked again as if it had claimed nothing, and the stricter of
@@ -169,15 +176,18 @@ impl PolicyEngine {
             if let Some(seat) = seats.iter_mut().find(|seat| seat.generation == self.0.generation) {
                 return run(&mut seat.worker);
             }
-            let (worker, _) = Worker::build_under(&self.0.bundle, &self.0.overlay, self.0.limits)?;
+            let spare = self.spares().pop();
+            let worker = spare.map_or_else(|| self.build(), Ok)?;
             run(self.sit(seats, worker))
         })
     }
 
-    fn seat(&self, worker: Worker) {
-        WORKERS.with_borrow_mut(|seats| {
-            self.sit(seats, worker);
-        });
+    fn build(&self) -> Result<Worker, PolicyFault> {
+        Worker::build_under(&self.0.bundle, &self.0.overlay, self.0.limits).map(|(worker, _)| worker)
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<Worker>> {
+        self.0.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a worker, and lets go of those whose engine is gone.
@@ -393,10 +403,12 @@ mod tests {
     fn threads_have_workers_of_their_own() {
         let demo = compile(Bundle::embedded_demo().unwrap()).unwrap();
         let nothing = compile(rules("")).unwrap();
+        demo.prepare().unwrap();
+        let ready = available_parallelism().unwrap().get();
+        assert_eq!(demo.spares().len(), ready);
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    demo.warm().unwrap();
                     for _ in 0..50 {
                         assert_eq!(demo.judge(&good_input()).unwrap().outcome(), Outcome::Allow);
                         assert_eq!(nothing.judge(&good_input()).unwrap().outcome(), Outcome::Deny);
@@ -405,6 +417,7 @@ mod tests {
                 });
             }
         });
+        assert_eq!(demo.spares().len(), ready.saturating_sub(2), "what was built ahead is what judges");
     }
 
     #[test]

@@ -64,13 +64,16 @@ pub enum Unfit {
     },
 }
 
-/// A bundle that may decide: it compiles, and its own tests pass.
+/// A bundle that may decide, ready to: it has rules, it compiles, and its own tests pass.
 pub fn admit(bundle: Bundle) -> Result<PolicyEngine, Unfit> {
+    bundle.has_rules()?;
     let report = test(&bundle)?;
     if let Some(TestResult { name, at, problem }) = report.failures().next().cloned() {
         return Err(Unfit::Test { name, at, problem: problem.unwrap_or_default() });
     }
-    Ok(PolicyEngine::compile(bundle)?)
+    let engine = PolicyEngine::compile(bundle)?;
+    engine.prepare()?;
+    Ok(engine)
 }
 
 /// Runs the tests of a bundle. A bundle that does not compile is a fault.

@@ -84,12 +84,14 @@ pub(super) fn admitted(
     move || Bundle::from_files(files).map_err(Unfit::from).and_then(suite::admit)
 }
 
-/// The bundle of this version, compiled under these documents.
+/// The bundle of this version, compiled under these documents and ready.
 pub(super) async fn kept(store: &Store, version: &str, data: &Data) -> Result<PolicyEngine, LoadFault> {
     let (bundle, data) = (bundle(store, version).await?, data.clone());
-    let compiled =
-        spawn_blocking(move || PolicyEngine::compile_under(bundle, &data, RunLimits::default())).await;
-    let compiled = compiled.unwrap_or(Err(PolicyFault::Panic));
+    let compile = move || {
+        let engine = PolicyEngine::compile_under(bundle, &data, RunLimits::default())?;
+        engine.prepare().map(|()| engine)
+    };
+    let compiled = spawn_blocking(compile).await.unwrap_or(Err(PolicyFault::Panic));
     compiled.map_err(|fault| LoadFault::Policy { version: version.to_owned(), fault })
 }
 
