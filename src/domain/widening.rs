@@ -3,7 +3,8 @@
 //! A new object is not a widening: it is created by name, whole, under review, and nothing that exists holds more
 //! through it than it declares. One that takes over the `iss`, `client_id` or URI of another is that one by another name; what is not
 //! in force any more and comes back is told by the plan, which knows the past. Exceptions and administrators are the kinds that are,
-//! since they only exist to loosen. Owners, contacts and labels are told by the difference alone: what they mean is up to policy.
+//! since they only exist to loosen. Contacts, labels and the owners of all but agents are told by the difference alone: what they mean
+//! is up to policy.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -382,6 +383,8 @@ fn agent(found: &mut Found, old: &AgentSpec, new: &AgentSpec) {
     found.add_if(old.disabled && !new.disabled, "spec.disabled", "it is enabled again");
     found.add_if(old.client_id != new.client_id, "spec.client_id", "another client acts as this agent");
     found.add_if(old.class != new.class, "spec.class", "it may do what its new class may");
+    // Owners of an agent never approve what it asks for (AP-03).
+    found.add_if(old.owner != new.owner, "spec.owner", "who owned it may approve what it asks for");
     for (index, upstream) in new.upstream_clients.iter().enumerate() {
         let wider = !old.upstream_clients.contains(upstream);
         found.add_if(wider, &format!("spec.upstream_clients[{index}]"), "it may spend more session tokens");

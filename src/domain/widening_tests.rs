@@ -289,6 +289,12 @@ fn an_object_by_another_name_is_compared_with_the_one_that_went_by_its_key() {
 }
 
 #[test]
+fn ap_03_who_owned_an_agent_may_approve_for_it_once_somebody_else_does() {
+    assert_eq!(wider("helper", "/owner", json!("group:nobody")), ["spec.owner"]);
+    assert_eq!(wider("helper", "/contact", json!("d")), [""; 0]);
+}
+
+#[test]
 fn ca_05_another_certificate_or_authority_is_wider_and_one_less_is_not() {
     let certificates = |all: &[&str]| wider("ca", "/certificates", json!(pem(all)));
     for same in [&["one", "two"][..], &["two", "one"], &["two"]] {
