@@ -72,6 +72,17 @@ fn roles(method: &Method, route: &str) -> &'static [Role] {
     }
 }
 
+/// The largest body that a route takes, in bytes: only files are long, and only admins send them.
+fn most(route: &str) -> usize {
+    match route {
+        "/admin/v1/apply"
+        | "/admin/v1/policy/apply"
+        | "/admin/v1/policy/candidate"
+        | "/admin/v1/data/{document}" => MAX_BODY,
+        _ => 64 << 10,
+    }
+}
+
 /// Method and route of a call; the route is empty where nothing is served.
 type Called = (Method, String);
 
@@ -91,7 +102,8 @@ async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Re
     if !reads(&called.0) {
         // A body may take its time: whoever has been taken out meanwhile changes nothing any more.
         let (head, body) = request.into_parts();
-        let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else { return no_store(unread()) };
+        let most = most(&called.1);
+        let Ok(body) = axum::body::to_bytes(body, most).await else { return no_store(unread(most)) };
         match gate.operator(&head.headers, &called).await {
             Ok(_) => request = Request::from_parts(head, body.into()),
             Err(response) => return no_store(response),
@@ -107,8 +119,8 @@ fn reads(method: &Method) -> bool {
 }
 
 /// The answer to a body that is too large, or broke off.
-fn unread() -> Response {
-    let message = format!("the body has more than {MAX_BODY} bytes, or broke off");
+fn unread(most: usize) -> Response {
+    let message = format!("the body has more than {most} bytes, or broke off");
     Refused::new(RefusalCode::BadRequest, message).into_response()
 }
 

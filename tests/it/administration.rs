@@ -238,6 +238,34 @@ async fn l4_who_is_revoked_while_the_body_is_on_its_way_changes_nothing() {
 }
 
 #[tokio::test]
+async fn only_files_may_be_long() {
+    let platform = Platform::start().await;
+    let admin = platform.login("admin").await;
+    let long = json!({"on": true, "reason": "x".repeat(70_000)});
+    let told = platform.call(&admin, "POST", "/admin/v1/lockdown", &long).await;
+    assert_eq!((told.status, &told.body["error"]), (400, &json!("bad_request")), "{}", told.text);
+    assert!(told.text.contains("more than 65536 bytes"), "{}", told.text);
+    let rules = format!("# {}\npackage taskgrant.exchange\nallow if true\n", "x".repeat(70_000));
+    let files = json!({"files": [{"path": "own/rules.rego", "text": rules}]});
+    let loaded = platform.call(&admin, "POST", "/admin/v1/policy/candidate", &files).await;
+    assert_eq!(loaded.status, 200, "{}", loaded.text);
+}
+
+#[tokio::test]
+async fn a_bundle_without_rules_is_none() {
+    let platform = Platform::start().await;
+    let admin = platform.login("admin").await;
+    let tests = json!([{"path": "own/own_test.rego", "text": "package taskgrant.exchange\n"}]);
+    for files in [json!([]), tests] {
+        for path in ["/admin/v1/policy/apply", "/admin/v1/policy/candidate"] {
+            let told = platform.call(&admin, "POST", path, &json!({"files": files})).await;
+            assert_eq!((told.status, &told.body["error"]), (422, &json!("policy_unfit")), "{}", told.text);
+            assert!(told.text.contains("no rules"), "{}", told.text);
+        }
+    }
+}
+
+#[tokio::test]
 async fn t18_what_is_no_live_token_for_the_admin_api_opens_nothing() {
     let platform = Platform::start().await;
     let server = &platform.server;
