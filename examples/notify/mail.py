@@ -15,7 +15,7 @@ import smtplib
 import sys
 import time
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LONGEST = 256 * 1024
 OLDEST = 300
@@ -49,6 +49,8 @@ def mail(asked):
 
 
 class Receiver(BaseHTTPRequestHandler):
+    timeout = 10  # seconds that a silent connection may take; others are served meanwhile
+
     def do_POST(self):
         length = int(self.headers.get("content-length") or 0)
         body = self.rfile.read(length) if 0 < length <= LONGEST else b""
@@ -73,4 +75,4 @@ class Receiver(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     host, port = sys.argv[1].rsplit(":", 1)
-    HTTPServer((host, int(port)), Receiver).serve_forever()
+    ThreadingHTTPServer((host, int(port)), Receiver).serve_forever()

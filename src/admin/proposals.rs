@@ -60,7 +60,7 @@ impl From<ProposalFault> for Refused {
         let error = match fault {
             ProposalFault::Change(fault) => return fault.into(),
             ProposalFault::TooLong(_) | ProposalFault::Reason => RefusalCode::BadRequest,
-            ProposalFault::TooMany => RefusalCode::Conflict,
+            ProposalFault::TooMany | ProposalFault::Meanwhile => RefusalCode::Conflict,
             ProposalFault::Unsettled(unsettled) => of(unsettled),
             ProposalFault::NoPerson(_) | ProposalFault::NotYou(_) => RefusalCode::NotAllowed,
             ProposalFault::Superseded(_) => RefusalCode::ProposalSuperseded,

@@ -107,7 +107,7 @@ fn told(request: &BootstrapRequest, done: &Bootstrapped, output: &mut Output<'_>
         output.line(&format!("# The secret of {}, shown this once:", done.console));
         output.line(&format!("# {secret}"));
     }
-    output.line("# next, with that console's secret in a file of mode 0600 (`umask 077; cat > FILE`, paste it, Ctrl-D):");
+    output.line("# next, once the server has an `admin.listen`, with that console's secret in a file of mode 0600 (`umask 077; cat > FILE`, paste it, Ctrl-D):");
     output.line(&format!(
         "# taskgrant login --server URL --client-id {} --client-secret-file FILE",
         done.console

@@ -4,16 +4,18 @@
 //! A proposal holds the request itself and what that would have done. Confirmed, the request goes the way that it would have gone
 //! at once, under the same turn and checks; where it would by then do anything else, it does nothing.
 
+mod fault;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
+pub use self::fault::{ChangeFault, ProposalFault};
 use super::candidate::CanaryOrder;
 use super::kept::admitted;
 use super::mode::ModeOrder;
@@ -29,11 +31,10 @@ use crate::domain::ids::{ClientId, DecisionId, ProposalId};
 use crate::domain::principal::Principal;
 use crate::domain::proposal::{Answered, Guarded, Person, Proposal, ProposalState, Unsettled, WAITS};
 use crate::hash::sha256;
-use crate::issuers::person::{NoPerson, is_fresh};
+use crate::issuers::person::is_fresh;
 use crate::policy::bundle::Bundle;
 use crate::policy::data::DataPath;
 use crate::store::change::{Change, CommitFault, Committed, Loss, Propose, Proposing};
-use crate::store::error::StoreError;
 
 /// Longest content of a proposal with its effect, in bytes of JSON.
 const LONGEST: usize = 4 << 20;
@@ -110,99 +111,6 @@ pub enum Content {
         /// Why, for the record.
         reason: Option<String>,
     },
-}
-
-/// Why a change was not made.
-#[derive(Debug, Error)]
-pub enum ChangeFault {
-    /// Of the objects.
-    #[error(transparent)]
-    Apply(#[from] ApplyFault),
-    /// Of the policy.
-    #[error(transparent)]
-    Policy(#[from] PolicyChangeFault),
-}
-
-impl ChangeFault {
-    /// What one person's word was not enough for, if that is it.
-    pub fn needed(&self) -> Option<&Needed> {
-        match self.unagreed() {
-            Some(Unagreed::Needed(needed)) => Some(needed),
-            Some(_) | None => None,
-        }
-    }
-
-    fn unagreed(&self) -> Option<&Unagreed> {
-        match self {
-            Self::Apply(ApplyFault::Unagreed(unagreed))
-            | Self::Policy(PolicyChangeFault::Unagreed(unagreed)) => Some(unagreed),
-            Self::Apply(_) | Self::Policy(_) => None,
-        }
-    }
-
-    /// Whether the same may yet be carried out, by the same word or another one.
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Apply(ApplyFault::Unavailable(_) | ApplyFault::Conflict)
-            | Self::Policy(PolicyChangeFault::Unavailable(_) | PolicyChangeFault::Conflict) => true,
-            Self::Apply(_) | Self::Policy(_) => self.unagreed().is_some_and(|unagreed| !unagreed.is_final()),
-        }
-    }
-}
-
-/// Why nothing was proposed, confirmed or rejected.
-#[derive(Debug, Error)]
-pub enum ProposalFault {
-    /// The request is too long to be kept.
-    #[error("a proposal holds at most {LONGEST} bytes, and this request has {0}: propose it in parts")]
-    TooLong(usize),
-    /// Too many wait.
-    #[error(
-        "{MOST_PENDING} proposals wait already, or {MOST_OF_ONE} of yours: have some confirmed or rejected first"
-    )]
-    TooMany,
-    /// There is none of this id, or it does not wait any more, or not for this person.
-    #[error("{0}")]
-    Unsettled(#[from] Unsettled),
-    /// The login of who confirms is old.
-    #[error("{0}")]
-    NoPerson(#[from] NoPerson),
-    /// The reason is missing or too long.
-    #[error("reason: say why, for the record, in at most {LONGEST_REASON} bytes")]
-    Reason,
-    /// It would not do what was shown any more, and is over.
-    #[error("nothing was done, and the proposal is superseded: {0}")]
-    Superseded(String),
-    /// The word of who confirms does not count any more.
-    #[error("{0}")]
-    NotYou(String),
-    /// The change could not be made now.
-    #[error("{0}")]
-    Change(#[from] ChangeFault),
-    /// What is stored of it does not parse.
-    #[error("what is stored of the proposal is unreadable: {0}")]
-    Unreadable(String),
-    /// The store does not answer. If a commit's outcome is unknown, look at the proposal again.
-    #[error("the store is not available: {0}")]
-    Unavailable(String),
-}
-
-impl From<StoreError> for ProposalFault {
-    fn from(error: StoreError) -> Self {
-        Self::Unavailable(error.to_string())
-    }
-}
-
-impl From<CommitFault> for ProposalFault {
-    fn from(fault: CommitFault) -> Self {
-        Self::Unavailable(fault.to_string())
-    }
-}
-
-impl From<ApplyFault> for ProposalFault {
-    fn from(fault: ApplyFault) -> Self {
-        Self::Change(fault.into())
-    }
 }
 
 /// Who proposed something, as people see it.
@@ -477,6 +385,11 @@ impl Configuration {
                 (*unsettled).into()
             }
             Some(Unagreed::Lost(Loss::Revoked { .. })) => ProposalFault::NotYou(fault.to_string()),
+            Some(_) | None if fault.is_conflict() => {
+                let proposal = self.0.find_proposal(id).await;
+                let waits = proposal.and_then(|it| Ok(it.must_wait(self.0.clock.now())?));
+                waits.err().unwrap_or(ProposalFault::Meanwhile)
+            }
             Some(_) | None if fault.may_pass() => fault.into(),
             Some(_) | None => self.0.supersede(id, &fault.to_string()).await,
         }
@@ -558,24 +471,6 @@ impl Inner {
             warn!(%fault, "a refused answer to a proposal could not be recorded");
         }
         refused
-    }
-}
-
-impl ProposalFault {
-    /// The reason code in the log, of one who may not confirm.
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Unsettled(unsettled) => unsettled.code(),
-            Self::NoPerson(_) => "proposal_login_old",
-            Self::NotYou(_)
-            | Self::TooLong(_)
-            | Self::TooMany
-            | Self::Reason
-            | Self::Superseded(_)
-            | Self::Change(_)
-            | Self::Unreadable(_)
-            | Self::Unavailable(_) => "proposal_not_yours",
-        }
     }
 }
 
