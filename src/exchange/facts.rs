@@ -11,7 +11,7 @@ use super::limits::ends;
 use super::verify::{Origin, Parent, Verified};
 use crate::domain::capability::{Lifetime, expiry};
 use crate::domain::ceiling::{Authority, Ceilings};
-use crate::domain::objects::{PrincipalClass, listed};
+use crate::domain::objects::{PrincipalClass, claim, listed};
 use crate::policy::input::{
     ActorFacts, CeilingFacts, ChainLink, ExceptionFacts, INPUT_VERSION, ParentFacts, PolicyInput,
     PrincipalFacts, PrincipalKind, RequestedFacts, TaskFacts, TenantFacts,
@@ -77,6 +77,11 @@ fn principal(verified: &Verified) -> PrincipalFacts {
         groups: listed(&verified.facts, &spec.groups_claim),
         acr: verified.login.acr.clone(),
         auth_time: verified.login.auth_time.and_then(|t| u64::try_from(t).ok()),
+        facts: spec
+            .facts
+            .iter()
+            .filter_map(|name| Some((name.clone(), claim(&verified.facts, name)?.clone())))
+            .collect(),
     }
 }
 

@@ -63,7 +63,9 @@ impl Bundle {
             let before = files.len();
             folder::read(name, root, &mut files)?;
             if files.len() == before {
-                let problem = "there is no policy in this folder: rules are files `*.rego`".to_owned();
+                let problem =
+                    "there is no policy in this folder: rules are files `*.rego`, data `data/*.json`"
+                        .to_owned();
                 return Err(PolicyFault::File { path: root.display().to_string(), problem });
             }
         }

@@ -210,15 +210,23 @@ fn evaluate(path: &str, input: &PolicyInput, pair: &mut Pair, report: &mut Repor
     }
 }
 
-/// The input with each value of its authorization details replaced by other kinds of JSON. Their type's schema may
-/// admit those; a built-in that fails on one would be skipped in silence by the virtual machine.
+/// Where an input has values of any kind, and not by the agent's word: authorization details as their type's schema admits them, and
+/// claims as the issuer states them.
+const OF_ANY_KIND: [&str; 4] = [
+    "/parent/authorization_details",
+    "/requested/authorization_details",
+    "/ceiling/authorization_details",
+    "/principal/facts",
+];
+
+/// The input with each value that may be of any kind replaced by other kinds of JSON: a built-in that fails on one would be skipped in
+/// silence by the virtual machine.
 fn variants(input: &PolicyInput) -> Vec<(String, PolicyInput)> {
     let Ok(document) = serde_json::to_value(input) else { return Vec::new() };
     let mut places = Vec::new();
-    for root in ["/parent", "/requested", "/ceiling"] {
-        let root = format!("{root}/authorization_details");
-        if let Some(details) = document.pointer(&root) {
-            inner_places(&root, details, &mut places);
+    for root in OF_ANY_KIND {
+        if let Some(value) = document.pointer(root) {
+            inner_places(root, value, &mut places);
         }
     }
     let kinds = ["null", "7", "\"x\"", "[]", "{}"].map(|text| serde_json::from_str(text).unwrap_or_default());

@@ -89,6 +89,9 @@ pub struct PrincipalFacts {
     /// When the principal authenticated, in seconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<u64>,
+    /// The claims that the trusted issuer's `facts` name, as far as the session token has them: of any kind, so look before you compare.
+    #[serde(default)]
+    pub facts: BTreeMap<String, serde_json::Value>,
 }
 
 /// What a principal is: `principals` of its trusted issuer.

@@ -82,8 +82,9 @@ fn any_principal() -> impl Strategy<Value = PrincipalFacts> {
     let groups = names(&["analysts", "support", "ops"]);
     let kinds = select(vec![PrincipalKind::Human, PrincipalKind::Workload]);
     let login = (option::of(word(&["mfa"])), any::<Option<u64>>());
-    (word(&["ada", "bob"]), kinds, names(&["admin"]), groups, login).prop_map(
-        |(sub, kind, roles, groups, (acr, auth_time))| PrincipalFacts {
+    let facts = btree_map("[a-z]{1,4}", any_json(), 0..2);
+    (word(&["ada", "bob"]), kinds, names(&["admin"]), groups, login, facts).prop_map(
+        |(sub, kind, roles, groups, (acr, auth_time), facts)| PrincipalFacts {
             iss: "https://idp.example".into(),
             sub,
             kind,
@@ -91,6 +92,7 @@ fn any_principal() -> impl Strategy<Value = PrincipalFacts> {
             groups,
             acr,
             auth_time,
+            facts,
         },
     )
 }

@@ -63,6 +63,7 @@ fn principal(facts: &PrincipalFacts) -> Value {
         "groups": texts(&facts.groups),
         "acr": maybe(facts.acr.as_ref()),
         "auth_time": number(facts.auth_time),
+        "facts": map(&facts.facts, json),
     }
 }
 

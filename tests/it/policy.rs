@@ -67,6 +67,7 @@ deny contains {"code": "unsafe", "message": "say that it is safe", "public": tru
 async fn policy_is_told_the_verified_facts() {
     let server = Server::start().await;
     let session = server.session(json!({"act": {"sub": "gateway"}}));
+    let email = server.session_claims()["email"].clone();
     let actor = server.actor_token("pod-1");
     let form = [&ROOT[..], &[("actor_token", &*actor), ("actor_token_type", JWT)]].concat();
     let root = server.exchange("support-agent", &session, &form).await;
@@ -77,6 +78,8 @@ async fn policy_is_told_the_verified_facts() {
     assert_eq!(input["principal"]["groups"], json!(["support"]));
     assert_eq!(input["principal"]["acr"], "aal2");
     assert_eq!(input["principal"]["kind"], "human");
+    // What the issuer's `facts` name, and nothing else of the token.
+    assert_eq!(input["principal"]["facts"], json!({"email": email}));
     assert_eq!(input["actor"]["id"], "support-agent");
     assert_eq!(input["actor"]["instance"], "pod-1");
     assert_eq!(input["chain"].as_array().unwrap().len(), 2);
@@ -88,6 +91,7 @@ async fn policy_is_told_the_verified_facts() {
     let form = [("resource", ORDERS), ("actor_token", actor.as_str()), ("actor_token_type", JWT)];
     let child = server.exchange("support-agent", &root.token(), &form).await;
     let input = server.decision(&child).await.input;
+    assert_eq!(input["principal"]["facts"], json!({"email": email}), "they lie with the task");
     assert_eq!(input["parent"]["jti"], claims(&root.token())["jti"]);
     assert_eq!(input["parent"]["scopes"], json!(["orders:read"]));
     assert_eq!(input["task"]["id"], claims(&root.token())["task_id"]);

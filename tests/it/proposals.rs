@@ -343,9 +343,14 @@ async fn another_name_or_a_declaration_anew_is_no_way_around() {
     assert!(all.contains(owned));
     let another =
         all.replace(owned, &owned.replace("name: stranger", "name: guest").replace("platform", "desk"));
-    let waits = alone(&format!("{another}\n---\n{}", extra("extra", "a:read")), prune.clone()).await;
+    let another = format!("{another}\n---\n{}", extra("extra", "a:read"));
+    let waits = alone(&another, json!({"prune": true, "allow_widening": true})).await;
     let needs = &waits.body["proposal"]["needs"];
-    assert_eq!((waits.status, needs), (202, &json!(["policy"])), "rules go by its owner: {needs}");
+    assert_eq!(
+        (waits.status, needs),
+        (202, &json!(["policy", "widening"])),
+        "rules and approvals go by its owner: {needs}"
+    );
     let renamed = format!("{all}\n---\n{}", extra("other", "a:read"));
     assert_eq!(alone(&renamed, prune.clone()).await.status, 200, "it says what it said");
     // Retired by one, it comes back by two, by whatever name and however its URI is spelled.

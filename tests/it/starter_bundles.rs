@@ -79,6 +79,8 @@ impl Trial {
             }
         }
         fs::create_dir_all(folders.path().join("ours/data")).unwrap();
+        // A folder without any file of a bundle is refused.
+        write_data(&folders, "ours", &json!({}));
         for (name, document) in data {
             write_data(&folders, name, document);
         }
