@@ -9,6 +9,7 @@ use crate::admin::socket::Peer;
 use crate::clock::Clock;
 use crate::domain::ids::{BadId, Name};
 use crate::lockdown::{LockdownRequest, LockdownState};
+use crate::terminal::escape::escaped;
 use crate::terminal::output::{Exit, Output};
 
 /// Stop every new token, of a tenant or of all. What is issued lives on, and can be revoked.
@@ -94,7 +95,7 @@ fn told(state: &LockdownState, output: &mut Output<'_>) -> Exit {
             None => "all tenants".to_owned(),
         };
         let since = super::time(lockdown.since);
-        output.line(&format!("no new tokens for {whose} since {since}: {}", lockdown.reason));
+        output.line(&format!("no new tokens for {whose} since {since}: {}", escaped(&lockdown.reason)));
     }
     if let Some(id) = state.decision_id {
         output.line(&format!("recorded (decision {id})"));

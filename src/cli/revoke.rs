@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::keys::jws::Jws;
 use crate::revocation::order::{Revoked, Toll};
 use crate::revocation::target::Target;
+use crate::terminal::escape::escaped;
 use crate::terminal::output::{Exit, Output};
 
 /// Revoke a token, task, session, principal, agent, task type, issuer or tenant, and all that hangs on it.
@@ -173,7 +174,7 @@ async fn list(desk: &Desk) -> Answer<Vec<ListedRevocation>> {
 
 fn revoked(revoked: &Revoked, output: &mut Output<'_>) -> Exit {
     let key = revoked.target.key();
-    let what = format!("{} {}", key.kind.as_str().replace('_', " "), key.key.replace('\n', " "));
+    let what = format!("{} {}", key.kind.as_str().replace('_', " "), escaped(&key.key.replace('\n', " ")));
     if let Some(toll) = &revoked.would_die {
         output.line(&format!("would die with the {what}: {}", counted(toll)));
         let rows = toll.by_agent.iter().map(|(agent, tokens)| (format!("agent {agent}"), tokens));
@@ -204,8 +205,8 @@ fn list_rows(rows: &[ListedRevocation], output: &mut Output<'_>) -> Exit {
     for row in rows {
         let at = row.at.map_or_else(|| "-".to_owned(), super::time);
         let kind = row.kind.as_str().replace('_', " ");
-        output.line(&format!("{at}  {kind} {}  (decision {})", row.key.join(" "), row.decision_id));
-        output.line(&format!("    {}; kept until {}", row.reason, super::time(row.keep_until)));
+        output.line(&format!("{at}  {kind} {}  (decision {})", escaped(&row.key.join(" ")), row.decision_id));
+        output.line(&format!("    {}; kept until {}", escaped(&row.reason), super::time(row.keep_until)));
     }
     Exit::Done
 }

@@ -13,6 +13,7 @@ use crate::admin::tasks::seen;
 use crate::clock::Clock;
 use crate::tasks::tree::{Ended, GivenUp, Held, TaskView, TokenView};
 use crate::tasks::{ClaimedOutcome, Completed};
+use crate::terminal::escape::escaped;
 use crate::terminal::http;
 use crate::terminal::output::{Exit, Output};
 
@@ -185,8 +186,8 @@ fn shown(view: &TaskView, output: &mut Output<'_>) -> Exit {
     output.line(&format!(
         "  started by {} for {} of {}, at {}",
         view.started_by,
-        view.principal.sub,
-        view.principal.iss,
+        escaped(&view.principal.sub),
+        escaped(&view.principal.iss),
         instant(view.created_at)
     ));
     let known = |token: &TokenView| view.tokens.iter().any(|other| Some(other.jti) == token.parent_jti);
@@ -207,7 +208,7 @@ fn branch(view: &TaskView, token: &TokenView, lead: &str, rest: &str, output: &m
     let children: Vec<&TokenView> =
         view.tokens.iter().filter(|other| other.parent_jti == Some(token.jti)).collect();
     let bar = if children.is_empty() { "    " } else { "│   " };
-    let mut tell = |line: String| output.line(&format!("{rest}{bar}{line}"));
+    let mut tell = |line: String| output.line(&format!("{rest}{bar}{}", escaped(&line)));
     match &token.capability {
         Some(held) => tell(can(held)),
         None => tell("what it could do is no longer on record".to_owned()),

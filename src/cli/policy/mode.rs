@@ -12,6 +12,7 @@ use crate::cli::time;
 use crate::clock::Clock;
 use crate::configuration::apply::mode::{KeptMode, ModeChanged, ModeOrder};
 use crate::policy::mode::Mode;
+use crate::terminal::escape::escaped;
 use crate::terminal::output::{Exit, Output};
 
 #[derive(Debug, clap::Args)]
@@ -65,5 +66,5 @@ fn changed(changed: &ModeChanged, output: &mut Output<'_>) -> Exit {
 pub(super) fn told(kept: &KeptMode, output: &mut Output<'_>) {
     let KeptMode { timed, account, reason } = kept;
     let (mode, until) = (timed.mode.as_str(), time(timed.until));
-    output.line(&format!("policy mode: {mode} until {until} ({account}: {reason})"));
+    output.line(&format!("policy mode: {mode} until {until} ({account}: {})", escaped(reason)));
 }
